@@ -1,0 +1,37 @@
+//! Runs unmodified x86-64 Linux programs in the loader's own process, every system call through one gate.
+//!
+//! The modules stand in rank order: a module may import those above it, never those below.
+//! `tests/tidy.rs` holds the exact table and checks it.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+// The pure core: bytes and addresses in, data out. No system call, no `unsafe`.
+
+/// Facts about Linux and x86-64: numbers, names, layouts.
+#[forbid(unsafe_code)]
+pub mod abi;
+/// Addresses of the program, as numbers.
+#[forbid(unsafe_code)]
+pub mod addr;
+/// An ELF file as a borrowed view, and the initial stack of a program.
+#[forbid(unsafe_code)]
+pub mod elf;
+/// Reading and writing single instructions.
+#[forbid(unsafe_code)]
+pub mod x86;
+/// Finding system call instructions and deciding how to replace them.
+#[forbid(unsafe_code)]
+pub mod patch;
+/// What a tool is.
+#[forbid(unsafe_code)]
+pub mod hook;
+/// The built-in tools.
+#[forbid(unsafe_code)]
+pub mod tools;
+/// The command line as a value.
+#[forbid(unsafe_code)]
+pub mod options;
