@@ -45,22 +45,14 @@ impl GuestAddr {
     #[must_use]
     pub const fn rel32_from(self, end: Self) -> Option<i32> {
         let distance = self.0.wrapping_sub(end.0).cast_signed();
-        if distance >= i32::MIN as i64 && distance <= i32::MAX as i64 {
-            Some(distance as i32)
-        } else {
-            None
-        }
+        if distance >= i32::MIN as i64 && distance <= i32::MAX as i64 { Some(distance as i32) } else { None }
     }
 
     /// The `rel8` of a branch that ends at `end` and goes to this address, if it reaches.
     #[must_use]
     pub const fn rel8_from(self, end: Self) -> Option<i8> {
         let distance = self.0.wrapping_sub(end.0).cast_signed();
-        if distance >= i8::MIN as i64 && distance <= i8::MAX as i64 {
-            Some(distance as i8)
-        } else {
-            None
-        }
+        if distance >= i8::MIN as i64 && distance <= i8::MAX as i64 { Some(distance as i8) } else { None }
     }
 }
 

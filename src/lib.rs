@@ -17,21 +17,3 @@ pub mod abi;
 /// Addresses of the program, as numbers.
 #[forbid(unsafe_code)]
 pub mod addr;
-/// An ELF file as a borrowed view, and the initial stack of a program.
-#[forbid(unsafe_code)]
-pub mod elf;
-/// Reading and writing single instructions.
-#[forbid(unsafe_code)]
-pub mod x86;
-/// Finding system call instructions and deciding how to replace them.
-#[forbid(unsafe_code)]
-pub mod patch;
-/// What a tool is.
-#[forbid(unsafe_code)]
-pub mod hook;
-/// The built-in tools.
-#[forbid(unsafe_code)]
-pub mod tools;
-/// The command line as a value.
-#[forbid(unsafe_code)]
-pub mod options;

@@ -1,0 +1,28 @@
+//! What the kernel keeps about a process image.
+
+use linux_raw_sys::prctl;
+
+/// `prctl` option: sets the thread's name.
+pub const PR_SET_NAME: u64 = prctl::PR_SET_NAME as u64;
+/// `prctl` option: sets parts of the memory descriptor.
+pub const PR_SET_MM: u64 = prctl::PR_SET_MM as u64;
+/// Second argument of `PR_SET_MM`: all parts at once.
+pub const PR_SET_MM_MAP: u64 = prctl::PR_SET_MM_MAP as u64;
+/// `personality` flag: no randomised addresses.
+pub const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;
+/// `personality` flag: readable mappings are executable.
+pub const READ_IMPLIES_EXEC: u64 = 0x040_0000;
+
+/// Where the parts of a process image lie: `struct prctl_mm_map` (include/uapi/linux/prctl.h).
+pub use linux_raw_sys::prctl::prctl_mm_map as ImageMap;
+
+/// `clone` flag: the child runs in the caller's memory.
+pub const CLONE_VM: u64 = linux_raw_sys::general::CLONE_VM as u64;
+/// `clone` flag: the caller waits until the child execs or ends.
+pub const CLONE_VFORK: u64 = linux_raw_sys::general::CLONE_VFORK as u64;
+/// `clone` flag: the child is a thread of the caller's process.
+pub const CLONE_THREAD: u64 = linux_raw_sys::general::CLONE_THREAD as u64;
+/// `clone` flag: the child starts with the fs base given.
+pub const CLONE_SETTLS: u64 = linux_raw_sys::general::CLONE_SETTLS as u64;
+/// `arch_prctl` code: sets the fs base (arch/x86/include/uapi/asm/prctl.h).
+pub const ARCH_SET_FS: u32 = 0x1002;
