@@ -17,3 +17,6 @@ pub mod abi;
 /// Addresses of the program, as numbers.
 #[forbid(unsafe_code)]
 pub mod addr;
+/// An ELF file as a borrowed view, and the initial stack of a program.
+#[forbid(unsafe_code)]
+pub mod elf;

@@ -1,0 +1,463 @@
+//! An ELF file that `execve` would load, as a borrowed view of its bytes.
+//!
+//! Parsing makes every check of `load_elf_binary` and `load_elf_interp` (fs/binfmt_elf.c) that depends on
+//! the file alone, and no other: `EI_CLASS`, `EI_DATA` and the versions are not looked at, segments may
+//! overlap (the later one is mapped over the earlier) and stand in any order, and the file may end before
+//! its segments do (a touch of the missing pages raises SIGBUS, as natively). One thing is stricter: a
+//! dynamic loader linked above the address space is refused, where the kernel would let its addresses wrap
+//! around.
+
+use alloc::vec::Vec;
+use core::ffi::CStr;
+
+use goblin::elf64::header::{EI_CLASS, EI_DATA, ELFCLASS32, ELFDATA2MSB, ELFMAG, EM_X86_64, ET_DYN, ET_EXEC};
+use goblin::elf64::program_header::{PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD};
+
+use super::error::Error;
+use super::header::{self, FileHeader};
+use super::section;
+use crate::addr::{self, PAGE};
+
+pub use super::header::ProgramHeader;
+pub use super::section::Section;
+pub use super::segment::{Segment, TASK_SIZE};
+
+/// The size of the largest program header table (`load_elf_phdrs`).
+const PROGRAM_HEADERS_MAX: u64 = 65536;
+/// The length of the longest path, its zero byte included (include/uapi/linux/limits.h).
+const PATH_MAX: u64 = 4096;
+
+/// Whether a file says where it is loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `ET_EXEC`: at its link-time addresses and nowhere else.
+    Fixed,
+    /// `ET_DYN`: at any distance from them.
+    Relocatable,
+}
+
+/// What a file's `PT_GNU_STACK` asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StackProtection {
+    /// There is none; on x86-64 the stack is then not executable (`elf_read_implies_exec`).
+    Unstated,
+    /// A stack that is not executable.
+    NonExecutable,
+    /// An executable stack.
+    Executable,
+}
+
+/// A file that can be loaded.
+#[derive(Clone, Debug)]
+pub struct Image<'f> {
+    file: &'f [u8],
+    header: FileHeader,
+    table: &'f [u8],
+    kind: Kind,
+    segments: Vec<Segment>,
+    interpreter: Option<&'f CStr>,
+}
+
+impl<'f> Image<'f> {
+    /// Reads a program, or fails with the first fault that the kernel would find.
+    ///
+    /// # Errors
+    /// What [`Error`] lists, with [`Role::Program`].
+    pub fn parse(file: &'f [u8]) -> Result<Self, Error> {
+        let mut image = Self::parse_headers(file)?;
+        image.interpreter = image.find_interpreter()?;
+        image.segments = image.check_segments()?;
+        match image.interpreter {
+            Some(_) => Ok(image),
+            None => image.check_entry(),
+        }
+    }
+
+    /// Reads a dynamic loader. Its own `PT_INTERP` is not looked at, as in the kernel.
+    ///
+    /// # Errors
+    /// What [`Error`] lists, with [`Role::Interpreter`].
+    pub fn parse_interpreter(file: &'f [u8]) -> Result<Self, Error> {
+        if file.len() < header::FILE_HEADER_LEN {
+            return Err(Error::Short { len: file.len() as u64 });
+        }
+        let mut image = Self::parse_headers(file)?;
+        image.segments = image.check_segments()?;
+        image.check_entry()
+    }
+
+    /// Whether it may be loaded anywhere.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The link-time address of the entry point; any number may stand there.
+    #[must_use]
+    pub const fn entry(&self) -> u64 {
+        self.header.entry
+    }
+
+    /// Its `PT_LOAD`s in file order, which is the order of mapping: a later one replaces what it overlaps.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// The path of the dynamic loader of a program; never empty.
+    #[must_use]
+    pub const fn interpreter(&self) -> Option<&'f CStr> {
+        self.interpreter
+    }
+
+    /// The page-aligned link-time addresses that hold all segments: the first, and the first past the end
+    /// (`total_mapping_size`).
+    #[must_use]
+    pub fn span(&self) -> (u64, u64) {
+        let start = self.segments.iter().map(|segment| addr::page_floor(segment.vaddr)).min();
+        let end = self.segments.iter().map(Segment::end).max();
+        // The invariant keeps every end at or below TASK_SIZE, which is a multiple of the page size.
+        (start.unwrap_or(0), end.and_then(addr::page_ceil).unwrap_or(0))
+    }
+
+    /// The alignment in bytes that its load address must have: a power of two, at least a page
+    /// (`maximum_alignment`).
+    #[must_use]
+    pub fn align(&self) -> u64 {
+        let stated = self.segments.iter().map(|segment| segment.align);
+        stated.filter(|align| align.is_power_of_two()).max().unwrap_or(PAGE).max(PAGE)
+    }
+
+    /// The link-time address of the program header table, if a segment holds it; `None` where the kernel's
+    /// `AT_PHDR` points to nothing.
+    ///
+    /// The kernel looks for the last `PT_LOAD` whose file bytes hold `e_phoff`, and not at `PT_PHDR`.
+    #[must_use]
+    pub fn program_headers_vaddr(&self) -> Option<u64> {
+        let offset = self.header.program_headers_offset;
+        let holder = self
+            .segments
+            .iter()
+            .rev()
+            .find(|segment| segment.offset <= offset && offset - segment.offset < segment.file_size)?;
+        holder.vaddr.checked_add(offset - holder.offset)
+    }
+
+    /// How many program headers there are: at least one.
+    #[must_use]
+    pub const fn program_header_count(&self) -> u16 {
+        self.header.program_header_count
+    }
+
+    /// The program headers of all types, in file order.
+    pub fn program_headers(&self) -> impl Iterator<Item = ProgramHeader> + use<'f> {
+        self.table.chunks_exact(header::PROGRAM_HEADER_LEN).map(ProgramHeader::read)
+    }
+
+    /// What its `PT_GNU_STACK` asks for; the last one counts.
+    #[must_use]
+    pub fn stack(&self) -> StackProtection {
+        match self.program_headers().filter(|entry| entry.kind == PT_GNU_STACK).last() {
+            None => StackProtection::Unstated,
+            Some(entry) if entry.flags & PF_X != 0 => StackProtection::Executable,
+            Some(_) => StackProtection::NonExecutable,
+        }
+    }
+
+    /// All bytes of the file.
+    #[must_use]
+    pub const fn file(&self) -> &'f [u8] {
+        self.file
+    }
+
+    /// The file's bytes behind `len` link-time addresses, if one segment maps them all from the file.
+    #[must_use]
+    pub fn bytes_at(&self, vaddr: u64, len: u64) -> Option<&'f [u8]> {
+        // The later of two overlapping segments is mapped over the earlier.
+        let holder = self.segments.iter().rev().find(|segment| segment.holds(vaddr))?;
+        let skipped = vaddr - holder.vaddr;
+        if len > holder.file_size - skipped {
+            return None;
+        }
+        header::slice(self.file, holder.offset.checked_add(skipped)?, len)
+    }
+
+    /// The sections; none if the file is stripped of them or its section header table is damaged.
+    pub fn sections(&self) -> impl Iterator<Item = Section<'f>> + use<'f> {
+        section::sections(self.file, &self.header)
+    }
+
+    /// The first section of that name.
+    #[must_use]
+    pub fn section(&self, name: &str) -> Option<Section<'f>> {
+        self.sections().find(|section| section.name == name.as_bytes())
+    }
+
+    fn parse_headers(file: &'f [u8]) -> Result<Self, Error> {
+        let header = FileHeader::read(file);
+        check_machine(&header)?;
+        let table = program_header_table(file, &header)?;
+        // Last, because the kernel looks late at the type of a dynamic loader, and makes no difference for a
+        // program.
+        let kind = match header.file_type {
+            ET_EXEC => Kind::Fixed,
+            ET_DYN => Kind::Relocatable,
+            other => return Err(Error::Type(other)),
+        };
+        Ok(Self { file, header, table, kind, segments: Vec::new(), interpreter: None })
+    }
+
+    fn find_interpreter(&self) -> Result<Option<&'f CStr>, Error> {
+        let Some(entry) = self.program_headers().find(|entry| entry.kind == PT_INTERP) else {
+            return Ok(None);
+        };
+        let (offset, len) = (entry.offset, entry.file_size);
+        if !(2..=PATH_MAX).contains(&len) {
+            return Err(Error::InterpreterLen(len));
+        }
+        let path = header::slice(self.file, offset, len).ok_or(Error::InterpreterPastEnd { offset, len })?;
+        if path.last() != Some(&0) {
+            return Err(Error::InterpreterUnterminated);
+        }
+        let path = CStr::from_bytes_until_nul(path).map_err(|_| Error::InterpreterUnterminated)?;
+        if path.is_empty() { Err(Error::InterpreterEmpty) } else { Ok(Some(path)) }
+    }
+
+    fn check_entry(self) -> Result<Self, Error> {
+        let outside = self.kind == Kind::Fixed && self.entry() >= TASK_SIZE;
+        if outside { Err(Error::EntryOutside(self.entry())) } else { Ok(self) }
+    }
+
+    fn check_segments(&self) -> Result<Vec<Segment>, Error> {
+        let count = self.program_headers().filter(|entry| entry.kind == PT_LOAD).count();
+        let mut segments = Vec::with_capacity(count);
+        for (index, entry) in (0..).zip(self.program_headers()) {
+            if entry.kind == PT_LOAD {
+                segments.push(Segment::check(index, &entry)?);
+            }
+        }
+        if segments.is_empty() { Err(Error::NoSegment) } else { Ok(segments) }
+    }
+}
+
+/// Checks what the kernel checks, and asks `e_ident` only why it failed.
+fn check_machine(header: &FileHeader) -> Result<(), Error> {
+    let [class, data] = [EI_CLASS, EI_DATA].map(|at| header.ident.get(at).copied().unwrap_or(0));
+    if !header.ident.starts_with(ELFMAG) {
+        return Err(Error::NotElf);
+    }
+    if header.machine != EM_X86_64 {
+        return Err(if data == ELFDATA2MSB { Error::ByteOrder } else { Error::Machine(header.machine) });
+    }
+    if usize::from(header.program_header_len) != header::PROGRAM_HEADER_LEN {
+        let len = header.program_header_len;
+        return Err(if class == ELFCLASS32 { Error::Class32 } else { Error::HeaderLen(len) });
+    }
+    Ok(())
+}
+
+fn program_header_table<'f>(file: &'f [u8], header: &FileHeader) -> Result<&'f [u8], Error> {
+    let len = u64::from(header.program_header_count) * header::PROGRAM_HEADER_LEN as u64;
+    if len == 0 || len > PROGRAM_HEADERS_MAX {
+        return Err(Error::HeaderCount(header.program_header_count));
+    }
+    let offset = header.program_headers_offset;
+    header::slice(file, offset, len).ok_or(Error::HeadersPastEnd { offset, len })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::sample::{Sample, segment};
+    use proptest::prelude::*;
+    use std::os::unix::fs::FileExt;
+
+    fn program_header(kind: u32, flags: u32, vaddr: u64) -> ProgramHeader {
+        ProgramHeader { kind, flags, vaddr, ..segment(0) }
+    }
+
+    #[test]
+    fn reads_the_running_program() {
+        let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let image = Image::parse(&file).unwrap();
+        assert_eq!(image.kind(), Kind::Relocatable);
+        assert!(image.interpreter().is_some());
+        assert_eq!(image.stack(), StackProtection::NonExecutable);
+        let text = image.section(".text").unwrap();
+        assert!((text.vaddr..text.vaddr + text.size).contains(&image.entry()));
+        assert_eq!(image.bytes_at(text.vaddr, text.size), Some(text.bytes));
+        assert!(image.section(".bss").unwrap().bytes.is_empty());
+        assert_eq!(image.section(".no such section"), None);
+    }
+
+    #[test]
+    fn reads_the_vdso_in_memory() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let (range, _) = maps.lines().find(|line| line.ends_with("[vdso]")).unwrap().split_once(' ').unwrap();
+        let (start, end) = range.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).unwrap());
+        let mut bytes = std::vec![0; usize::try_from(end - start).unwrap()];
+        std::fs::File::open("/proc/self/mem").unwrap().read_exact_at(&mut bytes, start).unwrap();
+        let image = Image::parse(&bytes).unwrap();
+        assert_eq!((image.kind(), image.span().0), (Kind::Relocatable, 0));
+        assert!(
+            image.program_headers().any(|header| header.kind == goblin::elf64::program_header::PT_DYNAMIC)
+        );
+    }
+
+    #[test]
+    fn the_program_headers_lie_in_the_last_segment_that_holds_them() {
+        let (table, pt_phdr) = (64, 6);
+        let vaddr = |file: &[u8]| Image::parse(file).unwrap().program_headers_vaddr();
+        assert_eq!(vaddr(&Sample::altered(|_| ())), Some(Sample::BASE + table));
+        let two = Sample::altered(|sample| sample.headers.push(segment(0x50_0000)));
+        assert_eq!(vaddr(&two), Some(0x50_0000 + table));
+        let misled =
+            Sample::altered(|sample| sample.headers.insert(0, program_header(pt_phdr, 4, 0x41_0000)));
+        assert_eq!(vaddr(&misled), Some(Sample::BASE + table));
+        let unmapped = Sample::altered(|sample| sample.add_null_headers(1));
+        assert_eq!(vaddr(&unmapped), None);
+    }
+
+    #[test]
+    fn the_last_word_on_the_stack_counts() {
+        let stated = |flags: &[u32]| {
+            let headers = flags.iter().map(|&flags| program_header(PT_GNU_STACK, flags, 0));
+            Image::parse(&Sample::altered(|sample| sample.headers.extend(headers))).unwrap().stack()
+        };
+        assert_eq!(stated(&[]), StackProtection::Unstated);
+        assert_eq!(stated(&[6]), StackProtection::NonExecutable);
+        assert_eq!(stated(&[6, 7]), StackProtection::Executable);
+        assert_eq!(stated(&[7, 6]), StackProtection::NonExecutable);
+    }
+
+    #[test]
+    fn the_span_holds_unsorted_segments_to_their_last_page() {
+        let long = ProgramHeader { mem_size: 0x1001, ..segment(0x50_0000) };
+        let file = Sample::altered(|sample| sample.headers.insert(0, long));
+        assert_eq!(Image::parse(&file).unwrap().span(), (Sample::BASE, 0x50_2000));
+    }
+
+    #[test]
+    fn alignments_that_are_no_power_of_two_do_not_count() {
+        let align = |align| {
+            let file =
+                Sample::altered(|sample| sample.headers.push(ProgramHeader { align, ..segment(0x50_0000) }));
+            Image::parse(&file).unwrap().align()
+        };
+        assert_eq!([0, 3, 16, 0x20_0000, 0x20_0001].map(align), [PAGE, PAGE, PAGE, 0x20_0000, PAGE]);
+    }
+
+    #[test]
+    fn the_name_of_the_interpreter_ends_at_its_first_zero_byte() {
+        let file = Sample::altered(|sample| sample.name_interpreter(0x900, 9, b"/ld\0junk\0"));
+        assert_eq!(Image::parse(&file).unwrap().interpreter(), Some(c"/ld"));
+    }
+
+    #[test]
+    fn bytes_come_from_one_segment_and_from_the_file_only() {
+        let zeroed = ProgramHeader { file_size: 0x10, mem_size: 0x1000, ..segment(0x50_0000) };
+        let file = Sample::altered(|sample| sample.headers.push(zeroed));
+        let image = Image::parse(&file).unwrap();
+        assert_eq!(image.bytes_at(0x50_0000, 4), Some(&b"\x7fELF"[..]));
+        assert_eq!(image.bytes_at(0x50_0000, 0x11), None);
+        assert_eq!(image.bytes_at(0x50_0010, 1), None);
+        assert_eq!(image.bytes_at(Sample::BASE - 1, 2), None);
+        assert_eq!(image.bytes_at(Sample::BASE, u64::MAX), None);
+    }
+
+    /// Uses everything that an image offers, and checks what it promises.
+    fn probe(file: &[u8], image: &Image<'_>) {
+        let within = |part: &[u8]| part.is_empty() || file.as_ptr_range().contains(&part.as_ptr());
+        let (start, end) = image.span();
+        assert_eq!((start % PAGE, end % PAGE), (0, 0));
+        assert!(end <= TASK_SIZE && image.align().is_power_of_two() && image.align() >= PAGE);
+        assert_eq!(image.program_headers().count(), usize::from(image.program_header_count()));
+        for segment in image.segments() {
+            assert!(segment.file_size <= segment.mem_size);
+            assert!(start <= segment.vaddr && segment.end() <= end);
+            assert!(segment.file_size == 0 || segment.vaddr % PAGE == segment.offset % PAGE);
+            for at in [segment.vaddr, segment.vaddr + segment.file_size / 2, segment.end()] {
+                let bytes = image.bytes_at(at, 1);
+                assert!(bytes.is_none_or(|bytes| bytes.len() == 1 && within(bytes)));
+            }
+        }
+        for section in image.sections() {
+            assert!(within(section.bytes) && within(section.name));
+            assert!(section.bytes.is_empty() || section.bytes.len() as u64 == section.size);
+        }
+        assert!(image.interpreter().is_none_or(|path| !path.is_empty() && within(path.to_bytes())));
+        let table = image.program_headers_vaddr();
+        assert!(table.is_none_or(|vaddr| image.segments().iter().any(|segment| segment.holds(vaddr))));
+        let _ = (image.stack(), image.section(".text"));
+    }
+
+    fn probe_as_both(file: &[u8]) {
+        for image in [Image::parse(file), Image::parse_interpreter(file)].into_iter().flatten() {
+            probe(file, &image);
+        }
+    }
+
+    /// A real program, small if there is one.
+    fn program() -> Vec<u8> {
+        let own = std::env::current_exe().unwrap();
+        std::fs::read("/bin/true").or_else(|_| std::fs::read(own)).unwrap()
+    }
+
+    /// Where a field may lie: in the file header, a program header or a section header.
+    fn field() -> impl Strategy<Value = (usize, usize, usize)> {
+        let width = || prop::sample::select(std::vec![1_usize, 2, 4, 8]);
+        (0_usize..3, 0_usize..30, (0_usize..8, width()))
+            .prop_map(|(table, entry, (word, width))| (table, entry * [0, 56, 64][table] + word * 8, width))
+    }
+
+    fn value() -> impl Strategy<Value = u64> {
+        let edges = [0, 1, 2, 0xfff, 0x1000, 0xffff, 1 << 32, TASK_SIZE - 1, TASK_SIZE, 1 << 63, u64::MAX];
+        prop_oneof![prop::sample::select(edges.to_vec()), 0_u64..0x2_0000, any::<u64>()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn a_damaged_header_does_no_harm(edits in prop::collection::vec((field(), value()), 1..6)) {
+            let mut file = program();
+            let original = FileHeader::read(&file);
+            let tables = [0, original.program_headers_offset, original.sections_offset];
+            for ((table, offset, width), value) in edits {
+                let at = usize::try_from(tables[table]).unwrap() + offset;
+                if let Some(place) = file.get_mut(at..at + width) {
+                    place.copy_from_slice(&value.to_le_bytes()[..width]);
+                }
+            }
+            probe_as_both(&file);
+        }
+
+        #[test]
+        fn a_flipped_bit_or_a_missing_end_does_no_harm(
+            bits in prop::collection::vec(any::<usize>(), 0..9),
+            keep in any::<usize>(),
+        ) {
+            let mut file = program();
+            let headers_len = 1024.min(file.len());
+            for bit in bits {
+                file[bit / 8 % headers_len] ^= 1 << (bit % 8);
+            }
+            file.truncate(keep % (file.len() + 1));
+            probe_as_both(&file);
+        }
+
+        #[test]
+        fn any_bytes_behind_the_magic_do_no_harm(rest in prop::collection::vec(any::<u8>(), 0..200)) {
+            probe_as_both(&[ELFMAG.as_slice(), &rest].concat());
+        }
+    }
+
+    #[test]
+    fn every_prefix_of_a_program_does_no_harm() {
+        let file = program();
+        let start = 2048.min(file.len());
+        for len in (0..start).chain((start..file.len()).step_by(509)) {
+            probe_as_both(&file[..len]);
+        }
+    }
+}
