@@ -20,3 +20,6 @@ pub mod addr;
 /// An ELF file as a borrowed view, and the initial stack of a program.
 #[forbid(unsafe_code)]
 pub mod elf;
+/// Reading and writing single instructions.
+#[forbid(unsafe_code)]
+pub mod x86;

@@ -1,1 +1,8 @@
-//! (placeholder)
+//! Reading and writing single instructions, and the only door to `iced-x86`.
+//!
+//! [`scan`] searches bytes without a decoder, because the first decode alone costs about a millisecond of
+//! table building; [`decode`] reads one instruction; [`encode`] writes the few that patches are made of.
+
+pub mod decode;
+pub mod encode;
+pub mod scan;

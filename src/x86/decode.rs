@@ -1,0 +1,425 @@
+//! One instruction as the planner needs it: how long it is, where control goes, whether it may move.
+//!
+//! What the two vendors read differently is refused, because the bytes then have no single meaning: a near
+//! branch with a 66 prefix and no REX.W takes `rel32` on Intel and `rel16` on AMD (SDM vol. 2A 2.2.1.2, AMD64
+//! APM vol. 3 1.2.4). So is what user code cannot execute, except `hlt`, which C libraries use as a trap.
+
+use core::fmt;
+
+use heapless::Vec;
+use iced_x86::{Code, Decoder as Iced, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory};
+use iced_x86::{InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register};
+
+use crate::addr::GuestAddr;
+
+/// The longest instruction the processor accepts, in bytes (SDM vol. 2A 2.3.11).
+pub const MAX_LEN: usize = 15;
+
+/// What an instruction does to the flow of control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// `syscall`, with whatever prefixes.
+    Syscall,
+    /// A direct jump.
+    Jump {
+        /// Where it goes.
+        target: GuestAddr,
+    },
+    /// A direct jump that may fall through: `jcc`, `loop`, `jrcxz`, `xbegin`.
+    CondJump {
+        /// Where it goes if it does not fall through.
+        target: GuestAddr,
+    },
+    /// A call.
+    Call {
+        /// Where it goes, if it is direct.
+        target: Option<GuestAddr>,
+    },
+    /// `ret` and its kin.
+    Return,
+    /// A jump through a register or memory.
+    IndirectJump,
+    /// An instruction that always faults or stops: `ud2`, `int3`, `hlt`.
+    Trap,
+    /// An instruction that does nothing, of any length.
+    Nop,
+    /// Whatever else; control goes to the next instruction.
+    Other,
+}
+
+/// Why bytes are not an instruction that user code executes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DecodeError {
+    /// The bytes end before the instruction does.
+    Truncated,
+    /// No instruction is encoded so.
+    Invalid,
+    /// The vendors disagree on the length.
+    Ambiguous,
+    /// Only the kernel may execute it.
+    Privileged,
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Truncated => "the bytes end inside an instruction",
+            Self::Invalid => "no instruction",
+            Self::Ambiguous => "an instruction whose length depends on the vendor",
+            Self::Privileged => "a privileged instruction",
+        })
+    }
+}
+
+/// A decoded instruction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Insn {
+    /// Its length in bytes, 1 to 15.
+    pub len: u8,
+    /// What it does to the flow of control.
+    pub kind: Kind,
+    /// Where its RIP-relative `disp32` lies, in bytes from its start.
+    pub rip_disp_at: Option<u8>,
+    /// Whether control always goes to the next instruction and nothing but its operands matters.
+    pub straight: bool,
+}
+
+impl Insn {
+    /// Whether control can reach the byte after it.
+    #[must_use]
+    pub const fn falls_through(&self) -> bool {
+        !matches!(self.kind, Kind::Jump { .. } | Kind::Return | Kind::IndirectJump | Kind::Trap)
+    }
+
+    /// Where a direct branch goes, a call included.
+    #[must_use]
+    pub const fn target(&self) -> Option<GuestAddr> {
+        match self.kind {
+            Kind::Jump { target } | Kind::CondJump { target } => Some(target),
+            Kind::Call { target } => target,
+            _ => None,
+        }
+    }
+}
+
+/// Decodes instructions anywhere in one slice.
+pub struct Decoder<'a> {
+    iced: Iced<'a>,
+    bytes: &'a [u8],
+    at: GuestAddr,
+    last: Instruction,
+    info: InstructionInfoFactory,
+}
+
+impl<'a> Decoder<'a> {
+    /// A decoder for `bytes`, the first of which lies at `at`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], at: GuestAddr) -> Self {
+        let iced = Iced::with_ip(64, bytes, at.0, DecoderOptions::NONE);
+        Self { iced, bytes, at, last: Instruction::default(), info: InstructionInfoFactory::new() }
+    }
+
+    /// The instruction that starts `offset` bytes into the slice.
+    ///
+    /// # Errors
+    /// `Truncated` past the end of the slice, and as [`DecodeError`] says.
+    pub fn decode(&mut self, offset: usize) -> Result<Insn, DecodeError> {
+        self.iced.try_set_position(offset).map_err(|_| DecodeError::Truncated)?;
+        self.iced.set_ip(self.at.0.wrapping_add(offset as u64));
+        self.iced.decode_out(&mut self.last);
+        let insn = &self.last;
+        if insn.is_invalid() {
+            return Err(match self.iced.last_error() {
+                iced_x86::DecoderError::NoMoreBytes => DecodeError::Truncated,
+                _ => DecodeError::Invalid,
+            });
+        }
+        let kind = kind_of(insn);
+        if !runs_in_user_mode(insn) {
+            return Err(DecodeError::Privileged);
+        }
+        if is_transfer(kind) && self.bytes.get(offset..).is_some_and(has_bare_operand_size_prefix) {
+            return Err(DecodeError::Ambiguous);
+        }
+        Ok(Insn {
+            len: u8::try_from(insn.len()).map_err(|_| DecodeError::Invalid)?,
+            kind,
+            rip_disp_at: self.rip_disp_at(),
+            straight: is_straight(insn, kind),
+        })
+    }
+
+    /// Where the last decoded instruction holds a RIP-relative displacement.
+    fn rip_disp_at(&self) -> Option<u8> {
+        if !self.last.is_ip_rel_memory_operand() {
+            return None;
+        }
+        let offsets = self.iced.get_constant_offsets(&self.last);
+        u8::try_from(offsets.displacement_offset()).ok().filter(|_| offsets.displacement_size() == 4)
+    }
+
+    /// Whether the last decoded instruction may write to memory, the stack included.
+    pub fn writes_memory(&mut self) -> bool {
+        let info = self.info.info_options(&self.last, InstructionInfoOptions::NO_REGISTER_USAGE);
+        info.used_memory().iter().any(|used| is_write(used.access()))
+    }
+
+    /// What the last decoded instruction leaves in `register`, if it writes it.
+    pub fn value(&mut self, register: Gpr) -> Option<Value> {
+        let info = self.info.info_options(&self.last, InstructionInfoOptions::NO_MEMORY_USAGE);
+        let uses = info.used_registers().iter().filter(|used| used.register().full_register() == register.0);
+        let (mut is_written, mut is_whole) = (false, true);
+        for used in uses {
+            is_written |= is_write(used.access());
+            // A read makes the new value depend on the old one; a write of 32 bits clears the upper half.
+            is_whole &= used.access() == OpAccess::Write && used.register().size() >= 4;
+        }
+        match (is_written, is_whole) {
+            (false, _) => None,
+            (true, false) => Some(Value::Altered),
+            (true, true) => Some(moved_value(&self.last)),
+        }
+    }
+}
+
+/// A general-purpose register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gpr(Register);
+
+impl Gpr {
+    /// The register that holds a system call's number.
+    pub const RAX: Self = Self(Register::RAX);
+
+    /// Whether a system call leaves it as it was (SDM vol. 2B, SYSCALL; `rax` gets the result).
+    #[must_use]
+    pub fn survives_call(self) -> bool {
+        !matches!(self.0, Register::RAX | Register::RCX | Register::R11)
+    }
+}
+
+/// What an instruction leaves in a register that it writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Value {
+    /// A constant. Such an instruction may be executed twice.
+    Constant(u64),
+    /// What another register holds.
+    Copy(Gpr),
+    /// Something that does not depend on what it held before.
+    Set,
+    /// Something that does, or a part of it is new.
+    Altered,
+}
+
+/// The instruction `bytes` begin with, if it starts at `at`.
+///
+/// # Errors
+/// As [`DecodeError`] says.
+pub fn decode(bytes: &[u8], at: GuestAddr) -> Result<Insn, DecodeError> {
+    Decoder::new(bytes, at).decode(0)
+}
+
+/// The bytes of the instruction `insn` at `from`, changed so that it means the same at `to`.
+///
+/// `None` if it is not straight-line, if `bytes` is not exactly its encoding, or if its RIP-relative operand
+/// does not reach from `to`.
+#[must_use]
+pub fn relocate(bytes: &[u8], insn: Insn, from: GuestAddr, to: GuestAddr) -> Option<Vec<u8, MAX_LEN>> {
+    if !insn.straight || bytes.len() != usize::from(insn.len) {
+        return None;
+    }
+    let mut moved = Vec::from_slice(bytes).ok()?;
+    if let Some(disp_at) = insn.rip_disp_at {
+        let field = moved.get_mut(usize::from(disp_at)..)?.first_chunk_mut::<4>()?;
+        let disp = i64::from(i32::from_le_bytes(*field));
+        let shift = from.0.wrapping_sub(to.0).cast_signed();
+        *field = i32::try_from(disp.checked_add(shift)?).ok()?.to_le_bytes();
+    }
+    Some(moved)
+}
+
+fn kind_of(insn: &Instruction) -> Kind {
+    let near = || GuestAddr(insn.near_branch_target());
+    match insn.flow_control() {
+        FlowControl::Next => match insn.mnemonic() {
+            Mnemonic::Nop => Kind::Nop,
+            Mnemonic::Hlt => Kind::Trap,
+            _ => Kind::Other,
+        },
+        FlowControl::UnconditionalBranch if is_near(insn) => Kind::Jump { target: near() },
+        FlowControl::UnconditionalBranch | FlowControl::IndirectBranch => Kind::IndirectJump,
+        FlowControl::ConditionalBranch => Kind::CondJump { target: near() },
+        FlowControl::Return => Kind::Return,
+        FlowControl::Call if insn.mnemonic() == Mnemonic::Syscall => Kind::Syscall,
+        FlowControl::Call if is_near(insn) => Kind::Call { target: Some(near()) },
+        FlowControl::Call | FlowControl::IndirectCall => Kind::Call { target: None },
+        FlowControl::Exception => Kind::Trap,
+        FlowControl::Interrupt if matches!(insn.mnemonic(), Mnemonic::Int3 | Mnemonic::Int1) => Kind::Trap,
+        FlowControl::XbeginXabortXend if is_near(insn) => Kind::CondJump { target: near() },
+        FlowControl::Interrupt | FlowControl::XbeginXabortXend => Kind::Other,
+    }
+}
+
+const fn is_transfer(kind: Kind) -> bool {
+    !matches!(kind, Kind::Syscall | Kind::Trap | Kind::Nop | Kind::Other)
+}
+
+/// Whether a 66 prefix stands there that no REX.W overrides.
+fn has_bare_operand_size_prefix(bytes: &[u8]) -> bool {
+    let is_prefix = |byte: &&u8| {
+        matches!(**byte, 0x66 | 0x67 | 0xf0 | 0xf2 | 0xf3 | 0x26 | 0x2e | 0x36 | 0x3e | 0x64 | 0x65)
+    };
+    let prefixes = bytes.iter().take_while(is_prefix).count();
+    let has_rex_w = bytes.get(prefixes).is_some_and(|byte| byte & 0xf8 == 0x48);
+    !has_rex_w && bytes.iter().take(prefixes).any(|byte| *byte == 0x66)
+}
+
+fn is_near(insn: &Instruction) -> bool {
+    insn.op0_kind() == OpKind::NearBranch64
+}
+
+/// Ring-0 instructions and port I/O fault in every user program.
+fn runs_in_user_mode(insn: &Instruction) -> bool {
+    !insn.is_privileged() || insn.mnemonic() == Mnemonic::Hlt
+}
+
+/// An EIP-relative operand wraps at 4 GB of code, so such an instruction does not move; `endbr64` marks its place.
+fn is_straight(insn: &Instruction, kind: Kind) -> bool {
+    matches!(kind, Kind::Nop | Kind::Other)
+        && insn.flow_control() == FlowControl::Next
+        && insn.mnemonic() != Mnemonic::Endbr64
+        && insn.memory_base() != Register::EIP
+}
+
+const fn is_write(access: OpAccess) -> bool {
+    matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite)
+}
+
+/// What an instruction that sets all of one register sets it to.
+fn moved_value(insn: &Instruction) -> Value {
+    match insn.code() {
+        Code::Mov_r32_imm32 | Code::Mov_rm32_imm32 | Code::Mov_rm64_imm32 | Code::Mov_r64_imm64 => {
+            Value::Constant(insn.immediate(1))
+        }
+        Code::Mov_rm32_r32 | Code::Mov_rm64_r64 | Code::Mov_r32_rm32 | Code::Mov_r64_rm64
+            if insn.op1_kind() == OpKind::Register =>
+        {
+            Value::Copy(Gpr(insn.op1_register().full_register()))
+        }
+        _ => Value::Set,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HERE: GuestAddr = GuestAddr(0x7000_0000);
+
+    fn kind(bytes: &[u8]) -> Result<Kind, DecodeError> {
+        decode(bytes, HERE).map(|insn| insn.kind)
+    }
+
+    #[test]
+    fn control_flow_of_each_kind_is_told_apart() {
+        let target = HERE.wrapping_add(0x15);
+        assert_eq!(kind(&[0x0f, 0x05]), Ok(Kind::Syscall));
+        assert_eq!(kind(&[0xe9, 0x10, 0, 0, 0]), Ok(Kind::Jump { target }));
+        assert_eq!(kind(&[0xe8, 0x10, 0, 0, 0]), Ok(Kind::Call { target: Some(target) }));
+        assert_eq!(kind(&[0x74, 0x13]), Ok(Kind::CondJump { target }));
+        assert_eq!(kind(&[0xe3, 0x13]), Ok(Kind::CondJump { target }));
+        assert_eq!(kind(&[0xff, 0xe0]), Ok(Kind::IndirectJump));
+        assert_eq!(kind(&[0x3e, 0xff, 0xe0]), Ok(Kind::IndirectJump));
+        assert_eq!(kind(&[0xff, 0xd0]), Ok(Kind::Call { target: None }));
+        assert_eq!(kind(&[0xc3]), Ok(Kind::Return));
+        assert_eq!(kind(&[0xf4]), Ok(Kind::Trap));
+        assert_eq!(kind(&[0x0f, 0x0b]), Ok(Kind::Trap));
+        assert_eq!(kind(&[0x66, 0x90]), Ok(Kind::Nop));
+        assert_eq!(kind(&[0x89, 0xd0]), Ok(Kind::Other));
+    }
+
+    #[test]
+    fn a_prefixed_syscall_is_one_instruction() {
+        for prefix in [0x48, 0x66, 0xf2, 0xf3, 0x2e, 0x64] {
+            let insn = decode(&[prefix, 0x0f, 0x05], HERE).unwrap();
+            assert_eq!((insn.kind, insn.len), (Kind::Syscall, 3), "{prefix:#x}");
+        }
+        assert_eq!(kind(&[0xf0, 0x0f, 0x05]), Err(DecodeError::Invalid));
+    }
+
+    #[test]
+    fn what_user_code_cannot_execute_is_no_instruction_of_it() {
+        assert_eq!(kind(&[0xec]), Err(DecodeError::Privileged));
+        assert_eq!(kind(&[0x0f, 0x07]), Err(DecodeError::Privileged));
+        assert_eq!(kind(&[0x0f, 0x30]), Err(DecodeError::Privileged));
+        assert_eq!(kind(&[0x06; 4]), Err(DecodeError::Invalid));
+    }
+
+    #[test]
+    fn a_branch_that_the_vendors_read_differently_is_refused() {
+        assert_eq!(kind(&[0x66, 0xe9, 0, 0, 0, 0]), Err(DecodeError::Ambiguous));
+        // The padded `__tls_get_addr` call of the x86-64 TLS ABI: REX.W overrides the prefix.
+        assert!(kind(&[0x66, 0x66, 0x48, 0xe8, 0, 0, 0, 0]).is_ok());
+    }
+
+    #[test]
+    fn an_instruction_cut_off_by_the_end_is_truncated() {
+        assert_eq!(kind(&[0xb8, 1, 0]), Err(DecodeError::Truncated));
+        assert_eq!(kind(&[]), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn a_moved_rip_relative_operand_still_means_the_same_address() {
+        let load = [0x8b, 0x05, 0x00, 0x01, 0, 0];
+        let insn = decode(&load, HERE).unwrap();
+        assert_eq!(insn.rip_disp_at, Some(2));
+        let moved = relocate(&load, insn, HERE, HERE.wrapping_add(0x40)).unwrap();
+        assert_eq!(moved, [0x8b, 0x05, 0xc0, 0x00, 0, 0]);
+        assert_eq!(relocate(&load, insn, HERE, HERE.wrapping_add(1 << 32)), None);
+        let eip_relative = [0x67, 0x8b, 0x05, 0x00, 0x01, 0, 0];
+        assert!(!decode(&eip_relative, HERE).unwrap().straight);
+    }
+
+    #[test]
+    fn a_branch_does_not_move() {
+        let jump = [0xeb, 0x00];
+        assert_eq!(relocate(&jump, decode(&jump, HERE).unwrap(), HERE, HERE), None);
+    }
+
+    fn decoded(bytes: &[u8]) -> Decoder<'_> {
+        let mut decoder = Decoder::new(bytes, HERE);
+        decoder.decode(0).unwrap();
+        decoder
+    }
+
+    #[test]
+    fn what_is_left_in_the_number_register_is_known() {
+        let value = |bytes| decoded(bytes).value(Gpr::RAX);
+        assert_eq!(value(&[0xb8, 1, 0, 0, 0]), Some(Value::Constant(1)));
+        assert_eq!(value(&[0x48, 0xc7, 0xc0, 15, 0, 0, 0]), Some(Value::Constant(15)));
+        assert_eq!(value(&[0x4c, 0x89, 0xc0]), Some(Value::Copy(Gpr(Register::R8))));
+        assert_eq!(value(&[0x31, 0xc0]), Some(Value::Set));
+        assert_eq!(value(&[0x58]), Some(Value::Set));
+        assert_eq!(value(&[0xb0, 1]), Some(Value::Altered));
+        assert_eq!(value(&[0x83, 0xc0, 1]), Some(Value::Altered));
+        assert_eq!(value(&[0x8b, 0x3f]), None);
+    }
+
+    #[test]
+    fn stores_and_pushes_write_memory() {
+        assert!(decoded(&[0x89, 0x07]).writes_memory());
+        assert!(decoded(&[0x50]).writes_memory());
+        assert!(!decoded(&[0x8b, 0x3f]).writes_memory());
+        assert!(!decoded(&[0x58]).writes_memory());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_decode_past_their_end(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
+            if let Ok(insn) = decode(&bytes, HERE) {
+                prop_assert!(usize::from(insn.len) <= bytes.len() && insn.len >= 1);
+                prop_assert!(insn.rip_disp_at.is_none_or(|at| at + 4 <= insn.len));
+            }
+        }
+    }
+}
