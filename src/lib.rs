@@ -23,3 +23,6 @@ pub mod elf;
 /// Reading and writing single instructions.
 #[forbid(unsafe_code)]
 pub mod x86;
+/// Finding system call instructions and deciding how to replace them.
+#[forbid(unsafe_code)]
+pub mod patch;

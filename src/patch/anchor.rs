@@ -1,0 +1,74 @@
+//! Hints of where unknown code starts, found by searching bytes. A hint proves nothing by itself.
+
+use alloc::vec::Vec;
+
+use crate::patch::site::Text;
+use crate::x86::decode::{Decoder, Gpr, MAX_LEN, Value};
+use crate::x86::encode::JMP_REL32;
+
+/// The largest text that is searched for branches, in bytes: a larger one makes start-up pay for its size.
+const SEARCHED_MAX: usize = 8 << 20;
+/// The opcode of `call rel32`.
+const CALL_REL32: u8 = 0xe8;
+/// How far back the number of a plausible call is set, in bytes.
+const LEAD_MAX: usize = 2 * MAX_LEN;
+
+/// Bytes that read as a `call rel32` or a `jmp rel32`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Branch {
+    /// The offset of the opcode.
+    pub(super) from: usize,
+    /// The offset it would lead to.
+    pub(super) to: usize,
+}
+
+/// All byte sequences of `text` that read as a branch into one of the ascending `ranges`, in ascending order.
+pub(super) fn branches_into(text: &Text<'_>, ranges: &[(usize, usize)]) -> Vec<Branch> {
+    let (Some((lowest, _)), Some((_, highest))) = (ranges.first(), ranges.last()) else {
+        return Vec::new();
+    };
+    if text.bytes.len() > SEARCHED_MAX {
+        return Vec::new();
+    }
+    let mut branches = Vec::new();
+    for (from, window) in text.bytes.windows(5).enumerate() {
+        let [CALL_REL32 | JMP_REL32, rel @ ..] = window else { continue };
+        let Some(rel) = rel.first_chunk::<4>().map(|rel| i32::from_le_bytes(*rel)) else { continue };
+        let Some(to) = isize::try_from(rel).ok().and_then(|rel| (from + 5).checked_add_signed(rel)) else {
+            continue;
+        };
+        if *lowest <= to
+            && to < *highest
+            && let Some((start, _)) = ranges.get(ranges.partition_point(|(_, end)| *end <= to))
+            && *start <= to
+        {
+            branches.push(Branch { from, to });
+        }
+    }
+    branches
+}
+
+/// Whether the bytes around a hit read as code that makes a system call: from some byte before it, straight-line
+/// instructions lead to it and one of them sets `rax`, and what follows it decodes too.
+pub(super) fn is_plausible(text: &Text<'_>, hit: usize) -> bool {
+    let mut decoder = Decoder::new(text.bytes, text.at);
+    let follows = decoder
+        .decode(hit + 2)
+        .is_ok_and(|next| !next.falls_through() || decoder.decode(hit + 2 + usize::from(next.len)).is_ok());
+    let mut leads = (1..=LEAD_MAX).filter_map(|back| hit.checked_sub(back));
+    follows && leads.any(|from| leads_to(&mut decoder, from, hit))
+}
+
+fn leads_to(decoder: &mut Decoder<'_>, from: usize, hit: usize) -> bool {
+    let mut at = from;
+    let mut sets_number = false;
+    while at < hit {
+        let Ok(insn) = decoder.decode(at) else { return false };
+        if !insn.straight {
+            return false;
+        }
+        sets_number |= decoder.value(Gpr::RAX).is_some_and(|value| value != Value::Altered);
+        at += usize::from(insn.len);
+    }
+    at == hit && sets_number
+}

@@ -1,0 +1,145 @@
+//! A plan in the making: what is locked, what is taken, and the steps that every tactic is made of.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::addr::{AddrRange, GuestAddr, PAGE};
+use crate::patch::padding::Padding;
+use crate::patch::plan::{
+    Bytes, Edit, Evicted, Gate, Input, Plan, Refusal, RefusalReason, Stub, TRAMPOLINE_LEN, Trampoline,
+    TrapSite,
+};
+use crate::patch::site::{Site, Text};
+use crate::patch::space::Space;
+use crate::patch::stub;
+use crate::patch::tactic::{self, Tactic};
+use crate::x86::decode::{Decoder, Kind};
+
+/// Plans all sites.
+pub(super) fn plan(input: Input<'_, '_>) -> Plan {
+    let Input { text, sites, bias, functions, gate, near, space } = input;
+    let mut draft = Draft {
+        text,
+        decoder: Decoder::new(text.bytes, text.at),
+        padding: Padding::new(text, bias, functions),
+        gate,
+        near,
+        space,
+        locked: BTreeMap::new(),
+        opened: BTreeSet::new(),
+        plan: Plan::default(),
+    };
+    // Two sites could want the same bytes only if they overlap; the later one in the text comes first.
+    for site in sites.iter().rev() {
+        if let Err(reason) = draft.add(site) {
+            draft.plan.refusals.push(Refusal { at: site.at, reason });
+        }
+    }
+    let mut plan = draft.plan;
+    plan.edits.sort_unstable_by_key(|edit| edit.at);
+    plan.traps.sort_unstable_by_key(|trap| trap.at);
+    plan.refusals.reverse();
+    plan
+}
+
+/// A plan in the making.
+pub(super) struct Draft<'a, 'f> {
+    pub(super) text: Text<'a>,
+    pub(super) decoder: Decoder<'a>,
+    pub(super) padding: Padding<'a, 'f>,
+    pub(super) gate: Gate,
+    near: Option<AddrRange>,
+    pub(super) space: &'a mut Space,
+    /// Bytes that a patch writes or relies on: start to end.
+    locked: BTreeMap<GuestAddr, GuestAddr>,
+    /// Pages that trampolines were put into where jumps point.
+    opened: BTreeSet<GuestAddr>,
+    plan: Plan,
+}
+
+/// What a tactic decided for one site.
+pub(super) struct Decision {
+    pub(super) tactic: Tactic,
+    pub(super) evicted: Option<Evicted>,
+    /// The evicted instruction as it reads in the stub.
+    pub(super) moved: heapless::Vec<u8, { stub::PLAIN_ENTRY }>,
+}
+
+impl Draft<'_, '_> {
+    fn add(&mut self, site: &Site) -> Result<(), RefusalReason> {
+        let index = self.plan.stubs.len();
+        if index >= self.gate.free {
+            return Err(RefusalReason::NoStub);
+        }
+        let insn = self.text.offset(site.at).and_then(|offset| self.decoder.decode(offset).ok());
+        if insn.is_none_or(|insn| insn.kind != Kind::Syscall || insn.len != site.len) {
+            return Err(RefusalReason::NotThere);
+        }
+        if !self.is_free(site.at, u64::from(site.len)) {
+            return Err(RefusalReason::Taken);
+        }
+        let at = self.gate.first_free.wrapping_add((index as u64).saturating_mul(stub::LEN as u64));
+        let Gate { policy, hooked, .. } = self.gate;
+        let mut fields = stub::Fields { at, evicted: &[], policy, hooked, back: site.back() };
+        // Asked first, because a tactic leaves edits behind that a missing stub would strand.
+        stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;
+        let decision = tactic::choose(self, site, at);
+        fields.evicted = &decision.moved;
+        let bytes = stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;
+        let Decision { tactic, evicted, .. } = decision;
+        self.plan.stubs.push(Stub { index, at, bytes, site: *site, tactic, evicted });
+        Ok(())
+    }
+
+    /// Whether no patch writes or relies on any of `len` bytes.
+    pub(super) fn is_free(&self, at: GuestAddr, len: u64) -> bool {
+        let end = at.wrapping_add(len);
+        self.locked.range(..end).next_back().is_none_or(|(_, locked_end)| *locked_end <= at)
+    }
+
+    /// Keeps `len` bytes as they are, or as they will be.
+    pub(super) fn lock(&mut self, at: GuestAddr, len: u64) {
+        self.locked.insert(at, at.wrapping_add(len));
+    }
+
+    /// Plans to write `new`; the bytes must be free and inside the text.
+    pub(super) fn edit(&mut self, at: GuestAddr, new: &[u8]) -> Option<()> {
+        let old = Bytes::from_slice(self.text.slice(at, new.len())?).ok()?;
+        let new = Bytes::from_slice(new).ok()?;
+        self.lock(at, new.len() as u64);
+        self.plan.edits.push(Edit { at, old, new });
+        Some(())
+    }
+
+    pub(super) fn trap(&mut self, at: GuestAddr, entry: GuestAddr) {
+        self.plan.traps.push(TrapSite { at, entry });
+    }
+
+    /// Plans a trampoline in the near area.
+    pub(super) fn trampoline(&mut self, at: GuestAddr, bytes: &[u8]) -> Option<()> {
+        self.plan.trampolines.push(Trampoline { at, bytes: Bytes::from_slice(bytes).ok()? });
+        Some(())
+    }
+
+    /// Plans a trampoline where a jump points.
+    pub(super) fn landing(&mut self, at: GuestAddr, bytes: &[u8]) -> Option<()> {
+        self.opened.insert(at.page_floor());
+        self.trampoline(at, bytes)
+    }
+
+    /// The pages outside the near area that hold trampolines.
+    pub(super) fn opened_pages(&self) -> Vec<AddrRange> {
+        self.opened.iter().map(|page| AddrRange { start: *page, end: page.wrapping_add(PAGE) }).collect()
+    }
+
+    /// Takes room for one trampoline that a jump ending at `from` reaches.
+    pub(super) fn take_near(&mut self, from: GuestAddr) -> Option<GuestAddr> {
+        let area = self.near?;
+        let rest = AddrRange { start: area.start.checked_add(TRAMPOLINE_LEN)?, end: area.end };
+        let is_usable = rest.start <= rest.end && area.start.rel32_from(from).is_some();
+        if is_usable {
+            self.near = Some(rest);
+        }
+        is_usable.then_some(area.start)
+    }
+}

@@ -1,0 +1,499 @@
+//! Which `0f 05` byte pairs are system call instructions: proved, or left alone.
+//!
+//! A function known to the file is traced from its first instruction ([`Trace`]). A hit that the trace reaches on a
+//! boundary is a site; one that lies inside a traced instruction is not. A hit that no path reaches may stand on an
+//! island; it is a site only if the straight-line code before it loads `rax` with a constant that is a number, or sets `rax`
+//! otherwise and its block is tied to proved code.
+//!
+//! Code that no source knows (hand-written assembly, static functions of a stripped library) is the gap between two known
+//! functions. It is traced from the ELF entry, and from where proved branches lead: a byte search for `call` and `jmp`
+//! into such a gap yields candidates, and each counts once the branch itself is proved.
+
+use alloc::vec::Vec;
+
+use crate::addr::GuestAddr;
+use crate::elf::functions::{Functions, Source};
+use crate::patch::anchor::{self, Branch};
+use crate::patch::site::{Hit, Reason, Site, Text, Unproved, Verdict};
+use crate::patch::trace::{Number, STRETCH_MAX, Spoiled, Trace};
+use crate::x86::decode::Kind;
+use crate::x86::scan::SyscallBytes;
+
+/// The code that restores a signal frame, byte for byte: unwinders and debuggers know a frame by it, so no C
+/// library can write it otherwise (gdb amd64-linux-tdep.c, libgcc config/i386/linux-unwind.h).
+const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+
+/// Decides about every byte pair of `text` that could be a system call instruction.
+///
+/// `bias` is the run-time address minus the link-time address of the same byte, modulo 2^64. The hits come
+/// in ascending order.
+#[must_use]
+pub fn hits(text: &Text<'_>, bias: u64, functions: &Functions<'_>) -> Vec<Hit> {
+    let mut offsets = SyscallBytes::of(text.bytes).peekable();
+    if offsets.peek().is_none() {
+        return Vec::new();
+    }
+    let mut finder = Finder { text: *text, bias, functions, trace: Trace::new(*text), anchors: Vec::new() };
+    let mut stretches = Vec::new();
+    for offset in offsets {
+        finder.assign(offset, &mut stretches);
+    }
+    for stretch in &mut stretches {
+        while finder.judge(stretch) {}
+    }
+    finder.follow_branches(&mut stretches);
+    stretches.into_iter().flat_map(|stretch| stretch.hits).collect()
+}
+
+/// A piece of the text that is judged as a whole: a known function, or a gap between two.
+struct Stretch {
+    start: usize,
+    end: usize,
+    /// Offsets where an instruction is known to start.
+    anchors: Vec<usize>,
+    hits: Vec<Hit>,
+}
+
+impl Stretch {
+    fn contains(&self, at: usize) -> bool {
+        self.start <= at && at < self.end
+    }
+
+    fn is_open(&self) -> bool {
+        self.hits
+            .iter()
+            .any(|hit| matches!(hit.verdict, Verdict::Unproved(unproved) if unproved.is_plausible))
+    }
+}
+
+struct Finder<'a, 'f> {
+    text: Text<'a>,
+    bias: u64,
+    functions: &'a Functions<'f>,
+    trace: Trace<'a>,
+    /// Where proved branches lead in gaps, ascending.
+    anchors: Vec<usize>,
+}
+
+impl Finder<'_, '_> {
+    /// Adds the hit at offset `at` to its stretch, which is the last or a new one.
+    fn assign(&mut self, at: usize, stretches: &mut Vec<Stretch>) {
+        let unproved =
+            Unproved { reason: Reason::NoAnchor, is_plausible: anchor::is_plausible(&self.text, at) };
+        let hit = Hit { at: self.text.addr(at), verdict: Verdict::Unproved(unproved) };
+        match stretches.last_mut().filter(|last| last.contains(at)) {
+            Some(last) => last.hits.push(hit),
+            None => {
+                let mut stretch = self.stretch(at);
+                stretch.hits.push(hit);
+                stretches.push(stretch);
+            }
+        }
+    }
+
+    /// The known function that holds offset `at`, or the gap that does.
+    fn stretch(&mut self, at: usize) -> Stretch {
+        let vaddr = self.vaddr(at);
+        let function = self.functions.covering(vaddr);
+        let known = function
+            .and_then(|function| Some((function, self.offset(function.start)?, self.offset(function.end)?)));
+        if let Some((function, start, end)) = known {
+            let anchors = match function.source {
+                Source::SignalFrame => self.restorer(start).into_iter().collect(),
+                _ => Vec::from([start]),
+            };
+            return Stretch { start, end, anchors, hits: Vec::new() };
+        }
+        self.gap(at, vaddr)
+    }
+
+    /// What lies between the known functions on both sides of offset `at`.
+    fn gap(&mut self, at: usize, vaddr: u64) -> Stretch {
+        let section = self.functions.section(vaddr);
+        let before = self.functions.last_before(vaddr, 0);
+        let start = before.map(|function| function.end).max(section.map(|section| section.start));
+        let start = start.and_then(|start| self.offset(start)).unwrap_or(0).min(at);
+        let after = self.functions.next_start(vaddr);
+        let end = after.into_iter().chain(section.map(|section| section.end)).min();
+        let end = end.and_then(|end| self.offset(end)).unwrap_or(self.text.bytes.len()).max(at + 2);
+        let entry = self.functions.entry().and_then(|entry| self.offset(entry));
+        let anchors = entry.filter(|entry| start <= *entry && *entry < end).into_iter().collect();
+        let gap = Stretch { start, end, anchors, hits: Vec::new() };
+        let before = before.and_then(|function| self.offset(function.start));
+        before.and_then(|before| self.joined(before, &gap)).unwrap_or(gap)
+    }
+
+    /// The gap with the known function that starts at offset `before`, if that runs on into it. Hand-written system calls
+    /// end their unwind information between two instructions.
+    fn joined(&mut self, before: usize, gap: &Stretch) -> Option<Stretch> {
+        let function =
+            Stretch { start: before, end: gap.start, anchors: Vec::from([before]), hits: Vec::new() };
+        self.trace_stretch(&function).ok()?;
+        let last = self.text.offset(self.trace.predecessor(gap.start)?.at)?;
+        // A function that ends with a call does so because the call does not return.
+        let runs_on = self.trace.decode(last).is_ok_and(|insn| insn.straight);
+        runs_on.then_some(Stretch { end: gap.end, ..function })
+    }
+
+    /// Where the code of a signal frame's entry starts: at its start, or one byte on.
+    fn restorer(&self, start: usize) -> Option<usize> {
+        [start, start + 1]
+            .into_iter()
+            .find(|at| self.text.bytes.get(*at..).is_some_and(|it| it.starts_with(&RESTORER)))
+    }
+
+    fn vaddr(&self, offset: usize) -> u64 {
+        self.text.addr(offset).wrapping_sub(self.bias).0
+    }
+
+    fn offset(&self, vaddr: u64) -> Option<usize> {
+        self.text.offset(GuestAddr(vaddr).wrapping_add(self.bias))
+    }
+
+    /// Decides about the hits of one stretch; whether that gave it an anchor.
+    fn judge(&mut self, stretch: &mut Stretch) -> bool {
+        let state = self.trace_stretch(stretch);
+        let known = stretch.anchors.len();
+        for hit in &mut stretch.hits {
+            if !matches!(hit.verdict, Verdict::Unproved(_)) {
+                continue;
+            }
+            let Some(at) = self.text.offset(hit.at) else { continue };
+            hit.verdict = match state.and_then(|()| self.verdict(at)) {
+                Ok(verdict) => {
+                    // What proves one call of a block proves all of the block, and where it leads.
+                    stretch.anchors.extend(self.trace.block_start(at));
+                    verdict
+                }
+                Err(reason) => {
+                    let is_anchored = known > 0 || reason != Reason::Unreached;
+                    let reason = if is_anchored { reason } else { Reason::NoAnchor };
+                    let is_plausible = self.may_be_code(at) && anchor::is_plausible(&self.text, at);
+                    Verdict::Unproved(Unproved { reason, is_plausible })
+                }
+            };
+        }
+        stretch.anchors.len() > known
+    }
+
+    fn trace_stretch(&mut self, stretch: &Stretch) -> Result<(), Reason> {
+        if stretch.end - stretch.start > STRETCH_MAX {
+            return Err(Reason::TooLarge);
+        }
+        self.trace.reset(stretch.start, stretch.end);
+        self.trace.follow(&stretch.anchors);
+        match self.trace.spoiled() {
+            None => Ok(()),
+            Some(Spoiled::Undecodable) => Err(Reason::Undecodable),
+            Some(Spoiled::Overlap) => Err(Reason::Overlap),
+        }
+    }
+
+    /// What the trace says about a hit.
+    fn verdict(&mut self, hit: usize) -> Result<Verdict, Reason> {
+        if self.traced_verdict(hit)?.is_none() {
+            self.trace.adopt_islands();
+        }
+        let verdict = self.traced_verdict(hit)?.ok_or(Reason::Unreached)?;
+        if !self.trace.is_island(hit) {
+            return Ok(verdict);
+        }
+        let is_function = |target: GuestAddr| self.is_known_start(target);
+        let Verdict::Site(site) = verdict else {
+            return if self.trace.is_tied(hit, is_function) { Ok(verdict) } else { Err(Reason::Unreached) };
+        };
+        let at = self.text.offset(site.at).ok_or(Reason::Unreached)?;
+        let is_restorer = at.checked_sub(7).is_some_and(|start| self.restorer(start) == Some(start));
+        let is_tied = self.trace.is_tied(hit, is_function);
+        let number = self.trace.number(at);
+        let is_proved = number == Number::Constant || (number == Number::Set && is_tied) || is_restorer;
+        if is_proved { Ok(verdict) } else { Err(Reason::Unreached) }
+    }
+
+    /// Whether the file does not say that offset `at` is data: linkers may put tables into executable segments, but
+    /// not into executable sections.
+    fn may_be_code(&self, at: usize) -> bool {
+        let vaddr = self.vaddr(at);
+        self.functions.section(vaddr).is_some() || !self.functions.has_sections()
+    }
+
+    /// Whether a function is known to start at `target`, from the file or from a proved branch.
+    fn is_known_start(&self, target: GuestAddr) -> bool {
+        let vaddr = target.wrapping_sub(self.bias).0;
+        self.functions.covering(vaddr).is_some_and(|function| function.start == vaddr)
+            || self.text.offset(target).is_some_and(|to| self.anchors.binary_search(&to).is_ok())
+    }
+
+    fn traced_verdict(&mut self, hit: usize) -> Result<Option<Verdict>, Reason> {
+        let holder = self.trace.holder(hit);
+        if self.trace.is_instruction(hit) {
+            return match holder {
+                None => Ok(Some(Verdict::Site(self.site(hit, 2)))),
+                Some(_) => Err(Reason::Overlap),
+            };
+        }
+        let Some(span) = holder else {
+            return Ok(None);
+        };
+        let from = self.text.offset(span.at).ok_or(Reason::Unreached)?;
+        let is_prefixed_site = self.trace.decode(from).is_ok_and(|insn| insn.kind == Kind::Syscall)
+            && from + usize::from(span.len) == hit + 2;
+        let inside = Verdict::Inside(span);
+        Ok(Some(if is_prefixed_site { Verdict::Site(self.site(from, span.len)) } else { inside }))
+    }
+
+    fn site(&self, at: usize, len: u8) -> Site {
+        Site { at: self.text.addr(at), len, predecessor: self.trace.predecessor(at) }
+    }
+
+    /// Judges open stretches again with the anchors that proved branches give them.
+    fn follow_branches(&mut self, stretches: &mut [Stretch]) {
+        let mut open: Vec<_> = stretches.iter_mut().filter(|stretch| stretch.is_open()).collect();
+        let ranges: Vec<_> = open.iter().map(|stretch| (stretch.start, stretch.end)).collect();
+        let mut branches = anchor::branches_into(&self.text, &ranges);
+        self.resolve_outside(&mut branches, &mut open);
+        // Each round proves a branch or is the last.
+        let mut is_settled = false;
+        while !is_settled {
+            is_settled = true;
+            for index in 0..open.len() {
+                let Some(stretch) = open.get_mut(index).filter(|stretch| stretch.is_open()) else { continue };
+                is_settled &= !self.judge(stretch);
+                let (start, end) = (stretch.start, stretch.end);
+                let is_code = !stretch.anchors.is_empty() && self.trace.spoiled().is_none();
+                if is_code {
+                    let proved = self.take_proved(&mut branches, start, end);
+                    is_settled &= !self.add_anchors(&mut open, &proved);
+                }
+            }
+        }
+    }
+
+    /// Proves the branches that stand in known functions.
+    fn resolve_outside(&mut self, branches: &mut Vec<Branch>, open: &mut [&mut Stretch]) {
+        let mut next = 0;
+        while let Some(branch) = branches.get(next) {
+            let from = branch.from;
+            next += 1;
+            if open.iter().any(|stretch| stretch.contains(from))
+                || self.functions.covering(self.vaddr(from)).is_none()
+            {
+                continue;
+            }
+            let stretch = self.stretch(from);
+            if self.trace_stretch(&stretch).is_ok() {
+                self.trace.adopt_islands();
+                let proved = self.take_proved(branches, stretch.start, stretch.end);
+                self.add_anchors(open, &proved);
+                next = branches.partition_point(|branch| branch.from < stretch.end);
+            }
+        }
+    }
+
+    /// Takes out the branches from `start` to `end` that are traced instructions.
+    fn take_proved(&self, branches: &mut Vec<Branch>, start: usize, end: usize) -> Vec<Branch> {
+        let inside = |branch: &Branch| start <= branch.from && branch.from < end;
+        let is_proved = |branch: &Branch| inside(branch) && self.trace.is_instruction(branch.from);
+        let proved = branches.iter().copied().filter(is_proved).collect();
+        branches.retain(|branch| !is_proved(branch));
+        proved
+    }
+
+    /// Gives each stretch the targets that lie in it; whether any was new.
+    fn add_anchors(&mut self, stretches: &mut [&mut Stretch], branches: &[Branch]) -> bool {
+        let mut is_new = false;
+        for branch in branches {
+            let Err(place) = self.anchors.binary_search(&branch.to) else { continue };
+            if let Some(stretch) = stretches.iter_mut().find(|stretch| stretch.contains(branch.to)) {
+                self.anchors.insert(place, branch.to);
+                stretch.anchors.push(branch.to);
+                is_new = true;
+            }
+        }
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::functions::Extent;
+    use crate::elf::functions::tests::symbol;
+    use crate::patch::site::Span;
+    use proptest::prelude::*;
+
+    const START: u64 = 0x1000;
+    const AT: GuestAddr = GuestAddr(START);
+    const CALL: [u8; 7] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05];
+
+    /// Judges `bytes`, of which the first `known` are a function.
+    fn judged(bytes: &[u8], known: u64, entry: Option<u64>) -> Vec<Verdict> {
+        let table = if known == 0 { Vec::new() } else { symbol(0x12, 1, START, known) };
+        let section = Extent { start: START, end: START + bytes.len() as u64 };
+        let functions = Functions::of_symbols(&table, section, entry);
+        let bias = 0x7000_0000_0000;
+        let text = Text { at: AT.wrapping_add(bias), bytes };
+        hits(&text, bias, &functions)
+            .into_iter()
+            .map(|hit| match hit.verdict {
+                Verdict::Site(site) => {
+                    let span = |span: Span| Span { at: span.at.wrapping_sub(bias), ..span };
+                    Verdict::Site(Site {
+                        at: site.at.wrapping_sub(bias),
+                        len: site.len,
+                        predecessor: site.predecessor.map(span),
+                    })
+                }
+                Verdict::Inside(span) => Verdict::Inside(Span { at: span.at.wrapping_sub(bias), ..span }),
+                unproved => unproved,
+            })
+            .collect()
+    }
+
+    fn in_function(bytes: &[u8]) -> Vec<Verdict> {
+        judged(bytes, bytes.len() as u64, None)
+    }
+
+    fn site(offset: u64, len: u8, before: Option<u8>) -> Verdict {
+        let at = AT.wrapping_add(offset);
+        let span = |len: u8| Span { at: at.wrapping_sub(u64::from(len)), len };
+        Verdict::Site(Site { at, len, predecessor: before.map(span) })
+    }
+
+    fn reason(verdict: &Verdict) -> Option<Reason> {
+        match verdict {
+            Verdict::Unproved(unproved) => Some(unproved.reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_hit_that_the_function_reaches_is_a_site() {
+        let code = [&CALL[..], &[0xc3]].concat();
+        assert_eq!(in_function(&code), [site(5, 2, Some(5))]);
+    }
+
+    #[test]
+    fn a_hit_inside_a_constant_is_not() {
+        let code = [0xb8, 0x0f, 0x05, 0, 0, 0xc3];
+        assert_eq!(in_function(&code), [Verdict::Inside(Span { at: AT, len: 5 })]);
+    }
+
+    #[test]
+    fn a_prefixed_call_is_one_site_with_its_prefix() {
+        let code = [0xb8, 39, 0, 0, 0, 0x48, 0x0f, 0x05, 0xc3];
+        assert_eq!(in_function(&code), [site(5, 3, Some(5))]);
+    }
+
+    #[test]
+    fn a_table_behind_a_return_is_left_alone() {
+        let code = [0xc3, 0x11, 0x22, 0x33, 0x0f, 0x05, 0x44, 0x06, 0x55];
+        assert_eq!(reason(&in_function(&code)[0]), Some(Reason::Unreached));
+    }
+
+    #[test]
+    fn code_behind_a_jump_is_proved_by_the_branch_to_it() {
+        // je +2; jmp *rax; then the block that je leads to.
+        let code = [&[0x74, 0x02, 0xff, 0xe0][..], &CALL, &[0xc3]].concat();
+        assert_eq!(in_function(&code), [site(9, 2, Some(5))]);
+    }
+
+    #[test]
+    fn a_case_body_behind_an_indirect_jump_is_proved_by_its_number() {
+        let code = [&[0xff, 0xe0][..], &CALL, &[0xc3]].concat();
+        assert_eq!(in_function(&code), [site(7, 2, Some(5))]);
+    }
+
+    #[test]
+    fn a_body_without_a_number_needs_a_tie() {
+        let loose = [0xff, 0xe0, 0x89, 0xd0, 0x0f, 0x05, 0xc3];
+        assert_eq!(reason(&in_function(&loose)[0]), Some(Reason::Unreached));
+        let tied = [0xff, 0xe0, 0x89, 0xd0, 0x0f, 0x05, 0xeb, 0xf8];
+        assert_eq!(in_function(&tied), [site(4, 2, Some(2))]);
+    }
+
+    #[test]
+    fn a_byte_that_is_no_instruction_spoils_what_may_depend_on_it() {
+        let code = [&[0x06][..], &CALL, &[0xc3]].concat();
+        assert_eq!(reason(&in_function(&code)[0]), Some(Reason::Undecodable));
+    }
+
+    #[test]
+    fn data_behind_a_call_that_never_returns_spoils_nothing_before_it() {
+        let code = [&CALL[..], &[0xe8, 0xf4, 0xff, 0xff, 0xff, 0x06, 0x06]].concat();
+        assert_eq!(in_function(&code), [site(5, 2, Some(5))]);
+    }
+
+    #[test]
+    fn a_branch_into_the_middle_of_an_instruction_leaves_both_readings_unproved() {
+        // jmp +1 over the first byte of a mov whose constant then reads as a call.
+        let code = [0x74, 0x01, 0xb8, 0x0f, 0x05, 0xc3, 0xc3, 0xc3];
+        assert_eq!(reason(&in_function(&code)[0]), Some(Reason::Overlap));
+    }
+
+    #[test]
+    fn a_program_without_symbols_is_followed_from_its_entry() {
+        // call over a string that holds the two bytes, then a call in the callee.
+        let code = [&[0xe8, 4, 0, 0, 0, 0x0f, 0x05, 0x0f, 0x06][..], &CALL, &[0xf4]].concat();
+        let verdicts = judged(&code, 0, Some(START));
+        assert_eq!(reason(&verdicts[0]), Some(Reason::Unreached));
+        assert_eq!(verdicts[1], site(14, 2, Some(5)));
+    }
+
+    #[test]
+    fn unknown_code_is_proved_by_a_proved_call_to_it() {
+        // The known function calls 0x10, where unknown code takes its number from an argument.
+        let code = [
+            &[0xe8, 0x0b, 0, 0, 0, 0xc3][..],
+            &[0x90; 10],
+            &[0x48, 0x89, 0xf8, 0x0f, 0x05, 0xc3, 0x06, 0x06],
+        ]
+        .concat();
+        assert_eq!(judged(&code, 6, None), [site(19, 2, Some(3))]);
+    }
+
+    #[test]
+    fn unknown_code_that_nothing_leads_to_is_left_alone_but_plausible() {
+        let code = [&[0xc3][..], &[0x90; 15], &[0x48, 0x89, 0xf8, 0x0f, 0x05, 0xc3, 0x90]].concat();
+        let expected = Unproved { reason: Reason::NoAnchor, is_plausible: true };
+        assert_eq!(judged(&code, 1, None), [Verdict::Unproved(expected)]);
+    }
+
+    #[test]
+    fn a_function_that_ends_before_its_call_runs_on_into_the_gap() {
+        let code = [&CALL[..], &[0xc3]].concat();
+        assert_eq!(judged(&code, 5, None), [site(5, 2, Some(5))]);
+    }
+
+    #[test]
+    fn random_tables_behind_a_return_are_never_taken_for_code() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        };
+        let mut sites = 0;
+        for _ in 0..2000 {
+            let mut code = std::vec![0xc3];
+            (0..8).for_each(|_| code.extend_from_slice(&random()));
+            let at = 1 + usize::from(random()[0]) % 62;
+            code[at..at + 2].copy_from_slice(&[0x0f, 0x05]);
+            sites += in_function(&code).iter().filter(|verdict| matches!(verdict, Verdict::Site(_))).count();
+        }
+        assert_eq!(sites, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_hit_is_judged_once_and_no_bytes_break_the_search(
+            bytes in proptest::collection::vec(proptest::sample::select(&[0x0f_u8, 0x05, 0xe8, 0xeb, 0x74, 0xc3, 0xb8, 0x48, 0, 2, 0xff, 0x90][..]), 0..120),
+            known in 0_u64..120,
+            entry in proptest::option::of(START..START + 120),
+        ) {
+            let expected = SyscallBytes::of(&bytes).count();
+            prop_assert_eq!(judged(&bytes, known, entry).len(), expected);
+        }
+    }
+}

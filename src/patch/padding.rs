@@ -1,0 +1,374 @@
+//! Dead padding: filler that no control flow reaches, where a patch may put a jump.
+//!
+//! Filler is `nop` and `int3`; zeros do not count, because between functions they may as well be a table. It is dead
+//! if the instruction before it never falls through, no direct branch nearby leads into it, and nothing known starts
+//! in it. Between functions it ends where a known one or the section's end is; where the next function is unknown, at
+//! the next multiple of 16 at most, since a function may begin with a `nop` of its own.
+//!
+//! Inside a function a jump table could lead to it. It never leads to what an assembler inserts to align the *next*
+//! label, so there a run counts only if it ends exactly at the next multiple of 8, is made of `nop`s in the assembler's own
+//! encodings, and all of the function decodes. It is the second choice.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use crate::addr::GuestAddr;
+use crate::elf::functions::{Function, Functions, Source};
+use crate::patch::site::Text;
+use crate::x86::decode::{Decoder, Insn, Kind};
+use crate::x86::encode::{INT3, JMP_REL8_LEN, JMP_REL32_LEN};
+
+/// The largest stretch that is decoded for its padding, in bytes.
+const STRETCH_MAX: u64 = 1 << 16;
+/// What compilers align functions to, at least.
+const ALIGNMENT: u64 = 16;
+
+/// How many short jumps lie between a site's own and the long one at most.
+pub(super) const HOPS_MAX: usize = 2;
+
+/// Hands out dead padding, each byte once. Addresses inside are link-time ones.
+pub(super) struct Padding<'a, 'f> {
+    text: Text<'a>,
+    bias: u64,
+    functions: &'a Functions<'f>,
+    decoder: Decoder<'a>,
+    /// What was looked at: functions by their start, gaps by theirs.
+    explored: BTreeSet<(Stretch, u64)>,
+    between: Runs,
+    inside: Runs,
+}
+
+/// What padding is looked for in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stretch {
+    Function,
+    Gap,
+    Inside,
+}
+
+/// Padding for a long jump and for the short ones that lead to it.
+pub(super) struct Chain {
+    /// Where the short jumps stand, in the order of travel; at most [`HOPS_MAX`].
+    pub(super) hops: Vec<GuestAddr>,
+    /// Where the long jump stands.
+    pub(super) relay: GuestAddr,
+}
+
+impl<'a, 'f> Padding<'a, 'f> {
+    pub(super) fn new(text: Text<'a>, bias: u64, functions: &'a Functions<'f>) -> Self {
+        let decoder = Decoder::new(text.bytes, text.at);
+        let (between, inside) = (Runs::default(), Runs::default());
+        Self { text, bias, functions, decoder, explored: BTreeSet::new(), between, inside }
+    }
+
+    /// Takes the bytes of a long jump, between functions, that a short jump at `from` reaches.
+    pub(super) fn take_relay(&mut self, from: GuestAddr) -> Option<GuestAddr> {
+        let at = self.take_between(Reach::of(self.vaddr(from))?)?;
+        Some(self.addr(at))
+    }
+
+    /// Takes the bytes of a long jump, wherever they are, and of as few short jumps as lead to it from one at `from`.
+    pub(super) fn take_chain(&mut self, from: GuestAddr) -> Option<Chain> {
+        let reach = Reach::of(self.vaddr(from))?;
+        let mut places = (0..=HOPS_MAX).find_map(|hops| self.chain(reach, hops))?;
+        let relay = places.pop()?;
+        let hops = places.into_iter().map(|hop| self.addr(hop)).collect();
+        Some(Chain { hops, relay: self.addr(relay) })
+    }
+
+    /// The places of exactly `hops` short jumps and a long one, each in reach of the one before.
+    fn chain(&mut self, reach: Reach, hops: usize) -> Option<Vec<u64>> {
+        self.explore_inside(reach);
+        let Some(hops) = hops.checked_sub(1) else {
+            let between = self.take_between(reach);
+            let relay = between.or_else(|| self.inside.take_highest(reach, JMP_REL32_LEN as u64))?;
+            return Some(Vec::from([relay]));
+        };
+        self.explore(reach);
+        let between = self.between.places(reach, JMP_REL8_LEN as u64);
+        for hop in between {
+            self.between.take(hop, JMP_REL8_LEN as u64);
+            if let Some(rest) = Reach::of(hop).and_then(|reach| self.chain(reach, hops)) {
+                return Some([Vec::from([hop]), rest].concat());
+            }
+            self.between.give_back(hop, JMP_REL8_LEN as u64);
+        }
+        for hop in self.inside.places(reach, JMP_REL8_LEN as u64) {
+            self.inside.take(hop, JMP_REL8_LEN as u64);
+            if let Some(rest) = Reach::of(hop).and_then(|reach| self.chain(reach, hops)) {
+                return Some([Vec::from([hop]), rest].concat());
+            }
+            self.inside.give_back(hop, JMP_REL8_LEN as u64);
+        }
+        None
+    }
+
+    /// Takes the bytes of a long jump between functions, looking no further than needed.
+    fn take_between(&mut self, reach: Reach) -> Option<u64> {
+        let mut below = reach.highest;
+        loop {
+            if let Some(place) = self.between.take_highest(reach, JMP_REL32_LEN as u64) {
+                return Some(place);
+            }
+            below = self.explore_below(below, reach)?;
+        }
+    }
+
+    /// Finds all padding between functions in reach.
+    fn explore(&mut self, reach: Reach) {
+        let mut below = reach.highest;
+        while let Some(next) = self.explore_below(below, reach) {
+            below = next;
+        }
+    }
+
+    /// Finds the padding behind the last function that starts below `below`; where that function starts.
+    fn explore_below(&mut self, below: u64, reach: Reach) -> Option<u64> {
+        let function = self.functions.last_before(below, reach.floor())?;
+        let gap_end = self.gap_end(function);
+        if gap_end < reach.lowest {
+            return None;
+        }
+        if self.explored.insert((Stretch::Function, function.start)) {
+            self.explore_behind(function, gap_end);
+        }
+        Some(function.start)
+    }
+
+    /// Finds all padding inside the functions in reach.
+    fn explore_inside(&mut self, reach: Reach) {
+        let mut below = reach.highest;
+        while let Some(function) = self.functions.last_before(below, reach.floor())
+            && function.end >= reach.lowest
+        {
+            below = function.start;
+            let is_exact = matches!(function.source, Source::Frame | Source::Symbol);
+            let is_small = function.end - function.start <= STRETCH_MAX;
+            if is_exact && is_small && self.explored.insert((Stretch::Inside, function.start)) {
+                let runs = self.aligning_runs(function);
+                self.inside.add(runs);
+            }
+        }
+    }
+
+    /// The runs of filler that align a label inside `function`; none unless all of it decodes.
+    fn aligning_runs(&mut self, function: Function) -> Vec<(u64, u64)> {
+        let (mut runs, mut starts, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+        let mut at = function.start;
+        let mut is_dead = false;
+        while at < function.end {
+            let filled = self.aligned_end(at).filter(|filled| is_dead && *filled < function.end);
+            if let Some(filled) = filled {
+                runs.push((at, filled));
+                at = filled;
+                is_dead = false;
+                continue;
+            }
+            let Some(insn) = self.decode(at) else { return Vec::new() };
+            starts.push(at);
+            targets
+                .extend(insn.target().map(|target| self.vaddr(target)).filter(|to| function.contains(*to)));
+            is_dead = !insn.falls_through();
+            at += u64::from(insn.len);
+        }
+        let is_sound =
+            at == function.end && targets.iter().all(|target| starts.binary_search(target).is_ok());
+        if is_sound { runs } else { Vec::new() }
+    }
+
+    /// Where the assembler's filler at `at` ends, if that is at the next multiple of 8 or 16.
+    fn aligned_end(&mut self, at: u64) -> Option<u64> {
+        let mut end = at;
+        while end - at < ALIGNMENT
+            && let Some(insn) = self.decode(end)
+            && let Some(bytes) = self.text.slice(self.addr(end), usize::from(insn.len))
+            && is_assembler_nop(bytes)
+        {
+            end += u64::from(insn.len);
+        }
+        [8, ALIGNMENT].into_iter().any(|align| at.next_multiple_of(align) == end && at < end).then_some(end)
+    }
+
+    /// Where the first known thing behind `function` starts.
+    fn gap_end(&self, function: Function) -> u64 {
+        let section = self.functions.section(function.start).map_or(function.end, |section| section.end);
+        let next = self.functions.next_start(function.end.max(function.start + 1));
+        next.unwrap_or(u64::MAX).min(section).max(function.end)
+    }
+
+    fn explore_behind(&mut self, function: Function, gap_end: u64) {
+        let is_known = function.source != Source::SignalFrame && function.end - function.start <= STRETCH_MAX;
+        let overlaps = self.functions.covering(function.end).is_some_and(|other| other.start < function.end);
+        if !is_known || overlaps || gap_end - function.end > STRETCH_MAX {
+            return;
+        }
+        if function.holds_padding() {
+            let mut runs = self.dead_runs(function.start, function.end);
+            runs.retain(|(_, end)| *end == function.end);
+            self.between.add(runs);
+        } else if self.ends_for_good(function) && self.explored.insert((Stretch::Gap, function.end)) {
+            let runs = self.dead_runs(function.end, gap_end);
+            self.between.add(runs);
+        }
+    }
+
+    /// Whether control never runs past the end of `function`.
+    fn ends_for_good(&mut self, function: Function) -> bool {
+        let mut at = function.start;
+        let mut last = Kind::Other;
+        while at < function.end {
+            let Some(insn) = self.decode(at) else { return false };
+            last = insn.kind;
+            at += u64::from(insn.len);
+        }
+        // A compiler ends a function with a call only if the callee does not return.
+        let ends = matches!(
+            last,
+            Kind::Jump { .. } | Kind::Return | Kind::IndirectJump | Kind::Trap | Kind::Call { .. }
+        );
+        at == function.end && ends
+    }
+
+    /// The runs of dead filler in a stretch of instructions that nothing falls into and behind which something
+    /// known starts.
+    fn dead_runs(&mut self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut targets = Vec::new();
+        let mut at = start;
+        let mut is_dead = true;
+        while at < end {
+            if is_dead && self.is_filler(at) {
+                let filled = self.filler_end(at, end);
+                let aligned = at.checked_next_multiple_of(ALIGNMENT).filter(|aligned| *aligned <= filled);
+                let run_end = if filled == end { Some(end) } else { aligned };
+                runs.extend(run_end.filter(|run_end| at < *run_end).map(|run_end| (at, run_end)));
+                (at, is_dead) = (filled, false);
+                continue;
+            }
+            // Data somewhere: then all but the filler right at the start may be data too.
+            let Some(insn) = self.decode(at) else {
+                runs.retain(|(run, _)| *run == start);
+                break;
+            };
+            targets.extend(insn.target().map(|target| self.vaddr(target)));
+            is_dead = !insn.falls_through();
+            at += u64::from(insn.len);
+        }
+        runs.retain(|(start, end)| !targets.iter().any(|target| start <= target && target < end));
+        runs
+    }
+
+    fn is_filler(&mut self, at: u64) -> bool {
+        let is_int3 = self.text.slice(self.addr(at), 1) == Some(&[INT3]);
+        is_int3 || self.decode(at).is_some_and(|insn| insn.kind == Kind::Nop)
+    }
+
+    /// How far filler reaches from `start`, `limit` at most.
+    fn filler_end(&mut self, start: u64, limit: u64) -> u64 {
+        let mut at = start;
+        while at < limit && self.is_filler(at) {
+            let len = self.decode(at).map_or(1, |insn| u64::from(insn.len));
+            if at + len > limit {
+                break;
+            }
+            at += len;
+        }
+        at
+    }
+
+    fn decode(&mut self, at: u64) -> Option<Insn> {
+        self.decoder.decode(self.text.offset(self.addr(at))?).ok()
+    }
+
+    fn addr(&self, vaddr: u64) -> GuestAddr {
+        GuestAddr(vaddr).wrapping_add(self.bias)
+    }
+
+    fn vaddr(&self, at: GuestAddr) -> u64 {
+        at.wrapping_sub(self.bias).0
+    }
+}
+
+/// Whether an assembler fills with these bytes (binutils gas/config/tc-i386.c, alt_patt; LLVM X86AsmBackend).
+fn is_assembler_nop(bytes: &[u8]) -> bool {
+    let prefixes = bytes.iter().take_while(|byte| matches!(**byte, 0x66 | 0x2e)).count();
+    matches!(
+        bytes.get(prefixes..),
+        Some(
+            [0x90]
+                | [0x0f, 0x1f, 0x00 | 0xc0]
+                | [0x0f, 0x1f, 0x40, 0]
+                | [0x0f, 0x1f, 0x44, 0, 0]
+                | [0x0f, 0x1f, 0x80, 0, 0, 0, 0]
+                | [0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]
+        )
+    )
+}
+
+/// Where a short jump can go.
+#[derive(Clone, Copy)]
+struct Reach {
+    lowest: u64,
+    highest: u64,
+}
+
+impl Reach {
+    fn of(from: u64) -> Option<Self> {
+        let end = from.checked_add(JMP_REL8_LEN as u64)?;
+        Some(Self { lowest: end.checked_sub(128)?, highest: end.checked_add(127)? })
+    }
+
+    /// Where a function starts at least that may matter.
+    const fn floor(self) -> u64 {
+        self.lowest.saturating_sub(2 * STRETCH_MAX)
+    }
+}
+
+/// Runs of dead bytes, start to end, none overlapping.
+#[derive(Default)]
+struct Runs(BTreeMap<u64, u64>);
+
+impl Runs {
+    fn add(&mut self, runs: Vec<(u64, u64)>) {
+        self.0.extend(runs);
+    }
+
+    /// The highest reachable place for `len` bytes in each run, from the highest run down.
+    fn places(&self, reach: Reach, len: u64) -> Vec<u64> {
+        let runs = self.0.range(..=reach.highest).rev().take_while(|(_, end)| **end > reach.lowest);
+        let places = runs.filter_map(|(start, end)| {
+            let place = end.checked_sub(len)?.min(reach.highest);
+            (place >= *start && place >= reach.lowest).then_some(place)
+        });
+        places.collect()
+    }
+
+    fn take_highest(&mut self, reach: Reach, len: u64) -> Option<u64> {
+        let place = *self.places(reach, len).first()?;
+        self.take(place, len);
+        Some(place)
+    }
+
+    /// Takes `len` bytes out of the run that holds them.
+    fn take(&mut self, at: u64, len: u64) {
+        let Some((start, end)) = self.0.range(..=at).next_back().map(|(start, end)| (*start, *end)) else {
+            return;
+        };
+        self.0.remove(&start);
+        if start < at {
+            self.0.insert(start, at);
+        }
+        if at + len < end {
+            self.0.insert(at + len, end);
+        }
+    }
+
+    /// Puts `len` taken bytes back and joins them with the runs that touch them.
+    fn give_back(&mut self, at: u64, len: u64) {
+        let end = at + len;
+        let end = self.0.remove(&end).unwrap_or(end);
+        let before = self.0.range(..at).next_back().filter(|(_, before_end)| **before_end == at);
+        let start = before.map_or(at, |(start, _)| *start);
+        self.0.insert(start, end);
+    }
+}

@@ -1,0 +1,453 @@
+//! What to write where: a plan for all sites of one text, as data.
+//!
+//! A [`Plan`] can be printed, compared, checked and thrown away; nothing is written here. Its promise: **every
+//! original instruction boundary stays executable with its original meaning**, whether as a jump, as a trap or as
+//! untouched bytes. Dead padding alone loses its meaning. Sites are planned from the last to the first, and each
+//! plan locks the bytes that it writes or relies on, so that no patch breaks another's assumptions.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::addr::{AddrRange, GuestAddr};
+use crate::elf::functions::Functions;
+use crate::patch::draft;
+use crate::patch::site::{Site, Span, Text};
+use crate::patch::space::Space;
+use crate::patch::stub;
+use crate::patch::tactic::Tactic;
+
+/// The bytes of one edit or trampoline.
+pub type Bytes = heapless::Vec<u8, 16>;
+
+/// The bytes that one near trampoline takes of its area.
+pub const TRAMPOLINE_LEN: u64 = 16;
+
+/// The part of the gate that a plan may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gate {
+    /// The address of the first free stub; a multiple of [`stub::LEN`].
+    pub first_free: GuestAddr,
+    /// How many stubs are free from there on.
+    pub free: usize,
+    /// The policy table: one byte a number.
+    pub policy: GuestAddr,
+    /// Where hooked calls go.
+    pub hooked: GuestAddr,
+}
+
+/// What a plan is made from.
+pub struct Input<'a, 'f> {
+    /// The code as it is before any patch.
+    pub text: Text<'a>,
+    /// Its proved sites, in ascending order.
+    pub sites: &'a [Site],
+    /// The run-time address minus the link-time address of the same byte, modulo 2^64.
+    pub bias: u64,
+    /// What is known of its functions, for padding.
+    pub functions: &'a Functions<'f>,
+    /// The part of the gate that may be used.
+    pub gate: Gate,
+    /// Where trampolines may lie that every site reaches, for a text that does not reach the gate.
+    pub near: Option<AddrRange>,
+    /// Free addresses for punned jumps; what the plan uses is taken out.
+    pub space: &'a mut Space,
+}
+
+/// Bytes to be written over others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Edit {
+    /// The address of the first byte.
+    pub at: GuestAddr,
+    /// What must stand there before.
+    pub old: Bytes,
+    /// What stands there after; as long as `old`.
+    pub new: Bytes,
+}
+
+/// A stub to be written into the gate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stub {
+    /// Its number, counted from the first free stub.
+    pub index: usize,
+    /// Its address.
+    pub at: GuestAddr,
+    /// Its bytes.
+    pub bytes: [u8; stub::LEN],
+    /// The site it stands in for.
+    pub site: Site,
+    /// How that site leads to it.
+    pub tactic: Tactic,
+    /// The original instruction that runs in the stub, if the tactic evicted one.
+    pub evicted: Option<Evicted>,
+}
+
+impl Stub {
+    /// Where it is entered after the site's own instructions.
+    #[must_use]
+    pub const fn plain_entry(&self) -> GuestAddr {
+        self.at.wrapping_add(stub::PLAIN_ENTRY as u64)
+    }
+}
+
+/// An instruction that moved into a stub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Evicted {
+    /// Where it stood, and its length there and in the stub.
+    pub span: Span,
+    /// Whether it may run again when the call is restarted: it loads `rax` with a constant, or from a register
+    /// that calls leave alone.
+    pub is_idempotent: bool,
+}
+
+/// Code outside the gate that leads to a stub.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trampoline {
+    /// Its address.
+    pub at: GuestAddr,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// An address where a trap instruction stands for a system call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrapSite {
+    /// The address that the trap reports.
+    pub at: GuestAddr,
+    /// Where the program goes on instead.
+    pub entry: GuestAddr,
+}
+
+/// A site that stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// Its address.
+    pub at: GuestAddr,
+    /// Why.
+    pub reason: RefusalReason,
+}
+
+/// Why a site stays as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalReason {
+    /// No system call instruction stands there.
+    NotThere,
+    /// The patch of another site needs its bytes.
+    Taken,
+    /// The gate has no stub left.
+    NoStub,
+    /// The gate's own parts are too far from each other.
+    GateTooWide,
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotThere => "no system call instruction stands there",
+            Self::Taken => "the patch of another site needs its bytes",
+            Self::NoStub => "the gate has no stub left",
+            Self::GateTooWide => "the gate's parts are too far from each other",
+        })
+    }
+}
+
+/// How many sites each tactic serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Short jumps to padding.
+    pub short_jumps: usize,
+    /// Evicted predecessors.
+    pub evictions: usize,
+    /// Punned jumps.
+    pub puns: usize,
+    /// Traps.
+    pub traps: usize,
+}
+
+/// All that is to be written for the sites of one text.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// Changes to the text, in ascending order, none overlapping.
+    pub edits: Vec<Edit>,
+    /// Stubs, in the order of their numbers, without gaps.
+    pub stubs: Vec<Stub>,
+    /// Trampolines near the text and where puns point.
+    pub trampolines: Vec<Trampoline>,
+    /// Where traps stand, in ascending order.
+    pub traps: Vec<TrapSite>,
+    /// Sites that stay as they are.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Plan {
+    /// How many sites each tactic serves.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let count = |tactic| self.stubs.iter().filter(|stub| stub.tactic == tactic).count();
+        Tally {
+            short_jumps: count(Tactic::ShortJump),
+            evictions: count(Tactic::Eviction),
+            puns: count(Tactic::Pun),
+            traps: count(Tactic::Trap),
+        }
+    }
+}
+
+/// How many bytes of near trampolines a text needs at most, or zero if all of it reaches all of the gate.
+#[must_use]
+pub fn near_len(text: &Text<'_>, sites: usize, gate: &Gate) -> u64 {
+    let gate_end = gate.first_free.wrapping_add((gate.free as u64).saturating_mul(stub::LEN as u64));
+    let text_end = text.addr(text.bytes.len());
+    let reaches = gate_end.rel32_from(text.at).is_some() && gate.first_free.rel32_from(text_end).is_some();
+    if reaches { 0 } else { (sites as u64).saturating_mul(TRAMPOLINE_LEN) }
+}
+
+/// Plans all sites.
+#[must_use]
+pub fn plan(input: Input<'_, '_>) -> Plan {
+    draft::plan(input)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::patch::find;
+    use crate::patch::site::Verdict;
+    use crate::x86::encode::UD2;
+    use crate::x86::scan::SYSCALL;
+    use proptest::prelude::*;
+
+    const TEXT: GuestAddr = GuestAddr(0x40_0000);
+    const NEAR_GATE: Gate = Gate {
+        first_free: GuestAddr(0x1000_0000),
+        free: 1000,
+        policy: GuestAddr(0x1100_0000),
+        hooked: GuestAddr(0xf00_0000),
+    };
+    const FAR: u64 = 0x7000_0000_0000;
+    const FAR_GATE: Gate = Gate {
+        first_free: GuestAddr(FAR),
+        free: 1000,
+        policy: GuestAddr(FAR - 0x1000),
+        hooked: GuestAddr(FAR - 0x2000),
+    };
+
+    fn planned(bytes: &[u8], sites: &[Site], gate: Gate, space: &mut Space) -> Plan {
+        let text = Text { at: TEXT, bytes };
+        let near_len = near_len(&text, sites.len(), &gate);
+        let near = Some(AddrRange::new(GuestAddr(0x50_0000), GuestAddr(0x50_0000 + near_len)));
+        let functions = Functions::unknown();
+        let plan = plan(Input { text, sites, bias: 0, functions: &functions, gate, near, space });
+        plan.check(&text).unwrap();
+        plan
+    }
+
+    fn site(offset: u64, len: u8, predecessor: Option<u8>) -> Site {
+        let at = TEXT.wrapping_add(offset);
+        let span = |len: u8| Span { at: at.wrapping_sub(u64::from(len)), len };
+        Site { at, len, predecessor: predecessor.map(span) }
+    }
+
+    #[test]
+    fn a_five_byte_predecessor_makes_room_for_the_jump() {
+        let bytes = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3];
+        let plan = planned(&bytes, &[site(5, 2, Some(5))], NEAR_GATE, &mut Space::default());
+        assert_eq!(plan.tally(), Tally { evictions: 1, ..Tally::default() });
+        assert_eq!(plan.edits[0].new[0], 0xe9);
+        assert_eq!(plan.edits[1].new, UD2);
+        let evicted = plan.stubs[0].evicted.unwrap();
+        assert!(evicted.is_idempotent);
+        assert_eq!(plan.traps, [TrapSite { at: TEXT.wrapping_add(5), entry: plan.stubs[0].plain_entry() }]);
+    }
+
+    #[test]
+    fn a_rip_relative_predecessor_still_reads_the_same_address() {
+        let bytes = [0x8b, 0x05, 0x10, 0, 0, 0, 0x0f, 0x05, 0xc3];
+        let near = planned(&bytes, &[site(6, 2, Some(6))], NEAR_GATE, &mut Space::default());
+        assert_eq!(near.tally().evictions, 1);
+        let far = planned(&bytes, &[site(6, 2, Some(6))], FAR_GATE, &mut Space::default());
+        assert_eq!(far.tally().traps, 1);
+    }
+
+    #[test]
+    fn an_instruction_that_writes_memory_is_not_evicted() {
+        let bytes = [0x89, 0x05, 0x10, 0, 0, 0, 0x0f, 0x05, 0xc3];
+        let plan = planned(&bytes, &[site(6, 2, Some(6))], NEAR_GATE, &mut Space::default());
+        assert_eq!(plan.tally().traps, 1);
+    }
+
+    #[test]
+    fn a_far_gate_is_reached_through_a_near_trampoline() {
+        let bytes = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3];
+        let plan = planned(&bytes, &[site(5, 2, Some(5))], FAR_GATE, &mut Space::default());
+        assert_eq!(plan.tally().evictions, 1);
+        assert_eq!(plan.trampolines[0].at, GuestAddr(0x50_0000));
+    }
+
+    #[test]
+    fn a_pun_keeps_the_bytes_that_follow() {
+        // rel32 = 0x0011_22xx counts from TEXT + 5.
+        let bytes = [0x0f, 0x05, 0x22, 0x11, 0x00, 0xc3];
+        let window = TEXT.wrapping_add(5 + 0x11_2200);
+        let mut space = Space::of(&[AddrRange::new(window.wrapping_add(0x80), window.wrapping_add(0x1000))]);
+        let plan = planned(&bytes, &[site(0, 2, None)], NEAR_GATE, &mut space);
+        assert_eq!(plan.tally().puns, 1);
+        // The first multiple of 16 in the free part of the window.
+        assert_eq!(plan.edits[0].new[..], [0xe9, 0x8b]);
+        let none = planned(&bytes, &[site(0, 2, None)], NEAR_GATE, &mut Space::default());
+        assert_eq!(none.tally().traps, 1);
+    }
+
+    #[test]
+    fn a_short_predecessor_makes_room_if_the_jump_traps_where_it_laps_over_the_site() {
+        for before in [&[0x89, 0xd0][..], &[0x4c, 0x89, 0xc0], &[0x48, 0x63, 0x47, 0x10]] {
+            let bytes = [before, &[0x0f, 0x05, 0x01, 0xc3, 0xc3]].concat();
+            let all = AddrRange::new(GuestAddr(0x50_0000), GuestAddr(0x7000_0000));
+            let mut space = Space::of(&[all]);
+            let sites = [site(before.len() as u64, 2, Some(before.len() as u8))];
+            // The pun of these bytes points below the space that is free.
+            let plan = planned(&bytes, &sites, NEAR_GATE, &mut space);
+            assert_eq!(plan.tally().evictions, 1, "{before:x?}");
+        }
+    }
+
+    #[test]
+    fn of_two_adjacent_sites_neither_harms_the_other() {
+        let bytes = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x0f, 0x05, 0xc3];
+        let sites = [site(5, 2, Some(5)), site(7, 2, Some(2))];
+        let plan = planned(&bytes, &sites, NEAR_GATE, &mut Space::default());
+        assert_eq!(plan.tally(), Tally { evictions: 1, traps: 1, ..Tally::default() });
+    }
+
+    #[test]
+    fn both_entries_of_a_prefixed_site_lead_to_its_stub() {
+        let bytes = [0x48, 0x0f, 0x05, 0xc3];
+        let plan = planned(&bytes, &[site(0, 3, None)], NEAR_GATE, &mut Space::default());
+        let traps: Vec<_> = plan.traps.iter().map(|trap| trap.at).collect();
+        assert_eq!(traps, [TEXT, TEXT.wrapping_add(1)]);
+    }
+
+    #[test]
+    fn a_site_with_an_operand_size_prefix_is_a_trap() {
+        let bytes = [0xb8, 39, 0, 0, 0, 0x66, 0x0f, 0x05, 0xc3];
+        let plan = planned(&bytes, &[site(5, 3, Some(5))], NEAR_GATE, &mut Space::default());
+        assert_eq!(plan.tally().traps, 1);
+    }
+
+    #[test]
+    fn a_site_that_is_not_there_or_without_a_stub_is_refused() {
+        let bytes = [0x0f, 0x05, 0x90, 0x0f];
+        let sites = [site(0, 2, None), site(1, 2, None), site(3, 2, None)];
+        let full = Gate { free: 0, ..NEAR_GATE };
+        let reasons = |plan: Plan| plan.refusals.iter().map(|refusal| refusal.reason).collect::<Vec<_>>();
+        use RefusalReason::{GateTooWide, NoStub, NotThere};
+        assert_eq!(reasons(planned(&bytes, &sites, NEAR_GATE, &mut Space::default())), [NotThere; 2]);
+        assert_eq!(reasons(planned(&bytes, &sites, full, &mut Space::default())), [NoStub; 3]);
+        let wide = Gate { policy: TEXT.wrapping_sub(0x10_0000), ..FAR_GATE };
+        assert_eq!(reasons(planned(&bytes, &sites[..1], wide, &mut Space::default())), [GateTooWide]);
+    }
+
+    /// Instructions to make random code of.
+    const PIECES: [&[u8]; 14] = [
+        &[0xb8, 39, 0, 0, 0],
+        &[0x0f, 0x05],
+        &[0x0f, 0x05],
+        &[0x48, 0x0f, 0x05],
+        &[0x66, 0x0f, 0x05],
+        &[0x89, 0xf8],
+        &[0x48, 0xc7, 0xc0, 15, 0, 0, 0],
+        &[0x48, 0x8b, 0x05, 0x00, 0x10, 0, 0],
+        &[0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff],
+        &[0x50],
+        &[0xc7, 0x04, 0x24, 1, 0, 0, 0],
+        &[0x90],
+        &[0xeb, 0x00],
+        &[0x81, 0xf9, 0x0f, 0x05, 0, 0],
+    ];
+
+    proptest! {
+        #[test]
+        fn any_code_keeps_its_meaning(picks in proptest::collection::vec(0..PIECES.len(), 1..60), is_far in any::<bool>(), has_space in any::<bool>()) {
+            let (mut bytes, mut sites, mut boundaries) = (Vec::new(), Vec::new(), Vec::new());
+            let mut previous = None;
+            for pick in picks {
+                let piece = PIECES[pick];
+                boundaries.push(bytes.len());
+                if piece.ends_with(&SYSCALL) {
+                    sites.push(site(bytes.len() as u64, piece.len() as u8, previous));
+                }
+                bytes.extend_from_slice(piece);
+                previous = Some(piece.len() as u8);
+            }
+            let all = AddrRange::new(GuestAddr(0x100_0000), GuestAddr(0x7000_0000));
+            let mut space = if has_space { Space::of(&[all]) } else { Space::default() };
+            let gate = if is_far { FAR_GATE } else { NEAR_GATE };
+            let plan = planned(&bytes, &sites, gate, &mut space);
+            prop_assert_eq!(plan.stubs.len(), sites.len());
+            // Whatever is neither a site nor evicted reads as before, its operands included.
+            let mut changed = bytes.clone();
+            for edit in &plan.edits {
+                let start = (edit.at.0 - TEXT.0) as usize;
+                changed[start..start + edit.new.len()].copy_from_slice(&edit.new);
+            }
+            for (index, start) in boundaries.iter().enumerate() {
+                let end = boundaries.get(index + 1).copied().unwrap_or(bytes.len());
+                let at = TEXT.wrapping_add(*start as u64);
+                let is_touched = sites.iter().any(|site| site.at == at)
+                    || plan.stubs.iter().any(|stub| stub.evicted.is_some_and(|evicted| evicted.span.at == at));
+                prop_assert!(is_touched || bytes[*start..end] == changed[*start..end]);
+            }
+        }
+
+        #[test]
+        fn a_site_that_is_an_allegation_never_breaks_the_planner(
+            mut bytes in proptest::collection::vec(any::<u8>(), 2..60),
+            at in 0_usize..60,
+            len in 0_u8..16,
+            before in 0_u8..16,
+        ) {
+            let at = at.min(bytes.len() - 2);
+            bytes[at..at + 2].copy_from_slice(&SYSCALL);
+            let sites = [site((at as u64 + 2).saturating_sub(u64::from(len)), len, Some(before))];
+            let mut space = Space::of(&[AddrRange::new(GuestAddr(0x100_0000), GuestAddr(0x7000_0000))]);
+            let plan = planned(&bytes, &sites, NEAR_GATE, &mut space);
+            prop_assert_eq!(plan.stubs.len() + plan.refusals.len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_c_library_of_this_machine_is_patched_without_a_refusal() {
+        let Ok(file) = std::fs::read("/lib/x86_64-linux-gnu/libc.so.6") else {
+            std::println!("skipped: no libc.so.6 at its usual place");
+            return;
+        };
+        let image = crate::elf::image::Image::parse(&file).unwrap();
+        let functions = Functions::of(&image);
+        let segment = image.segments().iter().find(|segment| segment.executable).unwrap();
+        let bytes = image.bytes_at(segment.vaddr, segment.file_size).unwrap();
+        let text = Text { at: GuestAddr(segment.vaddr), bytes };
+        let hits = find::hits(&text, 0, &functions);
+        let sites: Vec<_> = hits
+            .iter()
+            .filter_map(|hit| match hit.verdict {
+                Verdict::Site(site) => Some(site),
+                _ => None,
+            })
+            .collect();
+        assert!(sites.len() >= 400 && hits.len() - sites.len() <= 8, "{} of {}", sites.len(), hits.len());
+        let near = None;
+        let gate = NEAR_GATE;
+        let plan = plan(Input {
+            text,
+            sites: &sites,
+            bias: 0,
+            functions: &functions,
+            gate,
+            near,
+            space: &mut Space::default(),
+        });
+        plan.check(&text).unwrap();
+        let tally = plan.tally();
+        assert_eq!(plan.refusals, []);
+        assert!(tally.short_jumps * 4 >= sites.len() * 3 && tally.traps * 20 <= sites.len(), "{tally:?}");
+    }
+}
