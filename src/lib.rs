@@ -26,3 +26,14 @@ pub mod x86;
 /// Finding system call instructions and deciding how to replace them.
 #[forbid(unsafe_code)]
 pub mod patch;
+/// What a tool is.
+#[forbid(unsafe_code)]
+pub mod hook;
+/// The built-in tools.
+#[forbid(unsafe_code)]
+pub mod tools;
+/// The command line as a value.
+#[forbid(unsafe_code)]
+pub mod options;
+
+// The shell: system calls, mappings, and the code that runs while the program runs.

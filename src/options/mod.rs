@@ -1,1 +1,324 @@
-//! (placeholder)
+//! The command line as a value.
+//!
+//! Options come before the program; from the first word that is none, everything is the program's. One table,
+//! [`FLAGS`], is both what the parser looks up and what [`Help`] prints, so they cannot disagree.
+//! Words are bytes: file names need not be UTF-8.
+
+use core::fmt;
+
+/// The loader's name and version.
+pub const VERSION: &str = concat!("loader ", env!("CARGO_PKG_VERSION"));
+
+/// What the command line asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parsed<'a> {
+    /// Run a program.
+    Run(Options<'a>),
+    /// Print [`Help`].
+    Help,
+    /// Print [`VERSION`].
+    Version,
+}
+
+/// How to run which program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options<'a> {
+    /// Print a table of calls and errors at the end.
+    pub summary: bool,
+    /// Print each call.
+    pub trace: bool,
+    /// The file that takes what the tools print, instead of standard error.
+    pub output: Option<&'a [u8]>,
+    /// The program's name as typed; not looked up yet, perhaps empty.
+    pub program: &'a [u8],
+    /// Where `program` stands among the words that were parsed; what follows are its arguments.
+    pub program_index: usize,
+}
+
+/// Why a command line can't be understood; holds the words at fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UsageError<'a> {
+    /// No option has this name.
+    UnknownOption(&'a [u8]),
+    /// The option needs a value, which is missing or empty.
+    MissingValue(&'a [u8]),
+    /// The option takes no value, and was given one.
+    UnexpectedValue(&'a [u8]),
+    /// There is no program to run.
+    MissingProgram,
+}
+
+impl fmt::Display for UsageError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownOption(word) => write!(f, "unknown option: {}", Word(word)),
+            Self::MissingValue(word) => write!(f, "option needs a value: {}", Word(word)),
+            Self::UnexpectedValue(word) => write!(f, "option takes no value: {}", Word(word)),
+            Self::MissingProgram => f.write_str("no program to run"),
+        }
+    }
+}
+
+/// A word as text that stays on one line, whatever bytes it has.
+struct Word<'a>(&'a [u8]);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for piece in chunk.valid().split_inclusive(char::is_control) {
+                f.write_str(piece.trim_end_matches(char::is_control))?;
+                if piece.ends_with(char::is_control) {
+                    f.write_str("\u{fffd}")?;
+                }
+            }
+            if !chunk.invalid().is_empty() {
+                f.write_str("\u{fffd}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an option does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Effect {
+    Summary,
+    Trace,
+    Output,
+    Help,
+    Version,
+}
+
+/// One option: its names, what it takes and what it does.
+struct Flag {
+    short: Option<u8>,
+    long: &'static str,
+    value: Option<&'static str>,
+    help: &'static str,
+    effect: Effect,
+}
+
+static FLAGS: [Flag; 5] = [
+    Flag {
+        short: Some(b'c'),
+        long: "summary",
+        value: None,
+        help: "count calls and errors, print a table at the end",
+        effect: Effect::Summary,
+    },
+    Flag { short: None, long: "trace", value: None, help: "print each call", effect: Effect::Trace },
+    Flag {
+        short: Some(b'o'),
+        long: "output",
+        value: Some("FILE"),
+        help: "print to FILE instead of standard error",
+        effect: Effect::Output,
+    },
+    Flag { short: Some(b'h'), long: "help", value: None, help: "print this help", effect: Effect::Help },
+    Flag { short: None, long: "version", value: None, help: "print the version", effect: Effect::Version },
+];
+
+/// Understands the words after the loader's own name.
+///
+/// `--help` and `--version` are answered where they stand, even if a program is missing. Of an option given twice
+/// the last counts.
+///
+/// # Errors
+///
+/// The first word that can't be understood.
+pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, UsageError<'a>> {
+    let mut options = Options { summary: false, trace: false, output: None, program: b"", program_index: 0 };
+    let mut words = words.enumerate();
+    while let Some((index, word)) = words.next() {
+        if word == b"--" {
+            break;
+        }
+        if !word.starts_with(b"-") || word == b"-" {
+            return Ok(Parsed::Run(Options { program: word, program_index: index, ..options }));
+        }
+        let (flag, attached) = look_up(word)?;
+        let value = match (flag.value, attached) {
+            (None, None) => b"",
+            (None, Some(_)) => return Err(UsageError::UnexpectedValue(word)),
+            (Some(_), attached) => attached
+                .or_else(|| words.next().map(|(_, next)| next))
+                .filter(|value| !value.is_empty())
+                .ok_or(UsageError::MissingValue(word))?,
+        };
+        match flag.effect {
+            Effect::Summary => options.summary = true,
+            Effect::Trace => options.trace = true,
+            Effect::Output => options.output = Some(value),
+            Effect::Help => return Ok(Parsed::Help),
+            Effect::Version => return Ok(Parsed::Version),
+        }
+    }
+    let (program_index, program) = words.next().ok_or(UsageError::MissingProgram)?;
+    Ok(Parsed::Run(Options { program, program_index, ..options }))
+}
+
+/// The option that `word` names, and the value attached to it: `--output=FILE`, `-oFILE`.
+fn look_up(word: &[u8]) -> Result<(&'static Flag, Option<&[u8]>), UsageError<'_>> {
+    let found = match word.strip_prefix(b"--") {
+        Some(long) => {
+            let mut parts = long.splitn(2, |&byte| byte == b'=');
+            let name = parts.next().unwrap_or_default();
+            find(|flag| flag.long.as_bytes() == name).map(|flag| (flag, parts.next()))
+        }
+        None => word.strip_prefix(b"-").and_then(<[u8]>::split_first).and_then(|(&letter, rest)| {
+            let attached = Some(rest).filter(|rest| !rest.is_empty());
+            find(|flag| flag.short == Some(letter)).map(|flag| (flag, attached))
+        }),
+    };
+    found.ok_or(UsageError::UnknownOption(word))
+}
+
+fn find(is_it: impl Fn(&Flag) -> bool) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| is_it(flag))
+}
+
+/// The text of `--help`.
+pub struct Help;
+
+impl fmt::Display for Help {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("usage: loader [OPTIONS] [--] PROGRAM [ARGUMENTS]\n\n")?;
+        f.write_str("Runs PROGRAM with every system call passing through the loader.\n\n")?;
+        for flag in &FLAGS {
+            match flag.short {
+                Some(letter) => write!(f, "  -{}, ", char::from(letter))?,
+                None => f.write_str("      ")?,
+            }
+            let value = flag.value.unwrap_or_default();
+            let equals = if value.is_empty() { "" } else { "=" };
+            let width = 16_usize.saturating_sub(flag.long.len() + equals.len());
+            writeln!(f, "--{}{equals}{value:width$}{}", flag.long, flag.help)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse_text<'a>(line: &'a str) -> Result<Parsed<'a>, UsageError<'a>> {
+        parse(line.split(' ').filter(|word| !word.is_empty()).map(str::as_bytes))
+    }
+
+    fn options(line: &str) -> Options<'_> {
+        match parse_text(line) {
+            Ok(Parsed::Run(options)) => options,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_word_that_is_no_option_is_the_program() {
+        let parsed = options("-c --trace ls --summary -x");
+        assert!(parsed.summary && parsed.trace);
+        assert_eq!((parsed.program, parsed.program_index), (&b"ls"[..], 2));
+        assert_eq!(options("ls").program_index, 0);
+        assert!(!options("ls -c").summary);
+        assert_eq!(options("- x").program, b"-");
+    }
+
+    #[test]
+    fn two_dashes_end_the_options() {
+        let parsed = options("-c -- -odd --trace");
+        assert_eq!((parsed.program, parsed.program_index), (&b"-odd"[..], 2));
+        assert!(!parsed.trace);
+        assert_eq!(options("-- --").program, b"--");
+    }
+
+    #[test]
+    fn a_value_may_be_attached_or_stand_alone() {
+        for line in ["-o a=b x", "-oa=b x", "--output=a=b x", "--output a=b x"] {
+            assert_eq!(options(line).output, Some(&b"a=b"[..]), "{line}");
+            assert_eq!(options(line).program, b"x", "{line}");
+        }
+        assert_eq!(options("-o -- x").output, Some(&b"--"[..]));
+        assert_eq!(options("-o a -o b x").output, Some(&b"b"[..]));
+    }
+
+    #[test]
+    fn help_and_version_need_no_program() {
+        for line in ["-h", "--help", "-c --help", "--help --nonsense"] {
+            assert_eq!(parse_text(line), Ok(Parsed::Help), "{line}");
+        }
+        assert_eq!(parse_text("--version"), Ok(Parsed::Version));
+        assert_eq!(options("ls --help").program, b"ls");
+    }
+
+    #[test]
+    fn says_what_is_wrong_in_one_line() {
+        for (line, message) in [
+            ("--frob x", "unknown option: --frob"),
+            ("-x x", "unknown option: -x"),
+            ("--summ x", "unknown option: --summ"),
+            ("--=y x", "unknown option: --=y"),
+            ("-co x", "option takes no value: -co"),
+            ("--trace=yes x", "option takes no value: --trace=yes"),
+            ("-o", "option needs a value: -o"),
+            ("--output= x", "option needs a value: --output="),
+            ("", "no program to run"),
+            ("-c", "no program to run"),
+            ("-c --", "no program to run"),
+        ] {
+            assert_eq!(parse_text(line).unwrap_err().to_string(), message, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_no_byte_that_would_break_its_line() {
+        let error = UsageError::UnknownOption(b"--a\n\x1bb\xffc\xc3\xa9");
+        assert_eq!(error.to_string(), "unknown option: --a\u{fffd}\u{fffd}b\u{fffd}c\u{e9}");
+    }
+
+    #[test]
+    fn an_empty_word_is_a_program() {
+        let parsed = parse([&b""[..]].into_iter());
+        assert!(matches!(parsed, Ok(Parsed::Run(Options { program: b"", program_index: 0, .. }))));
+        assert_eq!(parse([&b"-o"[..], b"", b"x"].into_iter()), Err(UsageError::MissingValue(b"-o")));
+    }
+
+    #[test]
+    fn every_option_in_the_help_is_understood() {
+        let help = Help.to_string();
+        let mut shown = 0;
+        for word in help.split_whitespace().filter(|word| word.len() > 1 && word.starts_with('-')) {
+            let word = word.trim_end_matches(',');
+            let line = std::format!("{word} x x");
+            assert!(parse_text(&line).is_ok(), "{word}");
+            shown += 1;
+        }
+        let names = FLAGS.iter().map(|flag| 1 + usize::from(flag.short.is_some())).sum::<usize>();
+        assert_eq!(shown, names);
+        assert!(help.lines().all(|line| line.len() < 80), "{help}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_typed_gives_a_program_or_a_word_at_fault(
+            words in prop::collection::vec(prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..6),
+                prop::sample::select(alloc::vec!["-c", "--trace", "-o", "-of", "--output=", "--output", "--"])
+                    .prop_map(|word| word.as_bytes().to_vec()),
+            ], 0..6),
+        ) {
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            match parse(words.iter().copied()) {
+                Ok(Parsed::Run(options)) => {
+                    prop_assert_eq!(words.get(options.program_index), Some(&options.program));
+                }
+                Ok(_) => {}
+                Err(error) => prop_assert_eq!(error.to_string().lines().count(), 1),
+            }
+        }
+    }
+}

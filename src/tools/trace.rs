@@ -1,0 +1,139 @@
+//! Prints each call as one line: the thread, the call, what came of it.
+//!
+//! A line is printed when the call is over, so that it shows what the call filled in, and in one piece. A call that
+//! may not come back is printed before it is made, with `?`; should an `execve` fail, a second line says so.
+
+use core::fmt::{self, Write};
+
+use crate::abi::call::{Call, Outcome};
+use crate::abi::sysno::{self, Returns};
+use crate::hook::interest::Interest;
+use crate::hook::line::Line;
+use crate::hook::render::{self, Name};
+use crate::hook::tool::{Guest, Tool, Verdict};
+
+/// The tool that prints.
+pub struct Trace;
+
+impl Tool for Trace {
+    fn interest(&self) -> Interest {
+        Interest::ALL
+    }
+
+    fn enter(&self, call: &mut Call, guest: &dyn Guest) -> Verdict {
+        match sysno::signature(call.nr).returns() {
+            Returns::Number | Returns::Address => Verdict::PassAndTell,
+            Returns::Failure => {
+                emit(guest, |line| departure(line, call, guest));
+                Verdict::PassAndTell
+            }
+            Returns::Never => {
+                emit(guest, |line| departure(line, call, guest));
+                Verdict::Pass
+            }
+        }
+    }
+
+    fn exit(&self, call: &Call, outcome: &mut Outcome, guest: &dyn Guest) {
+        match sysno::signature(call.nr).returns() {
+            Returns::Number | Returns::Address => emit(guest, |line| completion(line, call, *outcome, guest)),
+            Returns::Failure | Returns::Never => emit(guest, |line| comeback(line, call, *outcome, guest)),
+        }
+    }
+
+    fn finish(&self, _: &mut dyn fmt::Write) {}
+}
+
+/// Emits the line that `build` writes. A line takes whatever is written to it, so there is no error to report.
+fn emit(guest: &dyn Guest, build: impl FnOnce(&mut Line) -> fmt::Result) {
+    let mut line = Line::new();
+    if build(&mut line).is_ok() {
+        guest.emit(line.bytes());
+    }
+}
+
+/// A call that is over.
+fn completion(line: &mut Line, call: &Call, outcome: Outcome, guest: &dyn Guest) -> fmt::Result {
+    write!(line, "{} ", guest.thread_id())?;
+    render::call(line, call, Some(outcome), guest)?;
+    line.begin_end();
+    line.write_str(") = ")?;
+    render::outcome(line, call.nr, outcome)?;
+    line.write_str("\n")
+}
+
+/// A call that may not come back.
+fn departure(line: &mut Line, call: &Call, guest: &dyn Guest) -> fmt::Result {
+    write!(line, "{} ", guest.thread_id())?;
+    render::call(line, call, None, guest)?;
+    line.begin_end();
+    line.write_str(") = ?\n")
+}
+
+/// A call that came back although it was printed as one that may not.
+fn comeback(line: &mut Line, call: &Call, outcome: Outcome, guest: &dyn Guest) -> fmt::Result {
+    write!(line, "{} <... {} resumed> = ", guest.thread_id(), Name(call.nr))?;
+    render::outcome(line, call.nr, outcome)?;
+    line.write_str("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::String;
+
+    use super::*;
+    use crate::abi::errno::Errno;
+    use crate::hook::fake::FakeGuest;
+
+    const AT: u64 = 0x1000;
+
+    /// Traces one call; `outcome` is `None` for one that does not come back.
+    fn traced(nr: u32, args: [u64; 6], outcome: Option<Outcome>, memory: &[u8]) -> String {
+        let guest = FakeGuest::new(AT, memory);
+        let mut call = Call { nr, args };
+        let verdict = Trace.enter(&mut call, &guest);
+        if let Some(mut outcome) = outcome {
+            assert_eq!(verdict, Verdict::PassAndTell);
+            Trace.exit(&call, &mut outcome, &guest);
+        }
+        guest.take_emitted()
+    }
+
+    #[test]
+    fn a_call_is_one_line() {
+        let enoent = Some(Outcome::failure(Errno::ENOENT));
+        let line = traced(sysno::OPENAT, [0xffff_ff9c, AT, 0, 0, 0, 0], enoent, b"/nowhere\0");
+        assert_eq!(line, "42 openat(AT_FDCWD, \"/nowhere\", 0, 0) = -1 ENOENT (No such file or directory)\n");
+        let line = traced(sysno::BRK, [0; 6], Some(Outcome(0x5555_0000)), b"");
+        assert_eq!(line, "42 brk(NULL) = 0x55550000\n");
+        assert_eq!(traced(sysno::GETPID, [0; 6], Some(Outcome(42)), b""), "42 getpid() = 42\n");
+    }
+
+    #[test]
+    fn a_call_that_does_not_come_back_is_printed_before_it_is_made() {
+        assert_eq!(traced(sysno::EXIT_GROUP, [3, 0, 0, 0, 0, 0], None, b""), "42 exit_group(3) = ?\n");
+        assert_eq!(traced(sysno::RT_SIGRETURN, [0; 6], None, b""), "42 rt_sigreturn() = ?\n");
+        let line = traced(sysno::EXECVE, [AT, 0x10, 0x20, 0, 0, 0], None, b"/bin/true\0");
+        assert_eq!(line, "42 execve(\"/bin/true\", 0x10, 0x20) = ?\n");
+    }
+
+    #[test]
+    fn an_execve_that_fails_says_so_in_a_second_line() {
+        let failure = Some(Outcome::failure(Errno::EACCES));
+        let lines = traced(sysno::EXECVE, [AT, 0x10, 0, 0, 0, 0], failure, b"/etc\0");
+        let expected =
+            "42 execve(\"/etc\", 0x10, NULL) = ?\n42 <... execve resumed> = -1 EACCES (Permission denied)\n";
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_marked_and_keeps_its_outcome() {
+        let mut memory = [0xff; 256];
+        memory[255] = 0;
+        let line = traced(sysno::RENAME, [AT, AT, 0, 0, 0, 0], Some(Outcome(0)), &memory);
+        assert!(line.len() < 1024, "{}", line.len());
+        assert!(line.starts_with("42 rename(\"\\377\\377"), "{line}");
+        assert!(line.ends_with("...) = 0\n"), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+}
