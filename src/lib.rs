@@ -37,3 +37,12 @@ pub mod tools;
 pub mod options;
 
 // The shell: system calls, mappings, and the code that runs while the program runs.
+
+/// Raw system calls of the loader itself.
+#[cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+pub mod sys;
+/// The bump allocator.
+pub mod heap;

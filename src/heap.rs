@@ -1,0 +1,147 @@
+//! The bump allocator. Zone: load.
+//!
+//! Memory comes from the kernel in chunks and only grows; single blocks are never given back (except that the newest
+//! may grow and shrink in place). Two moments allocate: loading, and patching at run time, both under one lock. What a
+//! patch needs only while it is made is allocated after a [`mark`] and dropped as a whole by [`reset`].
+
+use crate::abi::map::Protection;
+use crate::addr::{AddrRange, GuestAddr, page_ceil};
+use crate::sys::lock::Lock;
+use crate::sys::mem::{self, Place};
+use core::alloc::{GlobalAlloc, Layout};
+
+/// Bytes asked of the kernel at a time; untouched pages of a chunk cost nothing but address space.
+const CHUNK: u64 = 1 << 20;
+
+/// The `#[global_allocator]` of the executable; its state is [`ARENA`].
+#[derive(Debug)]
+pub struct Bump;
+
+#[derive(Clone, Copy)]
+struct Arena {
+    /// The first free byte.
+    next: u64,
+    /// The current chunk; empty before the first.
+    chunk: Chunk,
+}
+
+/// One mapping that blocks are cut from. Its first bytes say which chunk was current before it.
+#[derive(Clone, Copy)]
+struct Chunk {
+    start: u64,
+    end: u64,
+}
+
+/// Bytes at the start of a chunk that hold the [`Chunk`] before it.
+const HEADER: u64 = size_of::<Chunk>() as u64;
+
+static ARENA: Lock<Arena> = Lock::new(Arena { next: 0, chunk: Chunk { start: 0, end: 0 } });
+
+/// A moment of the arena, to [`reset`] to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    next: u64,
+    chunk_start: u64,
+}
+
+/// Notes what is allocated now.
+#[must_use]
+pub fn mark() -> Mark {
+    let arena = ARENA.lock();
+    Mark { next: arena.next, chunk_start: arena.chunk.start }
+}
+
+/// Drops everything allocated since `mark` and gives its pages back.
+///
+/// # Safety
+///
+/// Nothing allocated since `mark` is used any more.
+pub unsafe fn reset(mark: Mark) {
+    let mut arena = ARENA.lock();
+    while arena.chunk.start != mark.chunk_start {
+        let Chunk { start, end } = arena.chunk;
+        // SAFETY: `Arena::add_chunk` wrote it there, and blocks lie behind it.
+        arena.chunk = unsafe { *core::ptr::with_exposed_provenance::<Chunk>(start as usize) };
+        arena.next = arena.chunk.end;
+        mem::unmap(AddrRange::new(GuestAddr(start), GuestAddr(end)));
+    }
+    if let Some(first) = page_ceil(mark.next) {
+        let last = page_ceil(arena.next).unwrap_or(arena.chunk.end).min(arena.chunk.end);
+        mem::discard(AddrRange::new(GuestAddr(first), GuestAddr(last)));
+    }
+    arena.next = mark.next;
+}
+
+impl Arena {
+    /// Room for `layout`, or 0.
+    fn take(&mut self, layout: Layout) -> u64 {
+        let align = layout.align() as u64;
+        let len = layout.size() as u64;
+        let fit = |next: u64, end: u64| {
+            let start = next.checked_add(align - 1)? & !(align - 1);
+            let stop = start.checked_add(len)?;
+            (stop <= end).then_some((start, stop))
+        };
+        let fits = fit(self.next, self.chunk.end).or_else(|| {
+            self.add_chunk(len.checked_add(align)?)?;
+            fit(self.next, self.chunk.end)
+        });
+        let Some((start, stop)) = fits else { return 0 };
+        self.next = stop;
+        start
+    }
+
+    /// Makes a new chunk with at least `len` free bytes the current one.
+    fn add_chunk(&mut self, len: u64) -> Option<()> {
+        let len = len.checked_add(HEADER).and_then(page_ceil)?.max(CHUNK);
+        let at = mem::map_anonymous(Place::Anywhere, len, Protection::READ_WRITE).ok()?;
+        // SAFETY: the mapping is new and longer than the header.
+        unsafe { *core::ptr::with_exposed_provenance_mut::<Chunk>(at.0 as usize) = self.chunk };
+        self.chunk = Chunk { start: at.0, end: at.0.wrapping_add(len) };
+        self.next = at.0.wrapping_add(HEADER);
+        Some(())
+    }
+}
+
+// SAFETY: `take` returns disjoint ranges of mapped memory, aligned and as long as asked; nothing is handed out twice
+// before `reset`, whose caller vouches that the first holder is gone.
+unsafe impl GlobalAlloc for Bump {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(ARENA.lock().take(layout) as usize)
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        let mut arena = ARENA.lock();
+        if at.addr() as u64 + layout.size() as u64 == arena.next {
+            arena.next = at.addr() as u64;
+        }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        let start = at.expose_provenance() as u64;
+        {
+            let mut arena = ARENA.lock();
+            let newest = start + layout.size() as u64 == arena.next;
+            if let Some(stop) = start.checked_add(len as u64)
+                && newest
+                && stop <= arena.chunk.end
+            {
+                arena.next = stop;
+                return at;
+            }
+        }
+        if len <= layout.size() {
+            return at;
+        }
+        let Ok(grown) = Layout::from_size_align(len, layout.align()) else {
+            return core::ptr::null_mut();
+        };
+        // SAFETY: `grown` has the alignment of `layout` and is not empty, being larger.
+        let to = unsafe { self.alloc(grown) };
+        if !to.is_null() {
+            // SAFETY: both hold at least the old length, and the new block lies apart from the old one.
+            unsafe { core::ptr::copy_nonoverlapping(at, to, layout.size()) };
+        }
+        to
+    }
+}

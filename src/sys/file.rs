@@ -1,0 +1,274 @@
+//! Files, for the moments in which the loader needs one: no descriptor outlives the call that opened it. Zone: call.
+
+use super::call;
+use super::mem::{self, Place};
+use crate::abi::errno::Errno;
+use crate::abi::map::Protection;
+use crate::abi::open::Stat;
+use crate::abi::sysno;
+use crate::addr::{AddrRange, GuestAddr};
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+
+/// The standard output stream.
+pub const STDOUT: Fd = Fd(1);
+/// The standard error stream.
+pub const STDERR: Fd = Fd(2);
+
+/// A descriptor number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fd(u32);
+
+impl Fd {
+    /// The descriptor that a program names in an argument: the low half counts (`int fd`).
+    #[must_use]
+    pub const fn from_argument(argument: u64) -> Self {
+        Self(argument as u32)
+    }
+
+    /// As an argument of a call.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// A descriptor that closes itself.
+#[derive(Debug)]
+pub struct OpenFile(Fd);
+
+/// Copies a descriptor to the lowest free number from `lowest` on, or to any if there is none; it does not survive an
+/// exec.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn duplicate(fd: Fd, lowest: u32) -> Result<Fd, Errno> {
+    const F_DUPFD_CLOEXEC: u64 = 1030;
+    // SAFETY: it makes a descriptor, and changes none.
+    let to = |from: u32| unsafe { call(sysno::FCNTL, [fd.number(), F_DUPFD_CLOEXEC, from.into(), 0, 0, 0]) };
+    to(lowest).or_else(|_| to(0)).map(|copy| Fd(copy as u32))
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug)]
+pub enum Access {
+    /// Reading.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+    /// Appending; the file must exist.
+    Append,
+    /// Writing from the start, made or emptied as needed.
+    Create,
+}
+
+impl Access {
+    const fn flags(self) -> u64 {
+        use crate::abi::open;
+        let bits = match self {
+            Self::Read => open::RDONLY,
+            Self::ReadWrite => open::RDWR,
+            Self::Append => open::WRONLY | open::APPEND,
+            Self::Create => open::WRONLY | open::CREAT | open::TRUNC,
+        };
+        (bits | open::CLOEXEC) as u64
+    }
+}
+
+impl OpenFile {
+    /// Opens `path` relative to the working directory.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn open(path: &CStr, access: Access) -> Result<Self, Errno> {
+        let args = [crate::abi::open::AT_FDCWD, path.as_ptr().addr() as u64, access.flags(), 0o666, 0, 0];
+        // SAFETY: the kernel reads the path, which is a C string, and makes a new descriptor.
+        let fd = unsafe { call(sysno::OPENAT, args) }?;
+        Ok(Self(Fd(fd as u32)))
+    }
+
+    /// The descriptor.
+    #[must_use]
+    pub const fn fd(&self) -> Fd {
+        self.0
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is ours alone.
+        let _ = unsafe { call(sysno::CLOSE, [self.0.number(), 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// What the loader asks about a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// File type and permission bits (`st_mode`).
+    pub mode: u32,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+impl Facts {
+    /// Whether it is a regular file.
+    #[must_use]
+    pub const fn is_regular(&self) -> bool {
+        self.mode & 0o170_000 == 0o100_000
+    }
+}
+
+/// Asks about an open file.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn facts(fd: Fd) -> Result<Facts, Errno> {
+    let mut stat = MaybeUninit::<Stat>::uninit();
+    // SAFETY: the kernel fills the whole of `stat`, whose type is its own.
+    unsafe { call(sysno::FSTAT, [fd.number(), stat.as_mut_ptr().addr() as u64, 0, 0, 0, 0]) }?;
+    // SAFETY: the call succeeded, so it is filled.
+    let stat = unsafe { stat.assume_init() };
+    Ok(Facts { mode: stat.st_mode, len: stat.st_size.cast_unsigned() })
+}
+
+/// Whether the caller may execute the file at `path` (effective ids, as execve checks).
+///
+/// # Errors
+///
+/// `EACCES` if not, and the kernel's others.
+pub fn may_execute(path: &CStr) -> Result<(), Errno> {
+    use crate::abi::open;
+    let args = [open::AT_FDCWD, path.as_ptr().addr() as u64, open::X_OK, open::AT_EACCESS, 0, 0];
+    // SAFETY: the kernel only reads the path.
+    match unsafe { call(sysno::FACCESSAT2, args) } {
+        Err(Errno::ENOSYS) => {
+            let args = [open::AT_FDCWD, path.as_ptr().addr() as u64, open::X_OK, 0, 0, 0];
+            // SAFETY: the kernel only reads the path.
+            unsafe { call(sysno::FACCESSAT, args) }.map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Writes `bytes` once; returns how many were taken.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+    let args = [fd.number(), bytes.as_ptr().addr() as u64, bytes.len() as u64, 0, 0, 0];
+    // SAFETY: the kernel only reads `bytes`.
+    unsafe { call(sysno::WRITE, args) }.map(|len| len as usize)
+}
+
+/// Writes all of `bytes`.
+///
+/// # Errors
+///
+/// The kernel's first.
+pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match write(fd, bytes) {
+            Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Writes `bytes` at `offset` of the file.
+///
+/// # Errors
+///
+/// The kernel's; `EIO` for a short write.
+pub fn write_at(fd: Fd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+    let args = [fd.number(), bytes.as_ptr().addr() as u64, bytes.len() as u64, offset, 0, 0];
+    // SAFETY: the kernel only reads `bytes`; what the file is, is the caller's business.
+    let len = unsafe { call(sysno::PWRITE64, args) }?;
+    if len == bytes.len() as u64 { Ok(()) } else { Err(Errno::EIO) }
+}
+
+/// Reads once into `into`; returns how many bytes came, 0 at the end.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn read(fd: Fd, into: &mut [u8]) -> Result<usize, Errno> {
+    let args = [fd.number(), into.as_mut_ptr().addr() as u64, into.len() as u64, 0, 0, 0];
+    // SAFETY: the kernel writes into `into` only.
+    unsafe { call(sysno::READ, args) }.map(|len| len as usize)
+}
+
+/// Reads the target of a symbolic link into `into`.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn read_link<'b>(path: &CStr, into: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let args = [path.as_ptr().addr() as u64, into.as_mut_ptr().addr() as u64, into.len() as u64, 0, 0, 0];
+    // SAFETY: the kernel reads the path and writes into `into` only.
+    let len = unsafe { call(sysno::READLINK, args) }?;
+    Ok(into.get(..len as usize).unwrap_or_default())
+}
+
+/// The absolute path of the working directory.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn working_directory(into: &mut [u8]) -> Result<&[u8], Errno> {
+    let args = [into.as_mut_ptr().addr() as u64, into.len() as u64, 0, 0, 0, 0];
+    // SAFETY: the kernel writes into `into` only.
+    let len = unsafe { call(sysno::GETCWD, args) }?;
+    // The length counts the terminating NUL.
+    Ok(into.get(..(len as usize).saturating_sub(1)).unwrap_or_default())
+}
+
+/// A whole file, readable in memory until dropped.
+#[derive(Debug)]
+pub struct View {
+    at: GuestAddr,
+    len: u64,
+}
+
+impl View {
+    /// Maps the file behind `fd`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; an empty file gives an empty view.
+    pub fn of(fd: Fd) -> Result<Self, Errno> {
+        let len = facts(fd)?.len;
+        if len == 0 {
+            return Ok(Self { at: GuestAddr(0), len });
+        }
+        let at = mem::map_file(Place::Anywhere, len, Protection::READ, fd, 0)?;
+        Ok(Self { at, len })
+    }
+
+    /// Its bytes. A file that shrinks while it is viewed raises SIGBUS, as it does for the kernel's own readers.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        if self.len == 0 {
+            return &[];
+        }
+        // SAFETY: `of` mapped `len` readable bytes at `at`, private, and they stay until `self` is dropped.
+        unsafe {
+            core::slice::from_raw_parts(
+                core::ptr::with_exposed_provenance(self.at.0 as usize),
+                self.len as usize,
+            )
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        let end = crate::addr::page_ceil(self.len).unwrap_or(self.len);
+        mem::unmap(AddrRange::new(self.at, self.at.wrapping_add(end)));
+    }
+}

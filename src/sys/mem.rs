@@ -1,0 +1,133 @@
+//! Mappings. Zone: call.
+
+use super::call;
+use crate::abi::errno::Errno;
+use crate::abi::map::{self as flags, Protection, Sharing};
+use crate::abi::sysno;
+use crate::addr::{AddrRange, GuestAddr};
+
+/// An open file, for as long as the loader needs it; see [`super::file`].
+pub use super::file::Fd;
+
+/// Where a mapping goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// Wherever the kernel likes.
+    Anywhere,
+    /// Exactly here, and only if nothing lies there (`MAP_FIXED_NOREPLACE`).
+    Free(GuestAddr),
+    /// Exactly here, over whatever lies there: only inside a range that the loader has reserved.
+    Over(GuestAddr),
+}
+
+impl Place {
+    const fn split(self) -> (u64, u32) {
+        match self {
+            Self::Anywhere => (0, 0),
+            Self::Free(at) => (at.0, flags::FIXED_NOREPLACE),
+            Self::Over(at) => (at.0, flags::FIXED),
+        }
+    }
+}
+
+/// Maps zeroed private memory, mostly address space: it is accounted for when it is touched.
+///
+/// # Errors
+///
+/// The kernel's; `EEXIST` where [`Place::Free`] is taken.
+pub fn map_anonymous(place: Place, len: u64, protection: Protection) -> Result<GuestAddr, Errno> {
+    let (at, fixed) = place.split();
+    let flags = Sharing::Private.bits() | flags::ANONYMOUS | flags::NORESERVE | fixed;
+    map(at, len, protection, flags, u64::MAX, 0, place)
+}
+
+/// Maps zeroed private memory for the program, accounted for at once and whatever its rights, as the kernel does for a
+/// program's own (mm/vma.c, `do_brk_flags`).
+///
+/// # Errors
+///
+/// The kernel's; `ENOMEM` for more than the machine can have.
+pub fn map_zeroed(at: GuestAddr, len: u64, protection: Protection) -> Result<(), Errno> {
+    let bits = Sharing::Private.bits() | flags::ANONYMOUS | flags::FIXED;
+    map(at.0, len, Protection::READ_WRITE, bits, u64::MAX, 0, Place::Over(at))?;
+    if protection == Protection::READ_WRITE {
+        return Ok(());
+    }
+    protect(AddrRange::new(at, at.wrapping_add(len)), protection)
+}
+
+/// Maps zeroed memory that forked children share.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn map_shared(len: u64) -> Result<GuestAddr, Errno> {
+    let flags = Sharing::Shared.bits() | flags::ANONYMOUS;
+    map(0, len, Protection::READ_WRITE, flags, u64::MAX, 0, Place::Anywhere)
+}
+
+/// Maps `len` bytes of a file from `offset` on, private.
+///
+/// # Errors
+///
+/// The kernel's; `EEXIST` where [`Place::Free`] is taken.
+pub fn map_file(
+    place: Place,
+    len: u64,
+    protection: Protection,
+    fd: Fd,
+    offset: u64,
+) -> Result<GuestAddr, Errno> {
+    let (at, fixed) = place.split();
+    map(at, len, protection, Sharing::Private.bits() | fixed, fd.number(), offset, place)
+}
+
+fn map(
+    at: u64,
+    len: u64,
+    protection: Protection,
+    flags: u32,
+    fd: u64,
+    offset: u64,
+    place: Place,
+) -> Result<GuestAddr, Errno> {
+    let args = [at, len, protection.bits().into(), flags.into(), fd, offset];
+    // SAFETY: without MAP_FIXED the kernel takes free addresses only; with it the caller names a range of its own.
+    let got = unsafe { call(sysno::MMAP, args) }?;
+    if let Place::Free(wanted) = place
+        && wanted.0 != got
+    {
+        // Kernels before 4.17 take MAP_FIXED_NOREPLACE for a hint (man 2 mmap).
+        unmap(AddrRange::new(GuestAddr(got), GuestAddr(got.wrapping_add(len))));
+        return Err(Errno::EEXIST);
+    }
+    Ok(GuestAddr(got))
+}
+
+/// Removes mappings; the range must be the loader's to remove.
+pub fn unmap(range: AddrRange) {
+    if !range.is_empty() {
+        // SAFETY: callers own the range. Failure leaves it mapped, which costs address space and nothing else.
+        let _ = unsafe { call(sysno::MUNMAP, [range.start.0, range.len(), 0, 0, 0, 0]) };
+    }
+}
+
+/// Changes the protection of whole pages.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn protect(range: AddrRange, protection: Protection) -> Result<(), Errno> {
+    // SAFETY: callers own the range and do not rely on a right that they take away.
+    unsafe { call(sysno::MPROTECT, [range.start.0, range.len(), protection.bits().into(), 0, 0, 0]) }?;
+    Ok(())
+}
+
+/// Gives the pages' memory back; private anonymous pages read as zero afterwards.
+pub fn discard(range: AddrRange) {
+    const MADV_DONTNEED: u64 = 4;
+    if !range.is_empty() {
+        // SAFETY: callers own the range and no longer need what it holds.
+        let _ = unsafe { call(sysno::MADVISE, [range.start.0, range.len(), MADV_DONTNEED, 0, 0, 0]) };
+    }
+}

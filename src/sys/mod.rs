@@ -1,0 +1,35 @@
+//! Raw system calls of the loader itself, as typed wrappers. Zone: call.
+//!
+//! Every one of them executes the single `syscall` instruction of [`gate_asm`], so that whoever watches the process
+//! (a seccomp filter, a debugger) sees the loader's own calls come from the gate.
+
+pub mod file;
+pub mod gate_asm;
+pub mod line;
+pub mod lock;
+pub mod mem;
+pub mod process;
+pub mod signal;
+
+use crate::abi::call::Outcome;
+use crate::abi::errno::Errno;
+
+/// Makes the call `nr` and splits its outcome.
+///
+/// # Safety
+///
+/// The call must do nothing that breaks the memory that Rust code relies on: what `nr` and `args` ask of the kernel
+/// is up to the caller.
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub unsafe fn call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the caller vouches for what the call does; the gate itself touches only registers.
+    let outcome = Outcome(unsafe { gate_asm::syscall(nr, a, b, c, d, e, f) });
+    match outcome.errno() {
+        Some(errno) => Err(errno),
+        None => Ok(outcome.0),
+    }
+}

@@ -1,0 +1,120 @@
+//! Ids, exits, and what the kernel keeps about the process image. Zone: call.
+
+use super::call;
+use super::gate_asm;
+use crate::abi::errno::Errno;
+use crate::abi::sysno;
+use core::ffi::CStr;
+
+/// Exit statuses of the loader's own, as a shell would give them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Status {
+    /// All is said: `--help`, `--version`.
+    Success = 0,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// The loader itself failed (`env` and `timeout` use the same).
+    Internal = 125,
+    /// The program was found and can't be run.
+    CannotRun = 126,
+    /// There is no such program.
+    NotFound = 127,
+}
+
+/// Ends every thread of the process.
+pub fn exit_all(status: Status) -> ! {
+    loop {
+        // SAFETY: the process ends.
+        unsafe { gate_asm::syscall(sysno::EXIT_GROUP, u64::from(status as u8), 0, 0, 0, 0, 0) };
+    }
+}
+
+/// The process's id in its own pid namespace.
+#[must_use]
+pub fn id() -> u32 {
+    // SAFETY: getpid touches no memory and does not fail.
+    unsafe { gate_asm::syscall(sysno::GETPID, 0, 0, 0, 0, 0, 0) as u32 }
+}
+
+/// The calling thread's id in its own pid namespace.
+#[must_use]
+pub fn thread_id() -> u32 {
+    // SAFETY: gettid touches no memory and does not fail.
+    unsafe { gate_asm::syscall(sysno::GETTID, 0, 0, 0, 0, 0, 0) as u32 }
+}
+
+/// The execution domain's flags.
+#[must_use]
+pub fn personality() -> u64 {
+    const QUERY: u64 = 0xffff_ffff;
+    // SAFETY: the query changes nothing.
+    unsafe { gate_asm::syscall(sysno::PERSONALITY, QUERY, 0, 0, 0, 0, 0) }
+}
+
+/// Sets the thread's name, at most 15 bytes of it.
+pub fn set_name(name: &CStr) {
+    // SAFETY: the kernel reads the string.
+    let _ = unsafe {
+        call(sysno::PRCTL, [crate::abi::process::PR_SET_NAME, name.as_ptr().addr() as u64, 0, 0, 0, 0])
+    };
+}
+
+/// Tells the kernel where the parts of the process image lie (`/proc/self/{auxv,cmdline,environ,stat}`, `brk`).
+///
+/// # Errors
+///
+/// `EINVAL` where the kernel has no checkpoint support or an address is out of order.
+pub fn set_image(image: &crate::abi::process::ImageMap) -> Result<(), Errno> {
+    use crate::abi::process::{PR_SET_MM, PR_SET_MM_MAP};
+    let at = core::ptr::from_ref(image).addr() as u64;
+    let args = [PR_SET_MM, PR_SET_MM_MAP, at, size_of_val(image) as u64, 0, 0];
+    // SAFETY: the kernel reads `image` and what it says about the auxiliary vector; it writes no memory of ours.
+    unsafe { call(sysno::PRCTL, args) }.map(drop)
+}
+
+/// Random bytes from the kernel.
+///
+/// # Errors
+///
+/// The kernel's, before 3.17 `ENOSYS`.
+pub fn random() -> Result<u64, Errno> {
+    const NONBLOCK: u64 = 1;
+    let mut bytes = [0_u8; 8];
+    // SAFETY: the kernel writes into `bytes` only.
+    unsafe { call(sysno::GETRANDOM, [bytes.as_mut_ptr().addr() as u64, 8, NONBLOCK, 0, 0, 0]) }?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// Reads another part of this very process, or fails where it is not mapped, instead of faulting.
+///
+/// # Errors
+///
+/// `EFAULT` if not even the first byte is readable.
+pub fn read_memory(at: crate::addr::GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
+    transfer(sysno::PROCESS_VM_READV, at, into.as_mut_ptr().addr(), into.len())
+}
+
+/// Writes another part of this very process, or fails where it is not writable.
+///
+/// # Errors
+///
+/// `EFAULT` if not even the first byte is writable.
+pub fn write_memory(at: crate::addr::GuestAddr, from: &[u8]) -> Result<usize, Errno> {
+    transfer(sysno::PROCESS_VM_WRITEV, at, from.as_ptr().addr(), from.len())
+}
+
+fn transfer(nr: u32, remote: crate::addr::GuestAddr, local: usize, len: usize) -> Result<usize, Errno> {
+    let ours = [local as u64, len as u64];
+    let theirs = [remote.0, len as u64];
+    let args = [u64::from(id()), ours.as_ptr().addr() as u64, 1, theirs.as_ptr().addr() as u64, 1, 0];
+    // SAFETY: the local side is a slice of the caller's; the remote side is checked by the kernel.
+    unsafe { call(nr, args) }.map(|len| len as usize)
+}
+
+/// The end of the heap.
+#[must_use]
+pub fn current_break() -> u64 {
+    // SAFETY: a break of 0 is refused; the answer is the current one.
+    unsafe { gate_asm::syscall(sysno::BRK, 0, 0, 0, 0, 0, 0) }
+}

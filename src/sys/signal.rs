@@ -1,0 +1,83 @@
+//! Signal actions and masks. Zone: call.
+
+use super::{call, process};
+use crate::abi::errno::Errno;
+use crate::abi::signal::{SIG_SETMASK, SIG_UNBLOCK, SigAction, Signal, SignalSet};
+use crate::abi::sysno;
+
+const SET_LEN: u64 = size_of::<SignalSet>() as u64;
+
+/// The action of `signal`.
+///
+/// # Errors
+///
+/// `EINVAL` for a number that is none.
+pub fn action(signal: Signal) -> Result<SigAction, Errno> {
+    let mut action = SigAction::DEFAULT;
+    let at = (&raw mut action).addr() as u64;
+    // SAFETY: the kernel writes `action`, which has its layout.
+    unsafe { call(sysno::RT_SIGACTION, [signal.0.into(), 0, at, SET_LEN, 0, 0]) }?;
+    Ok(action)
+}
+
+/// Sets the action of `signal`.
+///
+/// # Errors
+///
+/// `EINVAL` for a number that is none or can't be caught.
+pub fn set_action(signal: Signal, action: &SigAction) -> Result<(), Errno> {
+    let at = core::ptr::from_ref(action).addr() as u64;
+    // SAFETY: the handler is the program's own, or one of ours that is made to be one.
+    unsafe { call(sysno::RT_SIGACTION, [signal.0.into(), at, 0, SET_LEN, 0, 0]) }.map(drop)
+}
+
+/// Sends `signal` to the calling thread.
+pub fn raise(signal: Signal) {
+    let args = [u64::from(process::id()), u64::from(process::thread_id()), signal.0.into(), 0, 0, 0];
+    // SAFETY: what the signal does is up to the program's dispositions.
+    let _ = unsafe { call(sysno::TGKILL, args) };
+}
+
+/// Blocks every signal of the calling thread until dropped.
+#[derive(Debug)]
+pub struct AllBlocked {
+    before: SignalSet,
+}
+
+impl AllBlocked {
+    /// Blocks them.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { before: set_mask(SignalSet::ALL) }
+    }
+}
+
+impl Default for AllBlocked {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for AllBlocked {
+    fn drop(&mut self) {
+        set_mask(self.before);
+    }
+}
+
+/// Unblocks the signals of `set` in the calling thread.
+pub fn unblock(set: SignalSet) {
+    change_mask(SIG_UNBLOCK, set);
+}
+
+fn set_mask(set: SignalSet) -> SignalSet {
+    change_mask(SIG_SETMASK, set)
+}
+
+fn change_mask(how: u32, set: SignalSet) -> SignalSet {
+    let mut before = SignalSet::NONE;
+    let args =
+        [u64::from(how), (&raw const set).addr() as u64, (&raw mut before).addr() as u64, SET_LEN, 0, 0];
+    // SAFETY: the kernel reads `set` and writes `before`.
+    let _ = unsafe { call(sysno::RT_SIGPROCMASK, args) };
+    before
+}
