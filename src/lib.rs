@@ -46,3 +46,5 @@ pub mod options;
 pub mod sys;
 /// The bump allocator.
 pub mod heap;
+/// Puts a program into memory.
+pub mod load;

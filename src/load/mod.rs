@@ -1,0 +1,73 @@
+//! Puts a program into memory as the kernel would. Zone: load.
+
+pub mod jump_asm;
+pub mod map;
+pub mod path;
+
+use core::ffi::{CStr, c_char};
+
+/// What the kernel put on the initial stack of the loader itself (psABI 3.4.1).
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// The argument strings.
+    pub args: &'static [&'static CStr],
+    /// The environment strings.
+    pub env: &'static [&'static CStr],
+    /// The auxiliary vector, without its terminating entry.
+    pub auxv: &'static [[u64; 2]],
+}
+
+impl Process {
+    /// Reads the initial stack.
+    ///
+    /// # Safety
+    ///
+    /// `stack` is the stack pointer with which the kernel started the process, and the stack is as it was then.
+    #[must_use]
+    pub unsafe fn from_stack(stack: *const u64) -> Self {
+        // SAFETY: argc stands first; argc pointers and a null follow, then the environment's and a null, then pairs.
+        unsafe {
+            let argc = *stack as usize;
+            let argv = stack.add(1).cast::<*const c_char>();
+            let envp = argv.add(argc + 1);
+            let mut envc = 0;
+            while !(*envp.add(envc)).is_null() {
+                envc += 1;
+            }
+            let auxv = envp.add(envc + 1).cast::<[u64; 2]>();
+            let mut entries = 0;
+            while (*auxv.add(entries))[0] != 0 {
+                entries += 1;
+            }
+            Self {
+                args: strings(argv, argc),
+                env: strings(envp, envc),
+                auxv: core::slice::from_raw_parts(auxv, entries),
+            }
+        }
+    }
+
+    /// The value of the first entry of `kind`.
+    #[must_use]
+    pub fn aux(&self, kind: u64) -> Option<u64> {
+        self.auxv.iter().find(|entry| entry[0] == kind).map(|entry| entry[1])
+    }
+
+    /// The value of the environment variable `name`.
+    #[must_use]
+    pub fn variable(&self, name: &[u8]) -> Option<&'static [u8]> {
+        self.env.iter().find_map(|text| text.to_bytes().strip_prefix(name)?.strip_prefix(b"="))
+    }
+}
+
+/// # Safety
+///
+/// `at` points to `len` pointers to C strings that live as long as the process.
+unsafe fn strings(at: *const *const c_char, len: usize) -> &'static [&'static CStr] {
+    let mut list = alloc::vec::Vec::with_capacity(len);
+    for index in 0..len {
+        // SAFETY: the caller vouches for the array and for each string.
+        list.push(unsafe { CStr::from_ptr(*at.add(index)) });
+    }
+    list.leak()
+}
