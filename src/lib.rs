@@ -48,3 +48,9 @@ pub mod sys;
 pub mod heap;
 /// Puts a program into memory.
 pub mod load;
+/// What runs while the program runs.
+#[cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+pub mod runtime;

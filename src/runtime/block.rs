@@ -1,0 +1,223 @@
+//! Blocks: the loader's own stacks, one for each hook that runs. Zone: call.
+//!
+//! A hook never runs on the program's stack, which may have no room at all. An *owned* block belongs to the thread
+//! whose fs base it stores: found by hashing the fs base (a mere key, never dereferenced), taken without a locked
+//! instruction, which next to a system call would cost more than all the rest. The *shared* blocks serve everybody
+//! else: threads without an fs base or with one that others may share, hash collisions, processors without FSGSBASE,
+//! and hooks nested in a hook of the same thread. They are taken with `xchg`.
+//!
+//! A block's header stands at its upper end, next to the stack's first page, so that a small hook touches one page.
+
+use crate::abi::call::Call;
+use crate::abi::errno::Errno;
+use crate::abi::map::Protection;
+use crate::addr::{AddrRange, GuestAddr};
+use crate::runtime::state::STATE;
+use crate::sys::mem::{self, Place};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// `log2` of the bytes of a block.
+pub const SHIFT: u32 = 16;
+/// Bytes of a block: room for planning patches and for two signal frames with AMX state (AT_MINSIGSTKSZ, 11 KiB).
+pub const LEN: u64 = 1 << SHIFT;
+/// Owned blocks; a power of two.
+pub const OWNED: u64 = 128;
+/// Shared blocks.
+pub const SHARED: u64 = 32;
+/// Spreads fs bases, which are alike in their low bits and 8 MiB or less apart, over the owned blocks: 2^32 divided by
+/// the golden ratio, as an immediate of `imul`.
+pub const HASH: i32 = 0x9e37_79b1_u32 as i32;
+/// The product's bits from here on are the index; those above depend on high bits only, in which threads are alike.
+pub const HASH_SHIFT: u32 = 41;
+
+/// The general registers of the program at a call, and where it goes on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub rsp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rflags: u64,
+}
+
+/// The header of a block; offsets are used by `enter_asm`.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Block {
+    /// The owner's fs base plus one; 0 while nobody owns it.
+    pub owner: AtomicU64,
+    /// What `owner` becomes when the current hook ends.
+    pub next_owner: AtomicU64,
+    /// 1 while a hook runs on it.
+    pub busy: AtomicU32,
+    /// Index of the stub that the call came through; set on the way in.
+    pub stub: u32,
+    /// The area of the record whose call has returned; set on the way in of a told call.
+    pub area: u64,
+    /// Where to jump when the hook is done.
+    pub target: GuestAddr,
+    /// 1 once a hook has run on it.
+    pub used: AtomicU32,
+    /// A record slot kept for the next call of this block, plus one; 0 if none.
+    pub spare: u32,
+    /// The program's registers.
+    pub regs: Registers,
+    /// xmm0 to xmm15; the upper halves are never touched.
+    pub xmm: Vectors,
+}
+
+/// Sixteen vector registers; `movaps` wants them aligned.
+#[repr(C, align(16))]
+#[derive(Debug)]
+pub struct Vectors([[u64; 2]; 16]);
+
+/// Bytes at a block's upper end that its header takes.
+pub const HEADER: u64 = 1024;
+const _: () = assert!(size_of::<Block>() as u64 <= HEADER);
+
+impl Block {
+    /// The call that the registers spell.
+    #[must_use]
+    pub const fn call(&self) -> Call {
+        let regs = &self.regs;
+        Call { nr: regs.rax as u32, args: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] }
+    }
+
+    /// Puts a call that a hook may have changed into the registers.
+    pub const fn set_call(&mut self, call: &Call) {
+        self.regs.rax = call.nr as u64;
+        self.set_arguments(call.args);
+    }
+
+    /// Puts arguments into their registers.
+    pub const fn set_arguments(&mut self, args: [u64; 6]) {
+        [self.regs.rdi, self.regs.rsi, self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9] = args;
+    }
+
+    /// Leaves the block to nobody once the current hook ends: its thread exits, or its fs base is about to be shared.
+    pub fn disown(&self) {
+        self.next_owner.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Maps the blocks.
+///
+/// # Errors
+///
+/// The kernel's, if there is no room.
+pub fn set_up() -> Result<(), Errno> {
+    let len = (OWNED + SHARED) * LEN;
+    // One block more, so that an aligned start exists inside.
+    let at = mem::map_anonymous(Place::Anywhere, len + LEN, Protection::READ_WRITE)?;
+    let start = GuestAddr(at.0.next_multiple_of(LEN));
+    let end = start.wrapping_add(len);
+    mem::unmap(AddrRange::new(at, start));
+    mem::unmap(AddrRange::new(end, at.wrapping_add(len + LEN)));
+    let header = LEN - HEADER;
+    STATE.blocks.store(start.0 + header, Ordering::Relaxed);
+    STATE.shared_blocks.store(start.0 + OWNED * LEN + header, Ordering::Relaxed);
+    STATE.shared_blocks_end.store(end.0, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The index of the owned block that `fs_base` hashes to; the same arithmetic as in `enter_asm`.
+#[must_use]
+pub const fn index_of(fs_base: u64) -> u64 {
+    fs_base.wrapping_mul(HASH as i64 as u64) >> HASH_SHIFT & (OWNED - 1)
+}
+
+fn header_at(first: &AtomicU64, index: u64) -> &'static Block {
+    let at = first.load(Ordering::Relaxed) + index * LEN;
+    // SAFETY: `set_up` mapped the blocks for good before any call came; a header is valid when all zero, and what
+    // threads share of it is atomic.
+    unsafe { &*core::ptr::with_exposed_provenance::<Block>(at as usize) }
+}
+
+/// Makes the thread with `fs_base` the owner of its block for the next hooks, if nobody else is.
+pub fn adopt(fs_base: u64) {
+    let block = header_at(&STATE.blocks, index_of(fs_base));
+    let key = fs_base.wrapping_add(1);
+    if block.owner.load(Ordering::Relaxed) == 0
+        && block.owner.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    {
+        block.next_owner.store(key, Ordering::Relaxed);
+        STATE.adopted.insert(index_of(fs_base));
+    }
+}
+
+/// In a forked child: frees every block but `own`, since no other thread has come along.
+pub fn release_all_but(own: &Block) {
+    let adopted = (0..OWNED).filter(|index| STATE.adopted.contains(*index));
+    let blocks = adopted.map(|index| header_at(&STATE.blocks, index));
+    // Shared blocks are taken from the first on: behind one that was never taken there is none. Looking no further
+    // keeps untouched pages untouched.
+    let shared = (0..SHARED).map(|index| header_at(&STATE.shared_blocks, index));
+    for block in blocks.chain(shared.take_while(|block| block.used.load(Ordering::Relaxed) != 0)) {
+        if !core::ptr::eq(block, own) {
+            block.busy.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The owned blocks that have ever had an owner.
+#[derive(Debug)]
+pub struct Adopted([AtomicU64; OWNED as usize / 64]);
+
+impl Adopted {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; OWNED as usize / 64])
+    }
+
+    fn contains(&self, index: u64) -> bool {
+        self.0
+            .get(index as usize / 64)
+            .is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (index % 64)) != 0)
+    }
+
+    fn insert(&self, index: u64) {
+        if let Some(word) = self.0.get(index as usize / 64) {
+            word.fetch_or(1 << (index % 64), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Adopted {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_fs_base_hashes_to_an_owned_block(fs_base in any::<u64>()) {
+            prop_assert!(index_of(fs_base) < OWNED);
+        }
+    }
+
+    #[test]
+    fn threads_of_one_process_spread_over_the_blocks() {
+        // glibc puts thread stacks 8 MiB and a guard page apart, the thread block at a fixed place of each.
+        let bases = (0..32_u64).map(|thread| 0x7fff_f7d8_a740 - thread * (8 * 1024 * 1024 + 4096));
+        let indices: std::collections::BTreeSet<_> = bases.map(index_of).collect();
+        assert!(indices.len() > 20, "{} different blocks for 32 threads", indices.len());
+    }
+}

@@ -1,0 +1,162 @@
+//! The story of one call. Zone: call.
+//!
+//! A patched site jumps to its stub, the stub asks the policy. A call that nobody wants is made in the stub and goes
+//! back; this file never hears of it. A hooked call lands here twice at most: [`entered`] before the kernel, and, if
+//! somebody wants to know how it went, [`returned`] after it. Both run on a block, with the program's registers in it,
+//! and end by saying where to go on:
+//!
+//! - *pass*: to the stub's own `syscall`, which goes back to the site;
+//! - *pass and tell*: to a record slot, whose `syscall` is followed by the jump to `returned`;
+//! - *answer*: to the stub's way back, the result in rax.
+
+use crate::abi::call::{Call, Outcome};
+use crate::abi::sysno;
+use crate::addr::GuestAddr;
+use crate::hook::chain::Told;
+use crate::hook::tool::Verdict;
+use crate::patch::stub;
+use crate::runtime::block::{self, Block};
+use crate::runtime::guest::Memory;
+use crate::runtime::record::{self, Pending, Returns, Side};
+use crate::runtime::state::{Frozen, STATE};
+use crate::runtime::{gate_asm, identity, modules, processes, trap};
+use core::sync::atomic::Ordering;
+
+/// How a call goes on after its enter hooks.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// To the kernel.
+    Pass,
+    /// To the kernel and back here.
+    Tell(Returns),
+    /// Back to the program.
+    Answer(Outcome),
+}
+
+/// Runs the enter hooks of the call in `block`.
+pub extern "C" fn entered(block: &mut Block) {
+    settle(block);
+    let mut call = block.call();
+    let Some(frozen) = STATE.frozen() else {
+        return go(block, Step::Pass, &call, Told::default());
+    };
+    let (verdict, told) = frozen.tools.enter(&mut call, &Memory);
+    let step = match verdict {
+        Verdict::Answer(outcome) => Step::Answer(outcome),
+        Verdict::Pass | Verdict::PassAndTell => special(block, &call, frozen),
+    };
+    go(block, step, &call, told);
+}
+
+/// The calls of [`special`]: hooked whether or not a tool asks for them.
+pub const SPECIAL: [u32; 13] = [
+    sysno::MMAP,
+    sysno::MPROTECT,
+    sysno::PKEY_MPROTECT,
+    sysno::FORK,
+    sysno::VFORK,
+    sysno::CLONE,
+    sysno::CLONE3,
+    sysno::EXIT,
+    sysno::EXIT_GROUP,
+    sysno::ARCH_PRCTL,
+    sysno::RT_SIGACTION,
+    sysno::READLINK,
+    sysno::READLINKAT,
+];
+
+/// Calls that change what the loader keeps track of, or that would show the loader instead of the program.
+fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
+    match call.nr {
+        sysno::MMAP => modules::map(call),
+        sysno::MPROTECT | sysno::PKEY_MPROTECT => modules::protect(call),
+        sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => processes::split(block, call),
+        sysno::EXIT => processes::exit_thread(block, frozen),
+        sysno::EXIT_GROUP => processes::exit_process(frozen),
+        sysno::ARCH_PRCTL => processes::set_base(call),
+        sysno::RT_SIGACTION => trap::set_action(call),
+        sysno::CLOSE => {
+            frozen.output.before_close(call);
+            Step::Pass
+        }
+        sysno::RT_SIGPROCMASK => Step::Tell(Returns::Once),
+        sysno::READLINK | sysno::READLINKAT => identity::read_link(call, frozen),
+        _ => Step::Pass,
+    }
+}
+
+fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
+    let returns = match step {
+        Step::Answer(mut outcome) => {
+            if let Some(frozen) = STATE.frozen() {
+                frozen.tools.exit(told, call, &mut outcome, &Memory);
+            }
+            block.regs.rax = outcome.0;
+            block.target = in_stub(block.stub, stub::RETURN);
+            return;
+        }
+        Step::Tell(returns) => Some(returns),
+        // A changed call comes back here too, to give the program its own argument registers again.
+        Step::Pass if !told.is_empty() || *call != block.call() => Some(Returns::Once),
+        Step::Pass => None,
+    };
+    let originals = block.call().args;
+    block.set_call(call);
+    block.target = returns
+        .and_then(|returns| {
+            let pending = Pending { call: *call, originals, stub: block.stub, told, returns };
+            let slot = record::prepare(&pending, way_back(block.stub), &mut block.spare);
+            if slot.is_none() {
+                record::count_missed();
+            }
+            slot
+        })
+        .unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
+}
+
+/// Runs the exit hooks of the call that has returned in a slot.
+pub extern "C" fn returned(block: &mut Block) {
+    settle(block);
+    let mut outcome = Outcome(block.regs.rax);
+    let failed = outcome.errno().is_some();
+    let Some((pending, side)) = record::collect(block.area, failed, &mut block.spare) else {
+        unreachable!("a slot's area lies in its record");
+    };
+    let call = pending.call;
+    block.set_arguments(pending.originals);
+    match side {
+        Side::Child => processes::begin_child(block, pending.returns),
+        Side::Caller => {
+            processes::finish_split(pending.returns, outcome);
+            modules::note_mapping(&call, outcome);
+            trap::keep_unblocked(&call, outcome);
+            if let Some(frozen) = STATE.frozen() {
+                frozen.tools.exit(pending.told, &call, &mut outcome, &Memory);
+            }
+        }
+    }
+    block.regs.rax = outcome.0;
+    block.target = in_stub(pending.stub, stub::RETURN);
+}
+
+/// On a shared block: makes the thread the owner of a block of its own for the next time.
+fn settle(block: &Block) {
+    block.used.store(1, Ordering::Relaxed);
+    if block.owner.load(Ordering::Relaxed) == 0 && STATE.fsgsbase.load(Ordering::Relaxed) != 0 {
+        let base = processes::fs_base();
+        if base != 0 && !STATE.shared_bases.contains(base) {
+            block::adopt(base);
+        }
+    }
+}
+
+fn in_stub(index: u32, offset: usize) -> GuestAddr {
+    GuestAddr(gate_asm::stubs()).wrapping_add(u64::from(index) * stub::LEN as u64 + offset as u64)
+}
+
+/// The address after the site of stub `index`, from the stub itself.
+fn way_back(index: u32) -> GuestAddr {
+    let at = in_stub(index, stub::BACK);
+    // SAFETY: the call came through this stub, so it is written, and its page stays readable.
+    GuestAddr(unsafe { *core::ptr::with_exposed_provenance::<u64>(at.0 as usize) })
+}

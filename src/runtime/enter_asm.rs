@@ -1,0 +1,352 @@
+//! Where hooked calls land: save the program's state on a block, run the hook in Rust, put everything back. Zone: call.
+//!
+//! A call arrives with rcx and r11 as the only scratch registers (`syscall` destroys them) and the flags live. The
+//! upper half of rax is free as well: the kernel reads eax only, and rax holds the result afterwards. So the first
+//! steps pack number, flags and stub index into rax; then the flags are free, and a block can be found by arithmetic.
+
+use crate::runtime::block::{self, Block, Registers};
+use crate::runtime::dispatch;
+use crate::runtime::record::Area;
+use crate::runtime::state::{STATE, State};
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+/// CF, PF, AF, ZF, SF and OF: what arithmetic changes.
+const ARITHMETIC_FLAGS: u64 = 0x8d5;
+/// TF, DF, NT and AC: what only `popfq` can set, and what Rust code must not run with.
+const CONTROL_FLAGS: u64 = 0x4_4500;
+/// The bits of rflags that are always set.
+const FIXED_FLAGS: u64 = 2;
+
+/// r11 = a free block for this thread, marked busy. Clobbers rcx and flags.
+macro_rules! find_block {
+    () => {
+        concat!(
+            "cmp byte ptr [rip + {state} + {fsgsbase}], 0\n",
+            "je 22f\n",
+            "rdfsbase rcx\n",
+            "imul r11, rcx, {hash}\n", // block::index_of
+            "shr r11, {hash_shift}\n",
+            "and r11d, {index_mask}\n", // the index times the block's length
+            "add r11, [rip + {state} + {blocks}]\n",
+            "inc rcx\n", // owners are stored plus one, so that 0 is nobody
+            "cmp rcx, [r11 + {owner}]\n",
+            "jne 22f\n",
+            // Only the owner itself takes its block: a plain word suffices, set while a hook of the same thread
+            // has been interrupted by a handler that makes calls.
+            "cmp dword ptr [r11 + {busy}], 0\n",
+            "jne 22f\n",
+            "mov dword ptr [r11 + {busy}], 1\n",
+            "jmp 24f\n",
+            "22:\n", // a shared block: the first that is free
+            "mov r11, [rip + {state} + {shared}]\n",
+            "23:\n",
+            "mov ecx, 1\n",
+            "xchg ecx, [r11 + {busy}]\n",
+            "test ecx, ecx\n",
+            "jz 24f\n",
+            "add r11, {block_len}\n",
+            "cmp r11, [rip + {state} + {shared_end}]\n",
+            "jb 23b\n",
+            "pause\n",
+            "jmp 22b\n",
+            "24:\n",
+        )
+    };
+}
+
+/// Saves all general registers but rax, rcx and r11 on the block at r11, and switches to its stack.
+macro_rules! save_registers {
+    () => {
+        concat!(
+            "mov [r11 + {rbx}], rbx\n",
+            "mov [r11 + {rdx}], rdx\n",
+            "mov [r11 + {rsi}], rsi\n",
+            "mov [r11 + {rdi}], rdi\n",
+            "mov [r11 + {rbp}], rbp\n",
+            "mov [r11 + {rsp}], rsp\n",
+            "mov [r11 + {r8}], r8\n",
+            "mov [r11 + {r9}], r9\n",
+            "mov [r11 + {r10}], r10\n",
+            "mov [r11 + {r12}], r12\n",
+            "mov [r11 + {r13}], r13\n",
+            "mov [r11 + {r14}], r14\n",
+            "mov [r11 + {r15}], r15\n",
+            "mov rbx, r11\n", // Rust keeps rbx
+            "mov rsp, r11\n", // the stack grows down from the header; 64-aligned
+        )
+    };
+}
+
+/// Completes the saved flags from dh (as `lahf` left them) and dl (OF), makes them fit for Rust, saves xmm0 to 15.
+macro_rules! save_flags_and_vectors {
+    () => {
+        concat!(
+            "pushfq\n",
+            "pop rcx\n",
+            "and ecx, ~{arithmetic}\n",
+            "movzx esi, dh\n",
+            "and esi, {arithmetic}\n",
+            "or ecx, esi\n",
+            "movzx esi, dl\n",
+            "shl esi, 11\n", // OF
+            "or ecx, esi\n",
+            "mov [rbx + {rflags}], rcx\n",
+            "test ecx, {control}\n",
+            "jz 25f\n",
+            "push {fixed}\n", // DF and AC clear for Rust; TF clear, since hooks are not the program's to step through
+            "popfq\n",
+            "25:\n",
+            "movaps [rbx + {xmm}], xmm0\n",
+            "movaps [rbx + {xmm} + 16], xmm1\n",
+            "movaps [rbx + {xmm} + 32], xmm2\n",
+            "movaps [rbx + {xmm} + 48], xmm3\n",
+            "movaps [rbx + {xmm} + 64], xmm4\n",
+            "movaps [rbx + {xmm} + 80], xmm5\n",
+            "movaps [rbx + {xmm} + 96], xmm6\n",
+            "movaps [rbx + {xmm} + 112], xmm7\n",
+            "movaps [rbx + {xmm} + 128], xmm8\n",
+            "movaps [rbx + {xmm} + 144], xmm9\n",
+            "movaps [rbx + {xmm} + 160], xmm10\n",
+            "movaps [rbx + {xmm} + 176], xmm11\n",
+            "movaps [rbx + {xmm} + 192], xmm12\n",
+            "movaps [rbx + {xmm} + 208], xmm13\n",
+            "movaps [rbx + {xmm} + 224], xmm14\n",
+            "movaps [rbx + {xmm} + 240], xmm15\n",
+        )
+    };
+}
+
+/// A naked function over the fragments above, with the block's layout as operands.
+macro_rules! landing {
+    ($(#[$doc:meta])* $name:ident, $text:expr, $($operand:tt)*) => {
+        $(#[$doc])*
+        #[unsafe(naked)]
+        pub unsafe extern "C" fn $name() -> ! {
+            naked_asm!(
+                $text,
+                state = sym STATE,
+                fsgsbase = const offset_of!(State, fsgsbase),
+                blocks = const offset_of!(State, blocks),
+                shared = const offset_of!(State, shared_blocks),
+                shared_end = const offset_of!(State, shared_blocks_end),
+                hash = const block::HASH,
+                hash_shift = const block::HASH_SHIFT - block::SHIFT,
+                index_mask = const (block::OWNED - 1) << block::SHIFT,
+                block_len = const block::LEN,
+                owner = const offset_of!(Block, owner),
+                busy = const offset_of!(Block, busy),
+                xmm = const offset_of!(Block, xmm),
+                rbx = const register(offset_of!(Registers, rbx)),
+                rdx = const register(offset_of!(Registers, rdx)),
+                rsi = const register(offset_of!(Registers, rsi)),
+                rdi = const register(offset_of!(Registers, rdi)),
+                rbp = const register(offset_of!(Registers, rbp)),
+                rsp = const register(offset_of!(Registers, rsp)),
+                r8 = const register(offset_of!(Registers, r8)),
+                r9 = const register(offset_of!(Registers, r9)),
+                r10 = const register(offset_of!(Registers, r10)),
+                r12 = const register(offset_of!(Registers, r12)),
+                r13 = const register(offset_of!(Registers, r13)),
+                r14 = const register(offset_of!(Registers, r14)),
+                r15 = const register(offset_of!(Registers, r15)),
+                rax = const register(offset_of!(Registers, rax)),
+                rflags = const register(offset_of!(Registers, rflags)),
+                arithmetic = const ARITHMETIC_FLAGS,
+                control = const CONTROL_FLAGS,
+                fixed = const FIXED_FLAGS,
+                leave = sym leave,
+                $($operand)*
+            )
+        }
+    };
+}
+
+const fn register(offset: usize) -> usize {
+    offset_of!(Block, regs) + offset
+}
+
+landing!(
+    /// Lands a call that a stub found hooked.
+    ///
+    /// | on entry | rcx: the stub · eax: number · all else the program's, flags included |
+    /// | on exit  | through [`leave`] |
+    /// | stack    | the program's is neither read nor written |
+    ///
+    /// # Safety
+    ///
+    /// Reached only by the jump at the end of a stub.
+    hooked,
+    concat!(
+        "bswap rax\n",   // the number moves up; the low half is scratch. Touches no flag, as all up to `seto`
+        "lahf\n",        // ah = SF ZF AF PF CF
+        "seto al\n",
+        "ror rax, 16\n", // flags in bits 48..63, number in 16..47
+        "lea r11, [rip + __gate_stubs]\n",
+        "sub rcx, r11\n",
+        "shr ecx, 6\n",
+        "mov ax, cx\n",  // stub index in bits 0..15
+        find_block!(),
+        save_registers!(),
+        "movzx ecx, ax\n",
+        "mov [rbx + {stub}], ecx\n",
+        "mov rdx, rax\n",
+        "shr rdx, 48\n", // dh, dl
+        "shr rax, 16\n",
+        "bswap eax\n",
+        "mov [rbx + {rax}], rax\n",
+        save_flags_and_vectors!(),
+        "mov rdi, rbx\n",
+        "call {entered}\n", // rsp = header, 64-aligned
+        "jmp {leave}\n",
+    ),
+    stub = const offset_of!(Block, stub),
+    entered = sym dispatch::entered,
+);
+
+landing!(
+    /// Lands a call that has returned in a record slot, for its exit hook.
+    ///
+    /// | on entry | r11: the record's area · rax: result · rcx: scratch · all else as the kernel left it |
+    /// | on exit  | through [`leave`] |
+    /// | stack    | the program's is neither read nor written |
+    ///
+    /// # Safety
+    ///
+    /// Reached only by the jump at the end of a slot.
+    told,
+    concat!(
+        "mov [r11 + {spill_rax}], rax\n",
+        "lahf\n",
+        "seto al\n",
+        "mov [r11 + {spill_flags}], ax\n",
+        "mov rax, r11\n",
+        find_block!(),
+        save_registers!(),
+        "mov [rbx + {area}], rax\n",
+        "movzx edx, word ptr [rax + {spill_flags}]\n",
+        "mov rax, [rax + {spill_rax}]\n",
+        "mov [rbx + {rax}], rax\n",
+        save_flags_and_vectors!(),
+        "mov rdi, rbx\n",
+        "call {returned}\n",
+        "jmp {leave}\n",
+    ),
+    spill_rax = const offset_of!(Area, rax),
+    spill_flags = const offset_of!(Area, flags),
+    area = const offset_of!(Block, area),
+    returned = sym dispatch::returned,
+);
+
+/// Lands a returned `fork`, `vfork`, `clone` or `clone3`: parent and child come through the same slot, perhaps at the
+/// same time and in the same memory, so the child goes on with the record's second area.
+///
+/// | on entry | as [`told`]; rax is 0 in the child |
+/// | on exit  | at [`told`] |
+///
+/// # Safety
+///
+/// Reached only by the jump at the end of a slot.
+#[unsafe(naked)]
+pub unsafe extern "C" fn told_split() -> ! {
+    naked_asm!(
+        "mov rcx, rax",
+        "jrcxz 2f", // a test that leaves the flags alone
+        "jmp {told}",
+        "2:",
+        "lea r11, [r11 + {area_len}]",
+        "jmp {told}",
+        area_len = const size_of::<Area>(),
+        told = sym told,
+    )
+}
+
+/// Puts the program's state back and goes where the hook decided.
+///
+/// | on entry | rbx: the block, on whose stack rsp lies |
+/// | on exit  | at `target` · rcx: target, r11: rflags, as after a real call · all else from the block |
+///
+/// The block is given back before the last jump. Until then everything is read from it; a handler that interrupts
+/// between the two last loads could at most change r11, which every call destroys.
+///
+/// # Safety
+///
+/// Reached only from the landings of this file.
+#[unsafe(naked)]
+unsafe extern "C" fn leave() -> ! {
+    naked_asm!(
+        "mov r11, rbx",
+        "movaps xmm0, [r11 + {xmm}]",
+        "movaps xmm1, [r11 + {xmm} + 16]",
+        "movaps xmm2, [r11 + {xmm} + 32]",
+        "movaps xmm3, [r11 + {xmm} + 48]",
+        "movaps xmm4, [r11 + {xmm} + 64]",
+        "movaps xmm5, [r11 + {xmm} + 80]",
+        "movaps xmm6, [r11 + {xmm} + 96]",
+        "movaps xmm7, [r11 + {xmm} + 112]",
+        "movaps xmm8, [r11 + {xmm} + 128]",
+        "movaps xmm9, [r11 + {xmm} + 144]",
+        "movaps xmm10, [r11 + {xmm} + 160]",
+        "movaps xmm11, [r11 + {xmm} + 176]",
+        "movaps xmm12, [r11 + {xmm} + 192]",
+        "movaps xmm13, [r11 + {xmm} + 208]",
+        "movaps xmm14, [r11 + {xmm} + 224]",
+        "movaps xmm15, [r11 + {xmm} + 240]",
+        "mov rax, [r11 + {rflags}]",
+        "test eax, {control}",
+        "jnz 3f",
+        "mov ecx, eax",
+        "shr ecx, 11",
+        "and ecx, 1", // OF
+        "mov ah, al", // SF ZF AF PF CF
+        "mov al, cl",
+        "add al, 0x7f", // overflows exactly if al was 1
+        "sahf",
+        "2:", // from here on loads and stores only: the flags are the program's
+        "mov rbx, [r11 + {rbx}]",
+        "mov rdx, [r11 + {rdx}]",
+        "mov rsi, [r11 + {rsi}]",
+        "mov rdi, [r11 + {rdi}]",
+        "mov rbp, [r11 + {rbp}]",
+        "mov r8, [r11 + {r8}]",
+        "mov r9, [r11 + {r9}]",
+        "mov r10, [r11 + {r10}]",
+        "mov r12, [r11 + {r12}]",
+        "mov r13, [r11 + {r13}]",
+        "mov r14, [r11 + {r14}]",
+        "mov r15, [r11 + {r15}]",
+        "mov rax, [r11 + {rax}]",
+        "mov rsp, [r11 + {rsp}]",
+        "mov rcx, [r11 + {next_owner}]",
+        "mov [r11 + {owner}], rcx",
+        "mov rcx, [r11 + {target}]",
+        "mov dword ptr [r11 + {busy}], 0", // stores are seen in order (SDM 3A 9.2.2): free after all reads above
+        "mov r11, [r11 + {rflags}]",
+        "jmp rcx",
+        "3:", // DF, AC, TF or NT: only popfq sets them, for 15 ns
+        "push rax",
+        "popfq",
+        "jmp 2b",
+        owner = const offset_of!(Block, owner),
+        next_owner = const offset_of!(Block, next_owner),
+        busy = const offset_of!(Block, busy),
+        target = const offset_of!(Block, target),
+        xmm = const offset_of!(Block, xmm),
+        control = const CONTROL_FLAGS,
+        rbx = const register(offset_of!(Registers, rbx)),
+        rdx = const register(offset_of!(Registers, rdx)),
+        rsi = const register(offset_of!(Registers, rsi)),
+        rdi = const register(offset_of!(Registers, rdi)),
+        rbp = const register(offset_of!(Registers, rbp)),
+        rsp = const register(offset_of!(Registers, rsp)),
+        r8 = const register(offset_of!(Registers, r8)),
+        r9 = const register(offset_of!(Registers, r9)),
+        r10 = const register(offset_of!(Registers, r10)),
+        r12 = const register(offset_of!(Registers, r12)),
+        r13 = const register(offset_of!(Registers, r13)),
+        r14 = const register(offset_of!(Registers, r14)),
+        r15 = const register(offset_of!(Registers, r15)),
+        rax = const register(offset_of!(Registers, rax)),
+        rflags = const register(offset_of!(Registers, rflags)),
+    )
+}

@@ -1,0 +1,93 @@
+//! Pages at the addresses where punned jumps land. Zone: load, and call with the modules' lock held.
+//!
+//! Which addresses are free only the kernel knows; asking it to map exactly there, and only if nothing lies there, is
+//! the answer and the reservation in one. A page that turns out taken is left out of the next plan.
+
+use crate::abi::map::Protection;
+use crate::addr::{AddrRange, GuestAddr, PAGE};
+use crate::patch::plan::{Plan, TRAMPOLINE_LEN};
+use crate::sys::mem::{self, Place};
+use alloc::vec::Vec;
+
+/// Plans that are made before punning is given up for a text.
+const TRIES: usize = 8;
+
+/// Makes plans with `draft` until the kernel grants all pages that one wants outside of `near`. Returns that plan and
+/// its pages, writable; at worst a plan that puns nothing.
+pub fn plan(
+    room: &[AddrRange],
+    near: Option<AddrRange>,
+    draft: impl Fn(&[AddrRange]) -> Plan,
+) -> (Plan, Vec<GuestAddr>) {
+    let mut room: Vec<AddrRange> = room.to_vec();
+    for _ in 0..TRIES {
+        let plan = draft(&room);
+        let mut granted = Vec::new();
+        let mut taken = Vec::new();
+        for page in pages(&plan, near) {
+            match mem::map_anonymous(Place::Free(page), PAGE, Protection::READ_WRITE) {
+                Ok(_) => granted.push(page),
+                Err(_) => taken.push(page),
+            }
+        }
+        if taken.is_empty() {
+            return (plan, granted);
+        }
+        granted.iter().for_each(|&page| mem::unmap(AddrRange::new(page, page.wrapping_add(PAGE))));
+        taken.iter().for_each(|&page| exclude(&mut room, page));
+    }
+    (draft(&[]), Vec::new())
+}
+
+/// The pages that the plan's trampolines touch, but for those in `near`, in ascending order.
+fn pages(plan: &Plan, near: Option<AddrRange>) -> Vec<GuestAddr> {
+    let outside =
+        plan.trampolines.iter().filter(|trampoline| !near.is_some_and(|near| near.contains(trampoline.at)));
+    let mut pages: Vec<GuestAddr> = outside
+        .flat_map(|trampoline| {
+            let last = trampoline.at.wrapping_add(trampoline.bytes.len() as u64 - 1);
+            [trampoline.at.page_floor(), last.page_floor()]
+        })
+        .collect();
+    pages.sort_unstable();
+    pages.dedup();
+    pages
+}
+
+/// Takes `page`, and what would reach into it from below, out of the room.
+fn exclude(room: &mut Vec<AddrRange>, page: GuestAddr) {
+    let hole = AddrRange::new(page.wrapping_sub(TRAMPOLINE_LEN), page.wrapping_add(PAGE));
+    let parts: Vec<AddrRange> = room
+        .iter()
+        .flat_map(|range| {
+            [
+                AddrRange::new(range.start, range.end.min(hole.start)),
+                AddrRange::new(range.start.max(hole.end), range.end),
+            ]
+        })
+        .filter(|range| !range.is_empty())
+        .collect();
+    *room = parts;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excluding_a_page_leaves_the_rest() {
+        let range = |start: u64, end: u64| AddrRange::new(GuestAddr(start), GuestAddr(end));
+        let mut room = std::vec![range(0x10_0000, 0x20_0000), range(0x30_0000, 0x40_0000)];
+        exclude(&mut room, GuestAddr(0x18_0000));
+        assert_eq!(
+            room,
+            [
+                range(0x10_0000, 0x18_0000 - TRAMPOLINE_LEN),
+                range(0x18_1000, 0x20_0000),
+                range(0x30_0000, 0x40_0000)
+            ]
+        );
+        exclude(&mut room, GuestAddr(0x10_0000));
+        assert_eq!(room[0].start, GuestAddr(0x10_1000));
+    }
+}

@@ -1,0 +1,49 @@
+//! What runs while the program runs: the gate, the hooks, and what keeps both true. Zone: call unless a file says
+//! otherwise.
+//!
+//! Read [`dispatch`] first: it holds the whole story of one call.
+
+pub mod base_asm;
+pub mod block;
+pub mod dispatch;
+pub mod enter_asm;
+pub mod file_pages;
+pub mod gate_asm;
+pub mod guest;
+pub mod identity;
+pub mod landings;
+pub mod modules;
+pub mod output;
+pub mod processes;
+pub mod record;
+pub mod state;
+pub mod text;
+pub mod trap;
+pub mod trap_asm;
+pub mod vdso;
+
+use crate::abi::auxv::AuxKind;
+use crate::abi::errno::Errno;
+use crate::load::Process;
+use core::sync::atomic::Ordering;
+use state::{Frozen, STATE};
+
+/// Makes the runtime ready for the first hooked call: blocks, slots, the policy. Zone: load.
+///
+/// # Errors
+///
+/// The kernel's, when there is no memory.
+pub fn set_up(process: &Process, frozen: Frozen) -> Result<(), Errno> {
+    const FSGSBASE: u64 = 1 << 1;
+    block::set_up()?;
+    record::grow();
+    let fsgsbase = process.aux(AuxKind::HWCAP2.0).unwrap_or(0) & FSGSBASE != 0;
+    STATE.fsgsbase.store(fsgsbase.into(), Ordering::Relaxed);
+    STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);
+    let interest = frozen.tools.interest();
+    (0..state::POLICY_LEN as u32).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
+    dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
+    // SAFETY: nothing is patched yet, so no call can be hooked.
+    unsafe { STATE.freeze(frozen) };
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Where a tool's words go. Zone: call.
+//!
+//! No descriptor is kept: a file is opened for each write, so the program can close what it likes and never meets one
+//! of ours. Only a program that closes its stderr, as coreutils do at their end, leaves us a copy of it.
+
+use crate::abi::call::Call;
+use crate::abi::errno::Errno;
+use crate::hook::chain::Chain;
+use crate::runtime::state::{STATE, count};
+use crate::sys::file::{self, Access, Fd, OpenFile};
+use crate::sys::line::Line;
+use core::ffi::CStr;
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+/// Where a copy of stderr goes if there is room: above the numbers that programs count through.
+const HIGH: u32 = 500;
+
+/// The process's stderr, or a file by its absolute path.
+#[derive(Debug)]
+pub enum Output {
+    /// Descriptor 2, whatever the program has made of it.
+    Stderr,
+    /// A file, made when the loader started.
+    File(&'static CStr),
+}
+
+impl Output {
+    /// Makes the file, or empties it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn create(path: &'static CStr) -> Result<Self, Errno> {
+        OpenFile::open(path, Access::Create)?;
+        Ok(Self::File(path))
+    }
+
+    /// Before the program closes a descriptor: keeps a copy of its stderr if the tools still need it.
+    pub fn before_close(&self, call: &Call) {
+        if matches!(self, Self::Stderr)
+            && Fd::from_argument(call.args[0]) == file::STDERR
+            && let Ok(copy) = file::duplicate(file::STDERR, HIGH)
+        {
+            STATE.stderr_copy.store(copy.number() as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; a file that has gone is not made again.
+    pub fn append(&self, bytes: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Stderr => {
+                let fd = match STATE.stderr_copy.load(Ordering::Relaxed) {
+                    0 => file::STDERR,
+                    copy => Fd::from_argument(copy.into()),
+                };
+                file::write_all(fd, bytes)
+            }
+            Self::File(path) => {
+                let open = OpenFile::open(path, Access::Append)?;
+                file::write_all(open.fd(), bytes)
+            }
+        }
+    }
+
+    /// Lets the tools say what they have gathered.
+    pub fn last_words(&self, tools: &Chain<'_>) {
+        let mut page = Page { output: self, line: Line::new() };
+        tools.finish(&mut page);
+        page.flush();
+    }
+}
+
+/// Gathers text so that a table takes a few writes, not one for each number in it.
+struct Page<'o> {
+    output: &'o Output,
+    line: Line<4096>,
+}
+
+impl Page<'_> {
+    fn flush(&mut self) {
+        if !self.line.as_bytes().is_empty() && self.output.append(self.line.as_bytes()).is_err() {
+            count(&STATE.lost_lines);
+        }
+        self.line = Line::new();
+    }
+}
+
+impl fmt::Write for Page<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.line.room() < text.len() {
+            self.flush();
+        }
+        self.line.push(text.as_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,381 @@
+//! Record slots: where a call executes whose return a hook wants to hear of. Zone: call.
+//!
+//! A slot is a piece of code in the gate with a record at a constant distance, so the instruction pointer alone names
+//! the record: while the call is in the kernel no register of the program is altered and nothing lies on a stack.
+//! `clone` returns twice in one slot; its record is freed by whoever comes second.
+
+use crate::abi::call::Call;
+use crate::abi::process::CLONE_VM;
+use crate::addr::{AddrRange, GuestAddr};
+use crate::hook::chain::Told;
+use crate::runtime::state::{STATE, count};
+use crate::runtime::{enter_asm, gate_asm, text};
+use crate::sys::signal::AllBlocked;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Slots of the pool: calls that can wait for their exit hook at the same time.
+pub const SLOTS: u32 = 4096;
+/// Bytes of a slot's code, and of a record: a power of two, so that masking the instruction pointer finds the slot.
+pub const SLOT_LEN: usize = 256;
+/// Where in a slot its record's address stands, for the unwind entry.
+pub const RECORD_POINTER: usize = 16;
+/// Where in a record the address stands that the call returns to, for the unwind entry.
+pub const BACK_OFFSET: usize = offset_of!(Record, back);
+/// Slots whose code fills one page.
+const SLOTS_A_PAGE: u32 = 4096 / SLOT_LEN as u32;
+
+/// What the code after a slot's `syscall` needs: a place to spill, and where to go.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Area {
+    /// Spilled rax.
+    pub rax: AtomicU64,
+    /// Where the slot jumps; at this offset the slot's code reads it.
+    pub landing: AtomicU64,
+    /// Spilled flags: OF in the low byte, `lahf`'s in the high one.
+    pub flags: AtomicU64,
+    spare: u64,
+}
+const _: () = assert!(offset_of!(Area, landing) == 8, "the slot's code says jmp [r11 + 8]");
+
+/// How often a call returns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Returns {
+    /// Once.
+    Once,
+    /// In the caller and in a new thread or process, made with these `CLONE_*` flags.
+    Twice {
+        /// The flags of `clone` or `clone3`, or what `fork` and `vfork` amount to.
+        flags: u64,
+    },
+}
+
+impl Returns {
+    /// Whether caller and child return in the same memory.
+    const fn share_memory(self) -> bool {
+        matches!(self, Self::Twice { flags } if flags & CLONE_VM != 0)
+    }
+}
+
+/// One pending call.
+#[repr(C, align(256))]
+#[derive(Debug)]
+pub struct Record {
+    /// The caller's area and, where the call returns twice, the child's.
+    areas: [Area; 2],
+    /// The address after the program's system call instruction.
+    back: AtomicU64,
+    stub: AtomicU32,
+    nr: AtomicU32,
+    args: [AtomicU64; 6],
+    /// The argument registers as the program had them, where a tool has changed the call.
+    originals: [AtomicU64; 6],
+    /// The tools that are to see the exit.
+    told: AtomicU32,
+    /// How often the slot is still to be returned in.
+    pending: AtomicU32,
+    returns_twice: AtomicU32,
+    flags: AtomicU64,
+}
+const _: () = assert!(size_of::<Record>() == SLOT_LEN);
+
+impl Area {
+    const fn new() -> Self {
+        Self { rax: AtomicU64::new(0), landing: AtomicU64::new(0), flags: AtomicU64::new(0), spare: 0 }
+    }
+}
+
+impl Record {
+    const fn new() -> Self {
+        Self {
+            areas: [const { Area::new() }; 2],
+            back: AtomicU64::new(0),
+            stub: AtomicU32::new(0),
+            nr: AtomicU32::new(0),
+            args: [const { AtomicU64::new(0) }; 6],
+            originals: [const { AtomicU64::new(0) }; 6],
+            told: AtomicU32::new(0),
+            pending: AtomicU32::new(0),
+            returns_twice: AtomicU32::new(0),
+            flags: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What a call leaves for its return.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    /// The call as the kernel was asked.
+    pub call: Call,
+    /// The arguments as the program gave them: its registers afterwards.
+    pub originals: [u64; 6],
+    /// The stub it came through.
+    pub stub: u32,
+    /// The tools that want to hear of its return.
+    pub told: Told,
+    /// How often it returns.
+    pub returns: Returns,
+}
+
+/// Who returned in a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// The thread that made the call.
+    Caller,
+    /// The new thread or process.
+    Child,
+}
+
+/// The records and who holds them.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Records {
+    records: [Record; SLOTS as usize],
+    taken: [AtomicU64; SLOTS as usize / 64],
+    /// Slots whose code has been written, from the first on.
+    ready: AtomicU32,
+}
+
+impl Records {
+    /// A pool in which no slot has code yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            records: [const { Record::new() }; SLOTS as usize],
+            taken: [const { AtomicU64::new(0) }; SLOTS as usize / 64],
+            ready: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes a free slot, for as long as its call is pending and until it is [`Self::release`]d.
+    fn take(&self) -> Option<u32> {
+        let ready = self.ready.load(Ordering::Acquire);
+        for (index, word) in (0_u32..).zip(&self.taken) {
+            let first = index * 64;
+            if first >= ready {
+                break;
+            }
+            let usable = if ready - first >= 64 { u64::MAX } else { (1 << (ready - first)) - 1 };
+            let mut taken = word.load(Ordering::Relaxed);
+            while !taken & usable != 0 {
+                let bit = (!taken & usable).trailing_zeros();
+                taken = word.fetch_or(1 << bit, Ordering::Acquire);
+                if taken & (1 << bit) == 0 {
+                    return Some(first + bit);
+                }
+            }
+        }
+        None
+    }
+
+    fn release(&self, slot: u32) {
+        if let Some(word) = self.taken.get(slot as usize / 64) {
+            word.fetch_and(!(1 << (slot % 64)), Ordering::Release);
+        }
+    }
+
+    fn record(&self, slot: u32) -> Option<&Record> {
+        self.records.get(slot as usize)
+    }
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Takes a slot of a page that is written now.
+fn grow_and_take() -> Option<u32> {
+    let _blocked = AllBlocked::new();
+    let _modules = STATE.modules.lock();
+    // Somebody else may have grown the pool while this thread waited for the lock.
+    STATE.records.take().or_else(|| {
+        grow();
+        STATE.records.take()
+    })
+}
+
+/// Writes the code of the next page of slots, if the pool has one left. Needs the modules' lock once there are threads.
+pub fn grow() {
+    let records = &STATE.records;
+    let first = records.ready.load(Ordering::Acquire);
+    if first >= SLOTS {
+        return;
+    }
+    let mut page = [0xcc_u8; 4096];
+    for index in 0..SLOTS_A_PAGE {
+        let slot = first + index;
+        let at = GuestAddr(gate_asm::slots() + u64::from(slot) * SLOT_LEN as u64);
+        let Some(record) = records.record(slot) else { return };
+        let code = slot_code(at, core::ptr::from_ref(record).expose_provenance() as u64);
+        let start = index as usize * SLOT_LEN;
+        if let (Some(to), Some(code)) = (page.get_mut(start..start + code_len()), code) {
+            to.copy_from_slice(&code);
+        }
+    }
+    let start = GuestAddr(gate_asm::slots() + u64::from(first) * SLOT_LEN as u64);
+    if text::write_fresh(AddrRange::new(start, start.wrapping_add(4096)), &page).is_ok() {
+        records.ready.store(first + SLOTS_A_PAGE, Ordering::Release);
+    }
+}
+
+const fn code_len() -> usize {
+    RECORD_POINTER + 8
+}
+
+/// `syscall; lea r11, [rip + record]; jmp [r11 + 8]`, and the record's address for the unwind entry.
+fn slot_code(at: GuestAddr, record: u64) -> Option<[u8; RECORD_POINTER + 8]> {
+    let distance = GuestAddr(record).rel32_from(at.wrapping_add(9))?.to_le_bytes();
+    let address = record.to_le_bytes();
+    let mut code = [0xcc_u8; RECORD_POINTER + 8];
+    let parts: [(usize, &[u8]); 5] = [
+        (0, &[0x0f, 0x05]),
+        (2, &[0x4c, 0x8d, 0x1d]),
+        (5, &distance),
+        (9, &[0x41, 0xff, 0x63, 0x08]),
+        (RECORD_POINTER, &address),
+    ];
+    for (start, bytes) in parts {
+        code.get_mut(start..start + bytes.len())?.copy_from_slice(bytes);
+    }
+    Some(code)
+}
+
+/// Makes `pending` wait in a slot, the one in `spare` if there is one; returns the address to jump to, or `None` if
+/// all slots are taken.
+pub fn prepare(pending: &Pending, back: GuestAddr, spare: &mut u32) -> Option<GuestAddr> {
+    let slot = match spare.checked_sub(1) {
+        Some(slot) => {
+            *spare = 0;
+            slot
+        }
+        None => STATE.records.take().or_else(grow_and_take)?,
+    };
+    let record = STATE.records.record(slot)?;
+    let (landing, flags) = match pending.returns {
+        Returns::Once => (enter_asm::told as *const () as u64, 0),
+        Returns::Twice { flags } => (enter_asm::told_split as *const () as u64, flags),
+    };
+    record.returns_twice.store((pending.returns != Returns::Once).into(), Ordering::Relaxed);
+    record.flags.store(flags, Ordering::Relaxed);
+    record.areas[0].landing.store(landing, Ordering::Relaxed);
+    record.back.store(back.0, Ordering::Relaxed);
+    record.stub.store(pending.stub, Ordering::Relaxed);
+    record.nr.store(pending.call.nr, Ordering::Relaxed);
+    for (to, from) in record.args.iter().zip(pending.call.args) {
+        to.store(from, Ordering::Relaxed);
+    }
+    for (to, from) in record.originals.iter().zip(pending.originals) {
+        to.store(from, Ordering::Relaxed);
+    }
+    record.told.store(pending.told.0, Ordering::Relaxed);
+    record.pending.store(1 + u32::from(pending.returns.share_memory()), Ordering::Relaxed);
+    Some(GuestAddr(gate_asm::slots() + u64::from(slot) * SLOT_LEN as u64))
+}
+
+/// Reads what waited behind `area` and gives the slot back (to `spare` if that is empty) once nobody else is to
+/// return in it. `failed` says that the call made no child.
+pub fn collect(area: u64, failed: bool, spare: &mut u32) -> Option<(Pending, Side)> {
+    let first = (&raw const STATE.records.records).addr() as u64;
+    let offset = area.checked_sub(first)?;
+    let slot = u32::try_from(offset / SLOT_LEN as u64).ok()?;
+    let side = if offset % SLOT_LEN as u64 == 0 { Side::Caller } else { Side::Child };
+    let record = STATE.records.record(slot)?;
+    let mut call = Call { nr: record.nr.load(Ordering::Relaxed), args: [0; 6] };
+    for (to, from) in call.args.iter_mut().zip(&record.args) {
+        *to = from.load(Ordering::Relaxed);
+    }
+    let mut originals = [0; 6];
+    for (to, from) in originals.iter_mut().zip(&record.originals) {
+        *to = from.load(Ordering::Relaxed);
+    }
+    let pending = Pending {
+        call,
+        originals,
+        stub: record.stub.load(Ordering::Relaxed),
+        told: Told(record.told.load(Ordering::Relaxed)),
+        returns: match record.returns_twice.load(Ordering::Relaxed) {
+            0 => Returns::Once,
+            _ => Returns::Twice { flags: record.flags.load(Ordering::Relaxed) },
+        },
+    };
+    let last = match record.pending.load(Ordering::Acquire) {
+        0 | 1 => true,
+        _ if failed => true,
+        _ => record.pending.fetch_sub(1, Ordering::AcqRel) == 1,
+    };
+    if last {
+        record.pending.store(0, Ordering::Relaxed);
+        if *spare == 0 {
+            *spare = slot + 1;
+        } else {
+            STATE.records.release(slot);
+        }
+    }
+    Some((pending, side))
+}
+
+/// Gives back the slot that an exiting thread's block keeps.
+pub fn release_spare(spare: &mut u32) {
+    if let Some(slot) = spare.checked_sub(1) {
+        STATE.records.release(slot);
+        *spare = 0;
+    }
+}
+
+/// In a forked child: frees the slots of calls that other threads were making, since those have not come along.
+pub fn release_pending() {
+    for slot in 0..STATE.records.ready.load(Ordering::Relaxed) {
+        if let Some(record) = STATE.records.record(slot)
+            && record.pending.swap(0, Ordering::Relaxed) != 0
+        {
+            STATE.records.release(slot);
+        }
+    }
+}
+
+/// Counts a call whose exit event is lost because every slot is taken.
+pub fn count_missed() {
+    count(&STATE.missed_exits);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool_with(ready: u32) -> std::boxed::Box<Records> {
+        let pool = std::boxed::Box::new(Records::new());
+        pool.ready.store(ready, Ordering::Relaxed);
+        pool
+    }
+
+    #[test]
+    fn hands_out_each_ready_slot_once() {
+        let pool = pool_with(80);
+        let mut slots: std::vec::Vec<u32> = (0..80).map(|_| pool.take().unwrap()).collect();
+        assert_eq!(pool.take(), None);
+        slots.sort_unstable();
+        assert_eq!(slots, (0..80).collect::<std::vec::Vec<u32>>());
+    }
+
+    #[test]
+    fn a_released_slot_is_free_again() {
+        let pool = pool_with(16);
+        while pool.take().is_some() {}
+        pool.release(11);
+        assert_eq!(pool.take(), Some(11));
+        assert_eq!(pool.take(), None);
+    }
+
+    #[test]
+    fn a_slot_finds_its_record_by_its_own_address() {
+        let at = GuestAddr(0x7000_0000_0100);
+        let code = slot_code(at, 0x7000_0020_0000).unwrap();
+        let distance = i32::from_le_bytes(code[5..9].try_into().unwrap());
+        assert_eq!(at.0 + 9 + u64::from(distance.cast_unsigned()), 0x7000_0020_0000);
+        assert_eq!(code[..2], [0x0f, 0x05]);
+        assert_eq!(u64::from_le_bytes(code[16..].try_into().unwrap()), 0x7000_0020_0000);
+    }
+}

@@ -1,0 +1,144 @@
+//! The one place with state that changes while the program runs. Zone: call.
+//!
+//! Part of it is read by assembly at constant offsets: the policy by every stub, the blocks by the landings. What is
+//! decided before the program starts is in [`Frozen`], written once and only read from then on.
+
+use crate::addr::GuestAddr;
+use crate::hook::chain::Chain;
+use crate::runtime::block::Adopted;
+use crate::runtime::file_pages::FilePages;
+use crate::runtime::modules::Modules;
+use crate::runtime::output::Output;
+use crate::runtime::processes::SharedBases;
+use crate::runtime::record::Records;
+use crate::runtime::trap::Traps;
+use crate::sys::lock::Lock;
+use core::cell::UnsafeCell;
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// Call numbers that the policy tells apart: the low 16 bits; others alias one of them and are told apart by the hook.
+pub const POLICY_LEN: usize = 1 << 16;
+
+/// All state; see [`STATE`].
+#[repr(C)]
+#[derive(Debug)]
+pub struct State {
+    /// By call number: 0 passes, anything else is hooked.
+    pub policy: [AtomicU8; POLICY_LEN],
+    /// The header of the first owned block.
+    pub blocks: AtomicU64,
+    /// The header of the first shared block.
+    pub shared_blocks: AtomicU64,
+    /// The end of the shared blocks.
+    pub shared_blocks_end: AtomicU64,
+    /// Which owned blocks have had owners.
+    pub adopted: Adopted,
+    /// The end of the program's stack.
+    pub stack_top: AtomicU64,
+    /// 1 if `rdfsbase` may be used (AT_HWCAP2 bit 1, Documentation/arch/x86/x86_64/fsgs.rst).
+    pub fsgsbase: AtomicU8,
+    /// Pending calls with an exit hook.
+    pub records: Records,
+    /// Calls whose exit event was lost because every slot was taken.
+    pub missed_exits: AtomicU64,
+    /// A copy of the stderr that the program has closed; 0 if none.
+    pub stderr_copy: AtomicU32,
+    /// Lines that a tool could not write.
+    pub lost_lines: AtomicU64,
+    /// Threads of this process besides the first.
+    pub more_threads: AtomicU32,
+    /// fs bases that more than one thread has.
+    pub shared_bases: SharedBases,
+    /// Sites that trap.
+    pub traps: Traps,
+    /// Pages of files that are mapped without execution.
+    pub file_pages: FilePages,
+    /// What is patched; taken with all signals blocked.
+    pub modules: Lock<Modules>,
+    frozen: UnsafeCell<Option<Frozen>>,
+    finished: AtomicBool,
+}
+
+/// What is decided before the program starts.
+#[expect(missing_debug_implementations, reason = "tools need not be printable")]
+pub struct Frozen {
+    /// Who hears of the calls.
+    pub tools: Chain<'static>,
+    /// Where their words go.
+    pub output: Output,
+    /// The program's file, as `/proc/self/exe` would show it.
+    pub program: &'static CStr,
+    /// The loader's own file, as `/proc/self/exe` shows it.
+    pub loader: &'static CStr,
+    /// The process that was started; its end is the tool's end.
+    pub root: u32,
+}
+
+// SAFETY: `frozen` is written once, by `freeze`, while the process has one thread and no call has been hooked;
+// everything else is atomic or locked.
+unsafe impl Sync for State {}
+
+/// The state of this process: all zero at first, so that it takes no room in the file.
+pub static STATE: State = State {
+    policy: [const { AtomicU8::new(0) }; POLICY_LEN],
+    blocks: AtomicU64::new(0),
+    shared_blocks: AtomicU64::new(0),
+    shared_blocks_end: AtomicU64::new(0),
+    adopted: Adopted::new(),
+    stack_top: AtomicU64::new(0),
+    fsgsbase: AtomicU8::new(0),
+    records: Records::new(),
+    missed_exits: AtomicU64::new(0),
+    stderr_copy: AtomicU32::new(0),
+    lost_lines: AtomicU64::new(0),
+    more_threads: AtomicU32::new(0),
+    shared_bases: SharedBases::new(),
+    traps: Traps::new(),
+    file_pages: FilePages::new(),
+    modules: Lock::new(Modules::new()),
+    frozen: UnsafeCell::new(None),
+    finished: AtomicBool::new(false),
+};
+
+impl State {
+    /// Fixes what does not change any more.
+    ///
+    /// # Safety
+    ///
+    /// Called once, before any call is hooked.
+    pub unsafe fn freeze(&self, frozen: Frozen) {
+        // SAFETY: nobody else reads or writes it yet, as the caller vouches.
+        unsafe { *self.frozen.get() = Some(frozen) };
+    }
+
+    /// What was fixed before the program started; `None` only before that.
+    #[must_use]
+    pub fn frozen(&self) -> Option<&Frozen> {
+        // SAFETY: written once before any hook runs, as `freeze` demands; only read since.
+        unsafe { (*self.frozen.get()).as_ref() }
+    }
+
+    /// Hooks the calls numbered `nr`.
+    pub fn hook(&self, nr: u32) {
+        if let Some(byte) = self.policy.get(nr as usize % POLICY_LEN) {
+            byte.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// True for exactly one caller in the life of the process.
+    pub fn finish_once(&self) -> bool {
+        !self.finished.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// Adds one; counters are read at the end, so no order is needed.
+pub fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The address of the policy table.
+#[must_use]
+pub fn policy_address() -> GuestAddr {
+    GuestAddr((&raw const STATE.policy).expose_provenance() as u64)
+}
