@@ -54,3 +54,13 @@ pub mod load;
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 pub mod runtime;
+/// What an executable without libc must define itself.
+#[cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
+)]
+pub mod start;
+/// From a name to the program's first instruction.
+pub mod launch;
+/// The command line, acted on.
+pub mod cli;

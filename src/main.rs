@@ -1,1 +1,6 @@
-fn main() {}
+//! The executable: the freestanding symbols of [`loader::entry`] around the command line.
+
+#![no_std]
+#![no_main]
+
+loader::entry!(loader::cli::main);
