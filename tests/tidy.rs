@@ -1,0 +1,455 @@
+//! The rules of this project's sources that a machine can check, as plain text searches over `src/`.
+//!
+//! Each failure names the places and says how to mend them. Tables and counts stand here so that changing one is a
+//! decision that shows in the diff.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules in rank order, pure ones first, each with what it may import.
+const MODULES: &[(&str, &[&str])] = &[
+    ("abi", &[]),
+    ("addr", &[]),
+    ("elf", &["abi", "addr"]),
+    ("x86", &["addr"]),
+    ("patch", &["abi", "addr", "elf", "x86"]),
+    ("hook", &["abi", "addr"]),
+    ("tools", &["abi", "addr", "hook"]),
+    ("options", &["abi", "tools"]),
+    ("sys", &["abi", "addr"]),
+    ("heap", &["abi", "addr", "sys"]),
+    ("load", &["abi", "addr", "elf", "sys", "heap"]),
+    ("runtime", &["abi", "addr", "elf", "x86", "patch", "hook", "sys", "heap", "load"]),
+    ("start", &["abi", "addr", "sys", "heap", "load", "runtime"]),
+    ("launch", &["abi", "addr", "elf", "sys", "load", "runtime"]),
+    ("cli", &["abi", "addr", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
+];
+
+/// The last pure module; those after it are the shell.
+const LAST_PURE: &str = "options";
+
+/// Each dependency and the one folder or file that may name it.
+const DOORS: &[(&str, &str)] =
+    &[("goblin", "elf/"), ("iced_x86", "x86/"), ("linux_raw_sys", "abi/"), ("spin", "sys/lock.rs")];
+
+/// Marks a file that is a table, which may be long.
+const TABLE_MARK: &str = "// tidy: table";
+const FILE_LINES_MAX: usize = 600;
+const FUNCTION_LINES_MAX: usize = 80;
+
+/// What must not grow unseen, by folder: statics, transmutes, casts to pointers, `#[allow`. Folders not listed: none.
+const COUNTS: &[(&str, [usize; 4])] = &[
+    ("abi", [12, 0, 0, 1]),
+    ("heap", [1, 0, 0, 0]),
+    ("load", [1, 0, 0, 0]),
+    ("options", [1, 0, 0, 0]),
+    ("runtime", [3, 0, 4, 0]),
+    ("start", [2, 0, 0, 0]),
+];
+const COUNTED: [&str; 4] = ["`static` items", "`transmute`", "`as *` casts", "`#[allow` attributes"];
+
+/// What a call-zone file must deny: everything that could panic on a thread of the program.
+const CALL_ZONE_DENIES: [&str; 4] =
+    ["clippy::indexing_slicing", "clippy::unwrap_used", "clippy::expect_used", "clippy::panic"];
+
+/// One source file.
+struct Source {
+    /// Its path below `src/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The module that it belongs to: a folder's or a file's name; empty for `lib.rs` and `main.rs`.
+    fn module(&self) -> &str {
+        match self.path.split_once('/') {
+            Some((folder, _)) => folder,
+            None => self
+                .path
+                .strip_suffix(".rs")
+                .filter(|name| !["lib", "main"].contains(name))
+                .unwrap_or_default(),
+        }
+    }
+
+    fn is_shell(&self) -> bool {
+        !self.module().is_empty() && rank(self.module()) > rank(LAST_PURE)
+    }
+
+    /// The lines of code with their numbers from 1: what follows `//` is cut off.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(at, line)| (at + 1, line.split("//").next().unwrap_or_default()))
+    }
+
+    /// The `//!` lines that open the file.
+    fn header(&self) -> String {
+        self.text
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    /// The zone that the header of a shell file names.
+    fn zone(&self) -> Option<String> {
+        let header = self.header();
+        let (_, rest) = header.split_once("Zone: ")?;
+        Some(rest.chars().take_while(|letter| letter.is_ascii_lowercase()).collect())
+    }
+}
+
+fn rank(module: &str) -> Option<usize> {
+    MODULES.iter().position(|(name, _)| *name == module)
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below `folder` of the package, in order; none if there is no such folder.
+fn sources_below(folder: &str) -> Vec<Source> {
+    let base = root().join(folder);
+    let mut folders = vec![base.clone()];
+    let mut paths: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("entries are readable").path();
+            if path.is_dir() { folders.push(path) } else { paths.push(path) }
+        }
+    }
+    paths.retain(|path| path.extension().is_some_and(|kind| kind == "rs"));
+    paths.sort();
+    let read = |path: PathBuf| Source {
+        path: path.strip_prefix(&base).expect("was found below").to_string_lossy().into_owned(),
+        text: fs::read_to_string(&path).expect("sources are UTF-8"),
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn sources() -> Vec<Source> {
+    sources_below("src")
+}
+
+/// Fails with every place, and the way to mend them.
+fn report(found: &[String], remedy: &str) {
+    let mut list = String::new();
+    for place in found {
+        let _ = writeln!(list, "  {place}");
+    }
+    assert!(found.is_empty(), "{remedy}\n{list}");
+}
+
+/// The words of a line that are made of letters, digits and `_`.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')).filter(|word| !word.is_empty())
+}
+
+/// The modules of this package that a line of code names: `crate::x` or `loader::x`, also in a braced list.
+fn imports(line: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for start in ["crate::", "loader::"] {
+        for (at, _) in line.match_indices(start) {
+            let rest = &line[at + start.len()..];
+            match rest.strip_prefix('{') {
+                Some(list) => found.extend(list.split(',').filter_map(|item| words(item).next())),
+                None => found.extend(words(rest).next()),
+            }
+        }
+    }
+    found.retain(|name| name.starts_with(|letter: char| letter.is_lowercase()));
+    found
+}
+
+#[test]
+fn imports_go_up_the_list() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let module = source.module();
+        let Some(at) = rank(module) else {
+            if !module.is_empty() {
+                found.push(format!("src/{}: module {module} is not in the table", source.path));
+            }
+            continue;
+        };
+        for (number, line) in source.code() {
+            for import in
+                imports(line).into_iter().filter(|&import| import != module && rank(import).is_some())
+            {
+                if !MODULES[at].1.contains(&import) {
+                    found.push(format!("src/{}:{number}: {module} imports {import}", source.path));
+                }
+            }
+        }
+    }
+    report(
+        &found,
+        "A module imports only what its row of MODULES in tests/tidy.rs names: declare a trait above, pass it in from cli.",
+    );
+}
+
+#[test]
+fn the_table_itself_goes_up() {
+    for (at, (module, imports)) in MODULES.iter().enumerate() {
+        for import in *imports {
+            assert!(
+                rank(import).is_some_and(|rank| rank < at),
+                "{module} may not import {import}: it ranks below"
+            );
+        }
+    }
+}
+
+#[test]
+fn pure_modules_forbid_unsafe_code() {
+    let library = fs::read_to_string(root().join("src/lib.rs")).expect("the library has a root");
+    let lines: Vec<&str> = library.lines().collect();
+    let mut found = Vec::new();
+    for (module, _) in &MODULES[..=rank(LAST_PURE).expect("is in the table")] {
+        let Some(at) = lines.iter().position(|line| line.ends_with(&format!("mod {module};"))) else {
+            continue;
+        };
+        let attributes =
+            lines[..at].iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("///"));
+        if !attributes.into_iter().any(|line| line.starts_with("#[forbid(unsafe_code)]")) {
+            found.push(format!("src/lib.rs:{}: mod {module}", at + 1));
+        }
+    }
+    report(&found, "Put #[forbid(unsafe_code)] on each pure module in src/lib.rs.");
+}
+
+#[test]
+fn assembly_stands_in_files_named_for_it() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| !source.path.ends_with("_asm.rs")) {
+        for (number, line) in source.code() {
+            if ["asm!", "naked_asm!", "global_asm!"].iter().any(|name| line.contains(name)) {
+                found.push(format!("src/{}:{number}", source.path));
+            }
+        }
+    }
+    report(&found, "Move assembly to a file called *_asm.rs.");
+}
+
+#[test]
+fn each_dependency_is_named_behind_its_door() {
+    let mut found = Vec::new();
+    for source in sources() {
+        for (number, line) in source.code() {
+            for (name, _) in DOORS.iter().filter(|(_, door)| !source.path.starts_with(door)) {
+                if words(line).any(|word| word == *name) && line.contains(&format!("{name}::")) {
+                    found.push(format!("src/{}:{number}: {name}", source.path));
+                }
+            }
+        }
+    }
+    report(
+        &found,
+        "Name a dependency only behind its door (DOORS in tests/tidy.rs), wrap what you need there.",
+    );
+}
+
+#[test]
+fn every_file_opens_with_a_header() {
+    let without = |source: &Source| source.header().is_empty();
+    let found: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| source.path != "main.rs" && without(source))
+        .map(|source| format!("src/{}", source.path))
+        .collect();
+    report(&found, "Open the file with //! lines: what it is, why so, what holds in it.");
+}
+
+#[test]
+fn shell_files_name_their_zone() {
+    let mut found = Vec::new();
+    for source in sources().iter().filter(|source| source.is_shell()) {
+        match source.zone().as_deref() {
+            Some("load" | "call" | "bare") => {}
+            other => found.push(format!("src/{}: {other:?}", source.path)),
+        }
+    }
+    report(&found, "Say `Zone: load`, `Zone: call` or `Zone: bare` in the header of each shell file.");
+}
+
+#[test]
+fn files_are_short() {
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "bench", "linker"] {
+        for source in sources_below(folder) {
+            let lines = source.text.lines().count();
+            if lines > FILE_LINES_MAX && !source.text.contains(TABLE_MARK) {
+                found.push(format!("{folder}/{}: {lines} lines", source.path));
+            }
+        }
+    }
+    report(
+        &found,
+        "Split files above 600 lines by what they do; only tables (`// tidy: table`) may be longer.",
+    );
+}
+
+/// Functions with the lines they take. Formatted code closes a function with a brace at the indent of its first line.
+fn functions(text: &str) -> Vec<(usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let is_start = words(code).take(6).any(|word| word == "fn")
+            && code.contains("fn ")
+            && !code.starts_with("//")
+            && !code.starts_with('"')
+            && code.contains('(');
+        if !is_start {
+            continue;
+        }
+        let indent = &line[..line.len() - code.len()];
+        let rest = lines[start..].iter();
+        let has_body =
+            rest.clone().find(|line| line.ends_with(['{', ';', '}'])).is_some_and(|line| line.ends_with('{'));
+        let end = format!("{indent}}}");
+        if let Some(length) = rest.clone().position(|line| **line == end).filter(|_| has_body) {
+            found.push((start + 1, length + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn functions_are_short() {
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "bench", "linker"] {
+        for source in sources_below(folder) {
+            for (number, length) in functions(&source.text) {
+                if length > FUNCTION_LINES_MAX {
+                    found.push(format!("{folder}/{}:{number}: {length} lines", source.path));
+                }
+            }
+        }
+    }
+    report(&found, "Split functions above 80 lines: decide in pure code, act in the shell.");
+}
+
+#[test]
+fn every_unsafe_block_is_argued() {
+    let mut found = Vec::new();
+    for source in sources() {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (number, line) in source.code() {
+            if !line.contains("unsafe {") && !line.contains("unsafe impl") {
+                continue;
+            }
+            let above = &lines[..number - 1];
+            let near = above.iter().rev().take(3).any(|line| line.contains("// SAFETY:"));
+            let comment = above.iter().rev().take_while(|line| line.trim_start().starts_with("//"));
+            if !near && !comment.into_iter().any(|line| line.contains("SAFETY:")) {
+                found.push(format!("src/{}:{number}", source.path));
+            }
+        }
+    }
+    report(&found, "Write `// SAFETY:` and the fact that makes it sound right above each unsafe block.");
+}
+
+/// The attributes of `mod name;` in the file that declares it, all on the lines right above.
+fn attributes_of_mod(declaring: &Source, name: &str) -> String {
+    let lines: Vec<&str> = declaring.text.lines().collect();
+    let Some(at) = lines.iter().position(|line| line.trim().ends_with(&format!("mod {name};"))) else {
+        return String::new();
+    };
+    let above =
+        lines[..at].iter().rev().take_while(|line| !line.trim().is_empty() && !line.trim().ends_with(';'));
+    above.fold(String::new(), |text, line| text + line)
+}
+
+/// Everything denied for a file: by itself and on the `mod` line of it and of its folder.
+fn denied(source: &Source, all: &[Source]) -> String {
+    let stem = source.path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs")).unwrap_or_default();
+    let folder = source.path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let declaring = |path: &str| all.iter().find(|other| other.path == path);
+    let mut text: String = source.text.lines().take_while(|line| !line.starts_with("use ")).collect();
+    if let Some(library) = declaring("lib.rs") {
+        text += &attributes_of_mod(library, folder);
+    }
+    if let Some(parent) = declaring(&format!("{folder}/mod.rs")) {
+        text += &attributes_of_mod(parent, stem);
+    }
+    text
+}
+
+#[test]
+fn call_zone_files_neither_allocate_nor_panic() {
+    let all = sources();
+    let mut found = Vec::new();
+    for source in all.iter().filter(|source| source.is_shell() && source.zone().as_deref() == Some("call")) {
+        let until_tests = source.code().take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
+        for (number, _) in until_tests.filter(|(_, line)| line.contains("alloc::")) {
+            found.push(format!("src/{}:{number}: allocates", source.path));
+        }
+        let denied = denied(source, &all);
+        for lint in CALL_ZONE_DENIES.iter().filter(|lint| !denied.contains(*lint)) {
+            found.push(format!("src/{}: does not deny {lint}", source.path));
+        }
+    }
+    report(
+        &found,
+        "Call-zone code does not allocate, and its `mod` line denies every lint of CALL_ZONE_DENIES.",
+    );
+}
+
+/// How often each of [`COUNTED`] stands in a line of code.
+fn count_in(line: &str) -> [usize; 4] {
+    let code = line.trim_start();
+    let item = code.strip_prefix("pub(crate) ").or_else(|| code.strip_prefix("pub ")).unwrap_or(code);
+    [
+        usize::from(item.starts_with("static ")),
+        words(line).filter(|word| *word == "transmute").count(),
+        line.matches(" as *").count(),
+        line.matches("#[allow").count() + line.matches("#![allow").count(),
+    ]
+}
+
+#[test]
+fn counts_change_on_purpose_only() {
+    let mut counts: Vec<(String, [usize; 4])> =
+        COUNTS.iter().map(|(name, _)| ((*name).to_owned(), [0; 4])).collect();
+    for source in sources() {
+        let folder = source.module().to_owned();
+        let at = counts.iter().position(|(name, _)| *name == folder).unwrap_or(counts.len());
+        if at == counts.len() {
+            counts.push((folder, [0; 4]));
+        }
+        for (_, line) in source.code() {
+            for (count, more) in counts[at].1.iter_mut().zip(count_in(line)) {
+                *count += more;
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (folder, counts) in &counts {
+        let listed = COUNTS.iter().find(|(name, _)| name == folder).map_or([0; 4], |(_, counts)| *counts);
+        if *counts != listed {
+            found.push(format!("(\"{folder}\", {counts:?}), not {listed:?}: {}", COUNTED.join(", ")));
+        }
+    }
+    report(&found, "If meant, write these lines into COUNTS of tests/tidy.rs; if not, do without.");
+}
+
+/// A search that finds nothing because it looks for the wrong thing would pass for ever.
+#[test]
+fn the_searches_find_what_they_look_for() {
+    assert!(sources().len() > 5, "the sources are found");
+    assert_eq!(imports("use crate::abi::call::Call; x(crate::sys::go)"), ["abi", "sys"]);
+    assert_eq!(imports("use crate::{abi::call, Thing, elf}; loader::cli::main"), ["abi", "elf", "cli"]);
+    let text = "impl X {\n    pub(crate) fn a(\n        b: u8,\n    ) -> u8 {\n        b\n    }\n\n    fn c();\n}\nfn d() {}\n";
+    assert_eq!(functions(text), [(2, 5)]);
+    assert_eq!(count_in("pub(crate) static X: u8 = *(y as *const u8);"), [1, 0, 1, 0]);
+    assert_eq!(count_in("const X: &'static str = transmute(y); #[allow(dead_code)]"), [0, 1, 0, 1]);
+    let source = |path: &str, text: &str| Source { path: path.to_owned(), text: text.to_owned() };
+    let shell = source("runtime/trap.rs", "//! Traps.\n//!\n//! Zone: call. More.\nuse x;\n");
+    assert_eq!((shell.module(), shell.is_shell(), shell.zone().as_deref()), ("runtime", true, Some("call")));
+    let parent = source(
+        "runtime/mod.rs",
+        "//! R.\nmod a;\n#[deny(clippy::panic)]\n#[deny(clippy::unwrap_used)]\nmod trap;\n",
+    );
+    let denied = denied(&shell, &[parent]);
+    assert!(denied.contains("clippy::panic") && denied.contains("clippy::unwrap_used"), "{denied}");
+}
