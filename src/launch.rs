@@ -143,16 +143,15 @@ pub fn find(name: &CStr, args: &[&CStr], search: Option<&[u8]>) -> Result<Found,
 ///
 /// What keeps it from starting; nothing of it has run then.
 pub fn start(found: Found, process: &Process) -> Result<core::convert::Infallible, Failure> {
-    let program = found.path.clone();
-    let failure = |fault| Failure { fault, program: program.clone(), interpreter: None };
-    let image =
-        Image::parse(found.view.bytes()).map_err(|error| failure(Fault::Image(error, Role::Program)))?;
+    let Found { path, file, view, args, .. } = found;
+    let failure = |fault| Failure { fault, program: path.clone(), interpreter: None };
+    let image = Image::parse(view.bytes()).map_err(|error| failure(Fault::Image(error, Role::Program)))?;
     let interpreter_path = image.interpreter().map(CStr::to_owned);
     let base = match (image.kind(), &interpreter_path) {
         (Kind::Relocatable, Some(_)) => Base::Preferred(random_base()),
         _ => Base::Anywhere,
     };
-    let (mapping, end) = place(&image, &found.file, base).map_err(failure)?;
+    let (mapping, end) = place(&image, file, base).map_err(failure)?;
     let interpreter = match &interpreter_path {
         Some(path) => Some(
             place_interpreter(path)
@@ -161,16 +160,17 @@ pub fn start(found: Found, process: &Process) -> Result<core::convert::Infallibl
         None => None,
     };
     vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
-    let stack = build_stack(&found, process, &image, &mapping, interpreter.as_ref().map(|at| at.0.bias))
-        .ok_or(Fault::StackFull)
-        .map_err(failure)?;
+    let stack =
+        build_stack(&path, &args, process, &image, &mapping, interpreter.as_ref().map(|at| at.0.bias))
+            .ok_or(Fault::StackFull)
+            .map_err(failure)?;
     let entry = match &interpreter {
         Some((_, entry)) => *entry,
         None => mapping.at(image.entry()),
     };
     let break_start = break_start(&image, mapping.span.end, end, interpreter.is_none());
-    settle(&found, &image, &image_map(&image, &mapping, &stack, break_start), &stack);
-    drop(found);
+    settle(&path, &image, &image_map(&image, &mapping, &stack, break_start), &stack);
+    drop(view);
     // SAFETY: the stack's area ends where the kernel's initial stack ended; all that was read from there has been
     // copied, and the loader runs on a stack of its own.
     unsafe {
@@ -179,9 +179,10 @@ pub fn start(found: Found, process: &Process) -> Result<core::convert::Infallibl
     }
 }
 
-/// Maps and patches an image; returns also the end of all that belongs to it.
-fn place(image: &Image<'_>, file: &OpenFile, base: Base) -> Result<(Mapping, GuestAddr), Fault> {
+/// Maps and patches an image, and closes its file; returns also the end of all that belongs to it.
+fn place(image: &Image<'_>, file: OpenFile, base: Base) -> Result<(Mapping, GuestAddr), Fault> {
     let mapping = map::map(image, file.fd(), base).map_err(Fault::Kernel)?;
+    drop(file);
     let is_apart = image.kind() == Kind::Fixed || matches!(base, Base::Preferred(_));
     let room = is_apart.then(|| Room::behind(mapping.span));
     let end = modules::adopt(image, &mapping, room).map_err(Fault::Kernel)?;
@@ -193,7 +194,7 @@ fn place_interpreter(path: &CStr) -> Result<(Mapping, GuestAddr), Fault> {
     let view = View::of(file.fd()).map_err(Fault::Kernel)?;
     let image =
         Image::parse_interpreter(view.bytes()).map_err(|error| Fault::Image(error, Role::Interpreter))?;
-    let (mapping, _) = place(&image, &file, Base::Anywhere)?;
+    let (mapping, _) = place(&image, file, Base::Anywhere)?;
     let entry = mapping.at(image.entry());
     Ok((mapping, entry))
 }
@@ -214,7 +215,8 @@ fn random_base() -> GuestAddr {
 }
 
 fn build_stack(
-    found: &Found,
+    path: &CStr,
+    args: &[CString],
     process: &Process,
     image: &Image<'_>,
     mapping: &Mapping,
@@ -251,11 +253,11 @@ fn build_stack(
             AuxEntry { kind, value }
         })
         .collect();
-    let args: Vec<&CStr> = found.args.iter().map(CString::as_c_str).collect();
+    let args: Vec<&CStr> = args.iter().map(CString::as_c_str).collect();
     let contents = Contents {
         args: &args,
         env: process.env,
-        path: &found.path,
+        path,
         platform: string(AuxKind::PLATFORM),
         base_platform: string(AuxKind::BASE_PLATFORM),
         random,
@@ -277,8 +279,8 @@ fn break_start(image: &Image<'_>, image_end: GuestAddr, end: GuestAddr, alone: b
 }
 
 /// Makes what the kernel says about the process be about the program.
-fn settle(found: &Found, image: &Image<'_>, map: &ImageMap, stack: &InitialStack) {
-    let name = found.path.to_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+fn settle(path: &CStr, image: &Image<'_>, map: &ImageMap, stack: &InitialStack) {
+    let name = path.to_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     if let Ok(name) = CString::new(name) {
         process::set_name(&name);
     }
