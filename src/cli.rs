@@ -11,6 +11,7 @@ use crate::runtime::state::Frozen;
 use crate::sys::line::Line;
 use crate::sys::process::Status;
 use crate::sys::{file, mem, process};
+use crate::tools::empty::Empty;
 use crate::tools::summary::{Counts, Summary};
 use crate::tools::trace::Trace;
 use alloc::boxed::Box;
@@ -63,6 +64,9 @@ fn tools(options: &Options<'_>) -> Chain<'static> {
     }
     if options.trace {
         members.push(Member::new(&Trace));
+    }
+    if options.empty {
+        members.push(Member::new(&Empty));
     }
     Chain::new(members.leak()).unwrap_or(Chain::EMPTY)
 }

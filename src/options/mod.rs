@@ -27,6 +27,8 @@ pub struct Options<'a> {
     pub summary: bool,
     /// Print each call.
     pub trace: bool,
+    /// Hook each call and do nothing, to measure what that costs.
+    pub empty: bool,
     /// The file that takes what the tools print, instead of standard error.
     pub output: Option<&'a [u8]>,
     /// The program's name as typed; not looked up yet, perhaps empty.
@@ -84,6 +86,7 @@ impl fmt::Display for Word<'_> {
 enum Effect {
     Summary,
     Trace,
+    Empty,
     Output,
     Help,
     Version,
@@ -98,7 +101,7 @@ struct Flag {
     effect: Effect,
 }
 
-static FLAGS: [Flag; 5] = [
+static FLAGS: [Flag; 6] = [
     Flag {
         short: Some(b'c'),
         long: "summary",
@@ -107,6 +110,13 @@ static FLAGS: [Flag; 5] = [
         effect: Effect::Summary,
     },
     Flag { short: None, long: "trace", value: None, help: "print each call", effect: Effect::Trace },
+    Flag {
+        short: None,
+        long: "empty",
+        value: None,
+        help: "hook each call and do nothing, for measuring",
+        effect: Effect::Empty,
+    },
     Flag {
         short: Some(b'o'),
         long: "output",
@@ -127,7 +137,8 @@ static FLAGS: [Flag; 5] = [
 ///
 /// The first word that can't be understood.
 pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, UsageError<'a>> {
-    let mut options = Options { summary: false, trace: false, output: None, program: b"", program_index: 0 };
+    let mut options =
+        Options { summary: false, trace: false, empty: false, output: None, program: b"", program_index: 0 };
     let mut words = words.enumerate();
     while let Some((index, word)) = words.next() {
         if word == b"--" {
@@ -148,6 +159,7 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, Us
         match flag.effect {
             Effect::Summary => options.summary = true,
             Effect::Trace => options.trace = true,
+            Effect::Empty => options.empty = true,
             Effect::Output => options.output = Some(value),
             Effect::Help => return Ok(Parsed::Help),
             Effect::Version => return Ok(Parsed::Version),
@@ -220,9 +232,9 @@ mod tests {
 
     #[test]
     fn the_first_word_that_is_no_option_is_the_program() {
-        let parsed = options("-c --trace ls --summary -x");
-        assert!(parsed.summary && parsed.trace);
-        assert_eq!((parsed.program, parsed.program_index), (&b"ls"[..], 2));
+        let parsed = options("-c --trace --empty ls --summary -x");
+        assert!(parsed.summary && parsed.trace && parsed.empty);
+        assert_eq!((parsed.program, parsed.program_index), (&b"ls"[..], 3));
         assert_eq!(options("ls").program_index, 0);
         assert!(!options("ls -c").summary);
         assert_eq!(options("- x").program, b"-");

@@ -78,8 +78,8 @@ struct Finder<'a, 'f> {
 impl Finder<'_, '_> {
     /// Adds the hit at offset `at` to its stretch, which is the last or a new one.
     fn assign(&mut self, at: usize, stretches: &mut Vec<Stretch>) {
-        let unproved =
-            Unproved { reason: Reason::NoAnchor, is_plausible: anchor::is_plausible(&self.text, at) };
+        // Every hit is judged below; only what stays unproved is worth the look at its surroundings.
+        let unproved = Unproved { reason: Reason::NoAnchor, is_plausible: false };
         let hit = Hit { at: self.text.addr(at), verdict: Verdict::Unproved(unproved) };
         match stretches.last_mut().filter(|last| last.contains(at)) {
             Some(last) => last.hits.push(hit),

@@ -132,6 +132,13 @@ pub fn set_up() -> Result<(), Errno> {
     Ok(())
 }
 
+/// All blocks.
+#[must_use]
+pub fn mapping() -> AddrRange {
+    let start = STATE.blocks.load(Ordering::Relaxed).wrapping_sub(LEN - HEADER);
+    AddrRange::new(GuestAddr(start), GuestAddr(STATE.shared_blocks_end.load(Ordering::Relaxed)))
+}
+
 /// The index of the owned block that `fs_base` hashes to; the same arithmetic as in `enter_asm`.
 #[must_use]
 pub const fn index_of(fs_base: u64) -> u64 {

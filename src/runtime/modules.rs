@@ -19,7 +19,7 @@ use crate::patch::space::Space;
 use crate::patch::stub;
 use crate::runtime::dispatch::Step;
 use crate::runtime::state::{STATE, policy_address};
-use crate::runtime::{enter_asm, file_pages, gate_asm, landings, text, trap};
+use crate::runtime::{block, enter_asm, file_pages, gate_asm, landings, text, trap};
 use crate::sys::file::{self, Fd, View};
 use crate::sys::mem::{self, Place};
 use crate::sys::signal::AllBlocked;
@@ -81,7 +81,7 @@ pub struct Job<'a, 'f> {
 
 /// Address space for trampolines that must lie at certain addresses.
 #[derive(Clone, Copy, Debug)]
-pub struct Room([AddrRange; 2]);
+pub struct Room([AddrRange; 3]);
 
 impl Room {
     /// How far a mapping may grow before it meets a trampoline: new mappings go below old ones.
@@ -98,8 +98,11 @@ impl Room {
         let highest = text.start.wrapping_add(Self::REACH);
         let top = if stack > text.start { highest.min(stack.wrapping_sub(Self::STACK)) } else { highest };
         let below = GuestAddr(text.end.0.saturating_sub(Self::REACH).max(Self::CLEARANCE));
+        let above = AddrRange::new(text.end.page_floor().wrapping_add(PAGE), top.page_floor());
+        let own = own_mappings();
         Self([
-            AddrRange::new(text.end.page_floor().wrapping_add(PAGE), top.page_floor()),
+            AddrRange::new(above.start, above.end.min(own.start)),
+            AddrRange::new(above.start.max(own.end), above.end),
             AddrRange::new(below.page_floor(), text.start.wrapping_sub(Self::CLEARANCE).page_floor()),
         ])
     }
@@ -108,8 +111,18 @@ impl Room {
     #[must_use]
     pub fn behind(span: AddrRange) -> Self {
         const REACH: u64 = (1 << 30) - (1 << 20);
-        Self([AddrRange::new(span.end, span.end.wrapping_add(REACH)), AddrRange::new(span.start, span.start)])
+        let nothing = AddrRange::new(span.start, span.start);
+        Self([AddrRange::new(span.end, span.end.wrapping_add(REACH)), nothing, nothing])
     }
+}
+
+/// From the blocks to the loader's image, which the kernel has put next to each other. Puns would point there often,
+/// since what follows a system call is the same few instructions everywhere, and each costs another plan.
+fn own_mappings() -> AddrRange {
+    let blocks = block::mapping();
+    let state = GuestAddr((&raw const STATE).addr() as u64);
+    let image_end = state.wrapping_add(size_of_val(&STATE) as u64 + PAGE).page_floor();
+    AddrRange::new(blocks.start.min(state), blocks.end.max(image_end))
 }
 
 /// Patches a freshly mapped image and gives its texts their rights. Punned jumps get their trampolines in `room`, or

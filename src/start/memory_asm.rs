@@ -1,9 +1,63 @@
 //! The memory functions that compiled Rust calls by their C names. Zone: call.
 //!
-//! String instructions, because compiled Rust would be compiled into a call of itself; with fast short `rep movsb`
-//! (CPUID ERMS, FSRM) they are also close to the best, and no vector register is touched.
+//! Assembly, because compiled Rust would be compiled into a call of itself. String instructions where they are close to
+//! the best (long and upwards, with CPUID ERMS), general registers else; no vector register is touched.
 
 use core::arch::naked_asm;
+
+/// Copies up to 32 bytes and returns: all loads come before all stores, so an overlap does no harm. Longer ones fall
+/// through to what follows. Most copies are this short, and `rep movsb` takes as long to begin as this to end.
+macro_rules! copy_short {
+    () => {
+        concat!(
+            "mov rax, rdi\n",
+            "cmp rdx, 16\n",
+            "ja 4f\n",
+            "cmp edx, 8\n",
+            "jae 3f\n",
+            "cmp edx, 4\n",
+            "jae 2f\n",
+            "test edx, edx\n",
+            "jz 1f\n",
+            // 1 to 3: first, middle and last byte, which may be the same.
+            "movzx ecx, byte ptr [rsi]\n",
+            "movzx r8d, byte ptr [rsi + rdx - 1]\n",
+            "mov r10, rdx\n",
+            "shr r10, 1\n",
+            "movzx r9d, byte ptr [rsi + r10]\n",
+            "mov [rdi], cl\n",
+            "mov [rdi + r10], r9b\n",
+            "mov [rdi + rdx - 1], r8b\n",
+            "1:\n",
+            "ret\n",
+            "2:\n", // 4 to 7, from both ends
+            "mov ecx, [rsi]\n",
+            "mov r8d, [rsi + rdx - 4]\n",
+            "mov [rdi], ecx\n",
+            "mov [rdi + rdx - 4], r8d\n",
+            "ret\n",
+            "3:\n", // 8 to 16
+            "mov rcx, [rsi]\n",
+            "mov r8, [rsi + rdx - 8]\n",
+            "mov [rdi], rcx\n",
+            "mov [rdi + rdx - 8], r8\n",
+            "ret\n",
+            "4:\n",
+            "cmp rdx, 32\n",
+            "ja 5f\n",
+            "mov rcx, [rsi]\n",
+            "mov r8, [rsi + 8]\n",
+            "mov r9, [rsi + rdx - 16]\n",
+            "mov r10, [rsi + rdx - 8]\n",
+            "mov [rdi], rcx\n",
+            "mov [rdi + 8], r8\n",
+            "mov [rdi + rdx - 16], r9\n",
+            "mov [rdi + rdx - 8], r10\n",
+            "ret\n",
+            "5:\n",
+        )
+    };
+}
 
 /// `memcpy`: copies `rdx` bytes from `rsi` to `rdi`; the two do not overlap, or `rdi` lies below.
 ///
@@ -12,7 +66,7 @@ use core::arch::naked_asm;
 /// The C contract of `memcpy`.
 #[unsafe(naked)]
 pub unsafe extern "C" fn copy_forward(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
-    naked_asm!("mov rax, rdi", "mov rcx, rdx", "rep movsb", "ret")
+    naked_asm!(copy_short!(), "mov rcx, rdx", "rep movsb", "ret")
 }
 
 /// `memmove`: copies `rdx` bytes from `rsi` to `rdi`, which may overlap.
@@ -23,20 +77,23 @@ pub unsafe extern "C" fn copy_forward(to: *mut u8, from: *const u8, len: usize) 
 #[unsafe(naked)]
 pub unsafe extern "C" fn copy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
     naked_asm!(
-        "mov rax, rdi",
-        "mov rcx, rdx",
+        copy_short!(),
         "mov r8, rdi",
         "sub r8, rsi",
         "cmp r8, rdx", // unsigned: true where `to` lies inside [from, from + len)
-        "jb 2f",
+        "jb 6f",
+        "mov rcx, rdx",
         "rep movsb",
         "ret",
-        "2:", // from the last byte down
-        "lea rdi, [rdi + rdx - 1]",
-        "lea rsi, [rsi + rdx - 1]",
-        "std",
-        "rep movsb",
-        "cld", // the psABI wants DF clear at each call and return (3.2.1)
+        "6:", // from the end down, by words, since `rep movsb` goes slowly that way; the last steps may overlap
+        "mov r8, [rsi]", // what is left below a whole word, read before it can be overwritten
+        "7:",
+        "mov rcx, [rsi + rdx - 8]",
+        "mov [rdi + rdx - 8], rcx",
+        "sub rdx, 8",
+        "cmp rdx, 8",
+        "ja 7b",
+        "mov [rdi], r8",
         "ret",
     )
 }

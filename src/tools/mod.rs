@@ -13,5 +13,6 @@
     )
 )]
 
+pub mod empty;
 pub mod summary;
 pub mod trace;

@@ -11,6 +11,7 @@ use iced_x86::{Code, Decoder as Iced, DecoderOptions, FlowControl, Instruction, 
 use iced_x86::{InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register};
 
 use crate::addr::GuestAddr;
+use crate::x86::common;
 
 /// The longest instruction the processor accepts, in bytes (SDM vol. 2A 2.3.11).
 pub const MAX_LEN: usize = 15;
@@ -107,7 +108,11 @@ pub struct Decoder<'a> {
     iced: Iced<'a>,
     bytes: &'a [u8],
     at: GuestAddr,
+    /// Where the last decoded instruction starts.
+    last_at: usize,
+    /// What the full decoder read last, and where that starts.
     last: Instruction,
+    full_at: Option<usize>,
     info: InstructionInfoFactory,
 }
 
@@ -116,7 +121,15 @@ impl<'a> Decoder<'a> {
     #[must_use]
     pub fn new(bytes: &'a [u8], at: GuestAddr) -> Self {
         let iced = Iced::with_ip(64, bytes, at.0, DecoderOptions::NONE);
-        Self { iced, bytes, at, last: Instruction::default(), info: InstructionInfoFactory::new() }
+        Self {
+            iced,
+            bytes,
+            at,
+            last_at: 0,
+            last: Instruction::default(),
+            full_at: None,
+            info: InstructionInfoFactory::new(),
+        }
     }
 
     /// The instruction that starts `offset` bytes into the slice.
@@ -124,9 +137,20 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// `Truncated` past the end of the slice, and as [`DecodeError`] says.
     pub fn decode(&mut self, offset: usize) -> Result<Insn, DecodeError> {
+        self.last_at = offset;
+        let at = self.at.wrapping_add(offset as u64);
+        match self.bytes.get(offset..).and_then(|bytes| common::read(bytes, at)) {
+            Some(insn) => Ok(insn),
+            None => self.decode_fully(offset),
+        }
+    }
+
+    /// As [`Self::decode`], by the full decoder.
+    pub(super) fn decode_fully(&mut self, offset: usize) -> Result<Insn, DecodeError> {
         self.iced.try_set_position(offset).map_err(|_| DecodeError::Truncated)?;
         self.iced.set_ip(self.at.0.wrapping_add(offset as u64));
         self.iced.decode_out(&mut self.last);
+        self.full_at = Some(offset);
         let insn = &self.last;
         if insn.is_invalid() {
             return Err(match self.iced.last_error() {
@@ -158,14 +182,24 @@ impl<'a> Decoder<'a> {
         u8::try_from(offsets.displacement_offset()).ok().filter(|_| offsets.displacement_size() == 4)
     }
 
+    /// Lets the full decoder read the last instruction, too, which alone knows operands.
+    fn catch_up(&mut self) {
+        if self.full_at != Some(self.last_at) {
+            // What is no instruction has been refused by `decode`.
+            let _ = self.decode_fully(self.last_at);
+        }
+    }
+
     /// Whether the last decoded instruction may write to memory, the stack included.
     pub fn writes_memory(&mut self) -> bool {
+        self.catch_up();
         let info = self.info.info_options(&self.last, InstructionInfoOptions::NO_REGISTER_USAGE);
         info.used_memory().iter().any(|used| is_write(used.access()))
     }
 
     /// What the last decoded instruction leaves in `register`, if it writes it.
     pub fn value(&mut self, register: Gpr) -> Option<Value> {
+        self.catch_up();
         let info = self.info.info_options(&self.last, InstructionInfoOptions::NO_MEMORY_USAGE);
         let uses = info.used_registers().iter().filter(|used| used.register().full_register() == register.0);
         let (mut is_written, mut is_whole) = (false, true);

@@ -3,6 +3,7 @@
 //! [`scan`] searches bytes without a decoder, because the first decode alone costs about a millisecond of
 //! table building; [`decode`] reads one instruction; [`encode`] writes the few that patches are made of.
 
+mod common;
 pub mod decode;
 pub mod encode;
 pub mod scan;
