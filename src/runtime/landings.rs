@@ -5,7 +5,7 @@
 
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE};
-use crate::patch::plan::{Plan, TRAMPOLINE_LEN};
+use crate::patch::plan::Plan;
 use crate::sys::mem::{self, Place};
 use alloc::vec::Vec;
 
@@ -54,9 +54,12 @@ fn pages(plan: &Plan, near: Option<AddrRange>) -> Vec<GuestAddr> {
     pages
 }
 
-/// Takes `page`, and what would reach into it from below, out of the room.
+/// What is left out around a page that is taken: a mapping seldom stands alone, and each try costs a whole plan.
+const MARGIN: u64 = 8 << 20;
+
+/// Takes the surroundings of `page` out of the room.
 fn exclude(room: &mut Vec<AddrRange>, page: GuestAddr) {
-    let hole = AddrRange::new(page.wrapping_sub(TRAMPOLINE_LEN), page.wrapping_add(PAGE));
+    let hole = AddrRange::new(page.wrapping_sub(MARGIN), page.wrapping_add(MARGIN));
     let parts: Vec<AddrRange> = room
         .iter()
         .flat_map(|range| {
@@ -75,19 +78,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn excluding_a_page_leaves_the_rest() {
+    fn excluding_a_page_leaves_what_is_far_from_it() {
         let range = |start: u64, end: u64| AddrRange::new(GuestAddr(start), GuestAddr(end));
-        let mut room = std::vec![range(0x10_0000, 0x20_0000), range(0x30_0000, 0x40_0000)];
-        exclude(&mut room, GuestAddr(0x18_0000));
+        let mut room = std::vec![range(0x1000_0000, 0x2000_0000), range(0x3000_0000, 0x4000_0000)];
+        exclude(&mut room, GuestAddr(0x1800_0000));
         assert_eq!(
             room,
             [
-                range(0x10_0000, 0x18_0000 - TRAMPOLINE_LEN),
-                range(0x18_1000, 0x20_0000),
-                range(0x30_0000, 0x40_0000)
+                range(0x1000_0000, 0x1800_0000 - MARGIN),
+                range(0x1800_0000 + MARGIN, 0x2000_0000),
+                range(0x3000_0000, 0x4000_0000)
             ]
         );
-        exclude(&mut room, GuestAddr(0x10_0000));
-        assert_eq!(room[0].start, GuestAddr(0x10_1000));
+        exclude(&mut room, GuestAddr(0x1000_0000));
+        assert_eq!(room[0].start, GuestAddr(0x1000_0000 + MARGIN));
     }
 }

@@ -86,6 +86,8 @@ pub struct Room([AddrRange; 3]);
 impl Room {
     /// How far a mapping may grow before it meets a trampoline: new mappings go below old ones.
     const CLEARANCE: u64 = 256 << 20;
+    /// How far a module's other segments are likely to reach behind its text.
+    const MODULE: u64 = 16 << 20;
     /// What is kept free below the loader's view of the stack, for the stack to grow.
     const STACK: u64 = 64 << 20;
     /// Just short of what a `rel32` spans.
@@ -98,7 +100,8 @@ impl Room {
         let highest = text.start.wrapping_add(Self::REACH);
         let top = if stack > text.start { highest.min(stack.wrapping_sub(Self::STACK)) } else { highest };
         let below = GuestAddr(text.end.0.saturating_sub(Self::REACH).max(Self::CLEARANCE));
-        let above = AddrRange::new(text.end.page_floor().wrapping_add(PAGE), top.page_floor());
+        // The module's own data come first.
+        let above = AddrRange::new(text.end.page_floor().wrapping_add(Self::MODULE), top.page_floor());
         let own = own_mappings();
         Self([
             AddrRange::new(above.start, above.end.min(own.start)),
