@@ -139,7 +139,12 @@ impl<'a> Decoder<'a> {
     pub fn decode(&mut self, offset: usize) -> Result<Insn, DecodeError> {
         self.last_at = offset;
         let at = self.at.wrapping_add(offset as u64);
-        match self.bytes.get(offset..).and_then(|bytes| common::read(bytes, at)) {
+        match self
+            .bytes
+            .get(offset..)
+            .and_then(<[u8]>::first_chunk)
+            .and_then(|window| common::read(window, at))
+        {
             Some(insn) => Ok(insn),
             None => self.decode_fully(offset),
         }
