@@ -32,7 +32,8 @@ pub(super) fn branches_into(text: &Text<'_>, ranges: &[(usize, usize)]) -> Vec<B
     }
     let mut branches = Vec::new();
     for from in opcodes(text.bytes) {
-        let Some([CALL_REL32 | JMP_REL32, rel @ ..]) = text.bytes.get(from..).and_then(<[u8]>::first_chunk::<5>)
+        let Some([CALL_REL32 | JMP_REL32, rel @ ..]) =
+            text.bytes.get(from..).and_then(<[u8]>::first_chunk::<5>)
         else {
             continue;
         };

@@ -206,9 +206,13 @@ impl<'a, 'f> Padding<'a, 'f> {
             let mut runs = self.dead_runs(function.start, function.end);
             runs.retain(|(_, end)| *end == function.end);
             self.between.add(runs);
-        } else if self.ends_for_good(function) && self.explored.insert((Stretch::Gap, function.end)) {
+        } else if !self.explored.contains(&(Stretch::Gap, function.end)) {
+            // All of the function must be decoded to know how it ends: only where that is worth it.
             let runs = self.dead_runs(function.end, gap_end);
-            self.between.add(runs);
+            if !runs.is_empty() && self.ends_for_good(function) {
+                self.explored.insert((Stretch::Gap, function.end));
+                self.between.add(runs);
+            }
         }
     }
 
