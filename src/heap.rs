@@ -23,7 +23,14 @@ struct Arena {
     next: u64,
     /// The current chunk; empty before the first.
     chunk: Chunk,
+    /// Blocks given back, by the logarithm of their length: the newest of each kind, whose first word leads to the next.
+    free: [u64; CLASSES],
 }
+
+/// Kinds of given-back blocks: below 2^24 bytes.
+const CLASSES: usize = 24;
+/// Shorter blocks are not worth a second look.
+const REUSED_MIN: usize = 64;
 
 /// One mapping that blocks are cut from. Its first bytes say which chunk was current before it.
 #[derive(Clone, Copy)]
@@ -35,20 +42,23 @@ struct Chunk {
 /// Bytes at the start of a chunk that hold the [`Chunk`] before it.
 const HEADER: u64 = size_of::<Chunk>() as u64;
 
-static ARENA: Lock<Arena> = Lock::new(Arena { next: 0, chunk: Chunk { start: 0, end: 0 } });
+static ARENA: Lock<Arena> = Lock::new(Arena { next: 0, chunk: Chunk { start: 0, end: 0 }, free: [0; CLASSES] });
 
 /// A moment of the arena, to [`reset`] to.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     next: u64,
     chunk_start: u64,
+    free: [u64; CLASSES],
 }
 
 /// Notes what is allocated now.
 #[must_use]
 pub fn mark() -> Mark {
-    let arena = ARENA.lock();
-    Mark { next: arena.next, chunk_start: arena.chunk.start }
+    let mut arena = ARENA.lock();
+    // What is free now stays so until `reset`, and what is given back until then goes with the rest.
+    let free = core::mem::replace(&mut arena.free, [0; CLASSES]);
+    Mark { next: arena.next, chunk_start: arena.chunk.start, free }
 }
 
 /// Drops everything allocated since `mark` and gives its pages back.
@@ -70,6 +80,7 @@ pub unsafe fn reset(mark: Mark) {
         mem::discard(AddrRange::new(GuestAddr(first), GuestAddr(last)));
     }
     arena.next = mark.next;
+    arena.free = mark.free;
 }
 
 impl Arena {
@@ -77,6 +88,9 @@ impl Arena {
     fn take(&mut self, layout: Layout) -> u64 {
         let align = layout.align() as u64;
         let len = layout.size() as u64;
+        if let Some(block) = self.take_free(layout) {
+            return block;
+        }
         let fit = |next: u64, end: u64| {
             let start = next.checked_add(align - 1)? & !(align - 1);
             let stop = start.checked_add(len)?;
@@ -89,6 +103,34 @@ impl Arena {
         let Some((start, stop)) = fits else { return 0 };
         self.next = stop;
         start
+    }
+
+    /// A block that was given back and is long enough.
+    fn take_free(&mut self, layout: Layout) -> Option<u64> {
+        if layout.size() < REUSED_MIN {
+            return None;
+        }
+        let first = self.free.get_mut(layout.size().checked_next_power_of_two()?.ilog2() as usize)?;
+        let block = *first;
+        if block == 0 || !block.is_multiple_of(layout.align() as u64) {
+            return None;
+        }
+        // SAFETY: `give_back` wrote it there, and nobody has used the block since.
+        *first = unsafe { *core::ptr::with_exposed_provenance::<u64>(block as usize) };
+        Some(block)
+    }
+
+    /// Keeps a block for [`Self::take_free`].
+    fn give_back(&mut self, block: *mut u8, layout: Layout) {
+        let class = layout.size().max(1).ilog2() as usize;
+        if layout.size() >= REUSED_MIN
+            && layout.align() >= align_of::<u64>()
+            && let Some(first) = self.free.get_mut(class)
+        {
+            // SAFETY: the block is free, long enough, and aligned as was just seen.
+            unsafe { *block.cast::<u64>() = *first };
+            *first = block.expose_provenance() as u64;
+        }
     }
 
     /// Makes a new chunk with at least `len` free bytes the current one.
@@ -114,6 +156,8 @@ unsafe impl GlobalAlloc for Bump {
         let mut arena = ARENA.lock();
         if at.addr() as u64 + layout.size() as u64 == arena.next {
             arena.next = at.addr() as u64;
+        } else {
+            arena.give_back(at, layout);
         }
     }
 
@@ -141,6 +185,7 @@ unsafe impl GlobalAlloc for Bump {
         if !to.is_null() {
             // SAFETY: both hold at least the old length, and the new block lies apart from the old one.
             unsafe { core::ptr::copy_nonoverlapping(at, to, layout.size()) };
+            ARENA.lock().give_back(at, layout);
         }
         to
     }
