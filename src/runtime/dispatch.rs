@@ -13,6 +13,7 @@ use crate::abi::call::{Call, Outcome};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::hook::chain::Told;
+use crate::hook::interest::Interest;
 use crate::hook::tool::Verdict;
 use crate::patch::stub;
 use crate::runtime::block::{self, Block};
@@ -43,7 +44,8 @@ pub extern "C" fn entered(block: &mut Block) {
     let (verdict, told) = frozen.tools.enter(&mut call, &Memory);
     let step = match verdict {
         Verdict::Answer(outcome) => Step::Answer(outcome),
-        Verdict::Pass | Verdict::PassAndTell => special(block, &call, frozen),
+        Verdict::Pass | Verdict::PassAndTell if HANDLED.contains(call.nr) => special(block, &call, frozen),
+        Verdict::Pass | Verdict::PassAndTell => Step::Pass,
     };
     go(block, step, &call, told);
 }
@@ -65,7 +67,13 @@ pub const SPECIAL: [u32; 13] = [
     sysno::READLINKAT,
 ];
 
+/// The calls that [`special`] has an arm for: [`SPECIAL`], and those that are hooked only when there is a reason.
+const HANDLED: Interest = Interest::of(&SPECIAL).with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK);
+
 /// Calls that change what the loader keeps track of, or that would show the loader instead of the program.
+///
+/// Apart from [`entered`], whose stack frame would else be as large as that of the largest of them.
+#[inline(never)]
 fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
     match call.nr {
         sysno::MMAP => modules::map(call),
@@ -86,6 +94,17 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
 }
 
 fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
+    match step {
+        Step::Pass if told.is_empty() && *call == block.call() => {
+            block.target = in_stub(block.stub, stub::SYSCALL);
+        }
+        step => go_and_return(block, step, call, told),
+    }
+}
+
+/// As [`go`], for calls that are answered or come back.
+#[inline(never)]
+fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     let returns = match step {
         Step::Answer(mut outcome) => {
             if let Some(frozen) = STATE.frozen() {
@@ -95,23 +114,18 @@ fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
             block.target = in_stub(block.stub, stub::RETURN);
             return;
         }
-        Step::Tell(returns) => Some(returns),
+        Step::Tell(returns) => returns,
         // A changed call comes back here too, to give the program its own argument registers again.
-        Step::Pass if !told.is_empty() || *call != block.call() => Some(Returns::Once),
-        Step::Pass => None,
+        Step::Pass => Returns::Once,
     };
     let originals = block.call().args;
     block.set_call(call);
-    block.target = returns
-        .and_then(|returns| {
-            let pending = Pending { call: *call, originals, stub: block.stub, told, returns };
-            let slot = record::prepare(&pending, way_back(block.stub), &mut block.spare);
-            if slot.is_none() {
-                record::count_missed();
-            }
-            slot
-        })
-        .unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
+    let pending = Pending { call: *call, originals, stub: block.stub, told, returns };
+    let slot = record::prepare(&pending, way_back(block.stub), &mut block.spare);
+    if slot.is_none() {
+        record::count_missed();
+    }
+    block.target = slot.unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
 }
 
 /// Runs the exit hooks of the call that has returned in a slot.
