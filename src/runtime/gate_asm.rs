@@ -5,6 +5,7 @@
 //! the system call stood at its site. Both are signal frames (DWARF augmentation `S`), since the address they return
 //! to is the exact next instruction, not one behind a call; CFA is rsp, all registers are the program's.
 
+use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
 use crate::runtime::record;
 use core::arch::global_asm;
@@ -51,6 +52,13 @@ const _: () = assert!(record::BACK_OFFSET < 128, "one ULEB digit and its continu
 unsafe extern "C" {
     static __gate_stubs: u8;
     static __gate_slots: u8;
+}
+
+/// The pools: all of the gate but the loader's own instruction.
+#[must_use]
+pub fn pools() -> AddrRange {
+    let end = slots() + u64::from(record::SLOTS) * record::SLOT_LEN as u64;
+    AddrRange::new(GuestAddr(stubs()), GuestAddr(end))
 }
 
 /// The address of the first stub.

@@ -24,7 +24,9 @@ pub mod vdso;
 
 use crate::abi::auxv::AuxKind;
 use crate::abi::errno::Errno;
+use crate::abi::map::Protection;
 use crate::load::Process;
+use crate::sys::mem;
 use core::sync::atomic::Ordering;
 use state::{Frozen, STATE};
 
@@ -35,6 +37,8 @@ use state::{Frozen, STATE};
 /// The kernel's, when there is no memory.
 pub fn set_up(process: &Process, frozen: Frozen) -> Result<(), Errno> {
     const FSGSBASE: u64 = 1 << 1;
+    // The kernel maps what an executable segment has beyond its file writable as well (mm/vma.c, `vm_brk_flags`).
+    mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;
     block::set_up()?;
     record::grow();
     let fsgsbase = process.aux(AuxKind::HWCAP2.0).unwrap_or(0) & FSGSBASE != 0;

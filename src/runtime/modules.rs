@@ -58,6 +58,8 @@ impl Default for Modules {
 /// How the bytes of a text can be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
+    /// They are writable, nobody executes them, and they are still the file's: nobody has written to them.
+    Fresh,
     /// They are writable, and nobody executes them.
     Writable,
     /// They are executable already.
@@ -144,7 +146,7 @@ pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result
         let bytes = unsafe { bytes_of(part.range.start, len) };
         let text = Text { at: part.range.start, bytes };
         let room = room.unwrap_or_else(|| Room::around(part.range));
-        let job = Job { text, access: Access::Writable, image: Some(image), bias: mapping.bias, room };
+        let job = Job { text, access: Access::Fresh, image: Some(image), bias: mapping.bias, room };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
     }
@@ -173,7 +175,7 @@ impl Modules {
     /// Replaces the proved system calls of a text; what can't be replaced is counted and stays as it is. Returns the
     /// end of the highest trampoline, or 0.
     pub fn patch(&mut self, job: &Job<'_, '_>) -> GuestAddr {
-        if !forget_and_scan(&job.text) {
+        if !forget_and_scan(&job.text, job.access) {
             return GuestAddr(0);
         }
         // SAFETY: `patch_hits` keeps nothing on the heap.
@@ -192,6 +194,7 @@ impl Modules {
             .collect();
         self.unproved += hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;
         if sites.is_empty() {
+            give_back(&job.text, job.access);
             return GuestAddr(0);
         }
         let gate = self.gate();
@@ -252,7 +255,7 @@ impl Modules {
         for edit in &plan.edits {
             match job.access {
                 // SAFETY: the text is writable and nobody executes it, as the job says; the edit lies inside it.
-                Access::Writable => unsafe { text::write(edit.at, &edit.new) },
+                Access::Fresh | Access::Writable => unsafe { text::write(edit.at, &edit.new) },
                 Access::Executable => text::write_live(edit.at, &edit.new)?,
             }
         }
@@ -314,7 +317,7 @@ pub fn map(call: &Call) -> Step {
         return Step::Answer(modules.map_executable_first(call));
     };
     let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(len))));
-    modules.patch_file(range, Fd::from_argument(fd), offset, Access::Writable);
+    modules.patch_file(range, Fd::from_argument(fd), offset, Access::Fresh);
     match mem::protect(range, protection) {
         Ok(()) => Step::Answer(Outcome(at)),
         Err(_) => {
@@ -354,7 +357,7 @@ impl Modules {
         // SAFETY: the pages were just mapped readable, and the file reaches that far.
         let bytes = unsafe { bytes_of(range.start, range.len().min(in_file)) };
         let text = Text { at: range.start, bytes };
-        if forget_and_scan(&text) {
+        if forget_and_scan(&text, access) {
             // SAFETY: the image lives no longer than the call, and `patch_hits` keeps nothing on the heap.
             unsafe { with_scratch(|| self.patch_viewed(text, fd, offset, access)) };
         }
@@ -375,9 +378,20 @@ impl Modules {
 }
 
 /// Forgets what was known of these addresses; returns whether there is anything to patch.
-fn forget_and_scan(text: &Text<'_>) -> bool {
+fn forget_and_scan(text: &Text<'_>, access: Access) -> bool {
     trap::forget(AddrRange::new(text.at, text.addr(text.bytes.len())));
-    SyscallBytes::of(text.bytes).next().is_some()
+    let has_hits = SyscallBytes::of(text.bytes).next().is_some();
+    if !has_hits {
+        give_back(text, access);
+    }
+    has_hits
+}
+
+/// Unmaps the file's pages that only the scan has touched: the program will want few of them.
+fn give_back(text: &Text<'_>, access: Access) {
+    if access == Access::Fresh {
+        mem::discard(AddrRange::new(text.at, text.addr(text.bytes.len())));
+    }
 }
 
 /// Runs `patch` and gives back the heap that it took.
