@@ -42,7 +42,8 @@ struct Chunk {
 /// Bytes at the start of a chunk that hold the [`Chunk`] before it.
 const HEADER: u64 = size_of::<Chunk>() as u64;
 
-static ARENA: Lock<Arena> = Lock::new(Arena { next: 0, chunk: Chunk { start: 0, end: 0 }, free: [0; CLASSES] });
+static ARENA: Lock<Arena> =
+    Lock::new(Arena { next: 0, chunk: Chunk { start: 0, end: 0 }, free: [0; CLASSES] });
 
 /// A moment of the arena, to [`reset`] to.
 #[derive(Clone, Copy, Debug)]

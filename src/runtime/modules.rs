@@ -394,18 +394,19 @@ fn give_back(text: &Text<'_>, access: Access) {
     }
 }
 
-/// Runs `patch` and gives back the heap that it took.
+/// Runs `patch` and gives back the heap that it took, unless the decoder made its tables there, which it does once.
 ///
 /// # Safety
 ///
 /// `patch` leaves nothing behind that was allocated in it.
 unsafe fn with_scratch<R>(patch: impl FnOnce() -> R) -> R {
-    // The decoder makes its tables at first use and keeps them: before the mark.
-    let _ = x86::decode::decode(&[0x90], GuestAddr(0));
+    let had_tables = x86::decode::has_tables();
     let before = heap::mark();
     let result = patch();
-    // SAFETY: nothing is left, as the caller vouches.
-    unsafe { heap::reset(before) };
+    if x86::decode::has_tables() == had_tables {
+        // SAFETY: nothing is left, as the caller vouches, and nobody else allocates meanwhile.
+        unsafe { heap::reset(before) };
+    }
     result
 }
 

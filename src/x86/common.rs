@@ -19,6 +19,8 @@ const F2: u8 = 4;
 const F3: u8 = 8;
 /// 2e, or 66 more than once, as only filler has.
 const FILLER: u8 = 16;
+/// f0, which wants an operand in memory.
+const LOCK: u8 = 32;
 
 /// How an opcode is encoded, and what it does to the flow of control.
 #[derive(Clone, Copy)]
@@ -79,6 +81,11 @@ const fn vector(prefixes: u8) -> Form {
     Form { prefixes, ..modrm(0) }
 }
 
+/// A form that may be locked.
+const fn lockable(form: Form) -> Form {
+    Form { prefixes: form.prefixes | LOCK, ..form }
+}
+
 /// A form that no prefix may stand before: the vendors disagree, or it is another instruction.
 const fn bare(form: Form, flow: Flow) -> Form {
     Form { flow, prefixes: BARE, ..form }
@@ -87,20 +94,23 @@ const fn bare(form: Form, flow: Flow) -> Form {
 /// The one-byte opcodes that need no look at ModRM.
 const fn one_byte(opcode: u8) -> Option<Form> {
     Some(match opcode {
+        0x00..=0x37 if opcode & 7 < 2 => lockable(modrm(0)),
         0x00..=0x3f if opcode & 7 < 4 => modrm(0),
         0x00..=0x3f if opcode & 7 == 4 => plain(1),
         0x00..=0x3f if opcode & 7 == 5 => sized(plain(4)),
         0x50..=0x5f | 0x91..=0x99 => plain(0),
-        0x63 | 0x84..=0x8b => modrm(0),
+        0x63 | 0x84 | 0x85 | 0x88..=0x8b => modrm(0),
+        0x86 | 0x87 => lockable(modrm(0)),
         0x68 | 0xa9 => sized(plain(4)),
-        0x69 | 0x81 => sized(modrm(4)),
+        0x69 => sized(modrm(4)),
         0x6a | 0xa8 | 0xb0..=0xb7 => plain(1),
-        0x6b | 0x80 | 0x83 => modrm(1),
+        0x6b => modrm(1),
         0x70..=0x7f => bare(plain(1), Flow::CondJump),
+        0xa4 | 0xa5 | 0xaa | 0xab => Form { prefixes: BARE | F3, ..plain(0) },
         0xb8..=0xbf => Form { wider: 4, ..sized(plain(4)) },
         0xc3 => bare(plain(0), Flow::Return),
         0xc9 => bare(plain(0), Flow::Straight),
-        0xcc => bare(plain(0), Flow::Trap),
+        0xcc | 0xf4 => bare(plain(0), Flow::Trap),
         0xe8 => bare(plain(4), Flow::Call),
         0xe9 => bare(plain(4), Flow::Jump),
         0xeb => bare(plain(1), Flow::Jump),
@@ -113,13 +123,23 @@ const fn two_bytes(opcode: u8) -> Option<Form> {
     Some(match opcode {
         0x05 => bare(plain(0), Flow::Syscall),
         0x0b => bare(plain(0), Flow::Trap),
-        0x10 | 0x11 => vector(BARE | OPERAND_SIZE | F2 | F3),
-        0x16 => vector(BARE),
-        0x28 | 0x29 | 0x57 => vector(BARE | OPERAND_SIZE),
-        0x6c | 0x6e | 0xd6 | 0xef => vector(OPERAND_SIZE),
+        0x10 | 0x11 | 0x51 | 0x58 | 0x59 | 0x5c..=0x5f => vector(BARE | OPERAND_SIZE | F2 | F3),
+        0x12 | 0x16 => vector(BARE),
+        0x14 | 0x15 | 0x28 | 0x29 | 0x2e | 0x2f | 0x54..=0x57 => vector(BARE | OPERAND_SIZE),
+        0x31 | 0xa2 => bare(plain(0), Flow::Straight),
+        0x60..=0x6e | 0x74..=0x76 | 0xd4 | 0xd6 | 0xda | 0xdb | 0xde | 0xeb | 0xef | 0xfa..=0xfe => {
+            vector(OPERAND_SIZE)
+        }
         0x6f | 0x7e | 0x7f => vector(OPERAND_SIZE | F3),
+        0x70 => Form { immediate: 1, ..vector(OPERAND_SIZE | F2 | F3) },
         0x80..=0x8f => bare(plain(4), Flow::CondJump),
-        0x40..=0x4f | 0x90..=0x9f | 0xa3 | 0xab | 0xaf | 0xb0 | 0xb1 | 0xb6 | 0xb7 | 0xbe..=0xc1 => modrm(0),
+        0x40..=0x4f | 0x90..=0x9f | 0xa3 | 0xaf | 0xb6 | 0xb7 | 0xbe | 0xbf => modrm(0),
+        0xa4 | 0xac => modrm(1),
+        0xa5 | 0xad => modrm(0),
+        0xab | 0xb0 | 0xb1 | 0xb3 | 0xbb | 0xc0 | 0xc1 => lockable(modrm(0)),
+        0xb8 => vector(F3),
+        0xbc | 0xbd => vector(BARE | OPERAND_SIZE | F3),
+        0xc6 => Form { immediate: 1, ..vector(BARE | OPERAND_SIZE) },
         0xc8..=0xcf => bare(plain(0), Flow::Straight),
         _ => return None,
     })
@@ -128,10 +148,15 @@ const fn two_bytes(opcode: u8) -> Option<Form> {
 /// The form of a one-byte opcode that is several instructions.
 const fn one_byte_by_operand(opcode: u8, operand: u8) -> Option<Form> {
     Some(match (opcode, group(operand)) {
-        (0x8d, _) if operand < 0xc0 => modrm(0),
+        (0x80 | 0x83, 7) => modrm(1),
+        (0x80 | 0x83, _) => lockable(modrm(1)),
+        (0x81, 7) => sized(modrm(4)),
+        (0x81, _) => lockable(sized(modrm(4))),
+        (0x8d, _) | (0xd9, 4..) | (0xdb, 5 | 7) if operand < 0xc0 => modrm(0),
         (0xc0 | 0xc1, 0..=5 | 7) | (0xc6 | 0xf6, 0) => modrm(1),
         (0xc7 | 0xf7, 0) => sized(modrm(4)),
-        (0xd0..=0xd3, 0..=5 | 7) | (0xf6 | 0xf7, 2..) | (0xfe | 0xff, 0 | 1) => modrm(0),
+        (0xd0..=0xd3, 0..=5 | 7) | (0xf6 | 0xf7, 4..) => modrm(0),
+        (0xf6 | 0xf7, 2 | 3) | (0xfe | 0xff, 0 | 1) => lockable(modrm(0)),
         (0xff, 2) => bare(modrm(0), Flow::IndirectCall),
         (0xff, 4) => bare(modrm(0), Flow::IndirectJump),
         (0xff, 6) => bare(modrm(0), Flow::Straight),
@@ -143,7 +168,17 @@ const fn one_byte_by_operand(opcode: u8, operand: u8) -> Option<Form> {
 const fn two_bytes_by_operand(opcode: u8, operand: u8) -> Option<Form> {
     Some(match (opcode, group(operand)) {
         (0x1f, 0) => Form { flow: Flow::Nop, ..vector(BARE | OPERAND_SIZE | FILLER) },
-        (0xba, 4..) => modrm(1),
+        (0x01, _) if matches!(operand, 0xd0 | 0xee | 0xef | 0xf9) => bare(modrm(0), Flow::Straight),
+        (0x72, 2 | 4 | 6) | (0x73, 2 | 3 | 6 | 7) if operand >= 0xc0 => {
+            Form { immediate: 1, ..vector(OPERAND_SIZE) }
+        }
+        (0xae, 0..=5) | (0xc7, 4) if operand < 0xc0 => bare(modrm(0), Flow::Straight),
+        (0xae, _) if matches!(operand, 0xe8 | 0xf0 | 0xf8) => bare(modrm(0), Flow::Straight), // fences
+        (0xba, 4) => modrm(1),
+        (0xba, 5..) => lockable(modrm(1)),
+        (0xc7, 1) if operand < 0xc0 => Form { prefixes: BARE | LOCK, ..modrm(0) },
+        (0xc7, 7) if operand >= 0xc0 => vector(F3),
+        (0xd7, _) if operand >= 0xc0 => vector(OPERAND_SIZE),
         _ => return None,
     })
 }
@@ -191,7 +226,7 @@ static OPERAND_LEN: [u8; 256] = {
 /// Written for the branch predictor: what differs from one instruction to the next is looked up or computed.
 pub(super) fn read(bytes: &[u8; WINDOW], at: GuestAddr) -> Option<Insn> {
     let (mut prefixes, mut start) = (BARE, 0);
-    if matches!(bytes[0], 0x66 | 0x2e | 0x64 | 0xf2 | 0xf3) {
+    if matches!(bytes[0], 0x66 | 0x2e | 0x64 | 0xf0 | 0xf2 | 0xf3) {
         (prefixes, start) = legacy_prefixes(bytes)?;
     }
     let rex = bytes[start];
@@ -210,14 +245,12 @@ pub(super) fn read(bytes: &[u8; WINDOW], at: GuestAddr) -> Option<Insn> {
         return None;
     }
     let mut len = start + opcode_len;
+    if prefixes == LOCK && bytes[len] >= 0xc0 {
+        return None;
+    }
     let mut rip_disp_at = None;
     if form.has_modrm {
-        let modrm = bytes[len];
-        if modrm & 0xc7 == 5 {
-            rip_disp_at = Some(len as u8 + 1);
-        }
-        let has_hidden_displacement = modrm & 0xc7 == 4 && bytes[len + 1] & 7 == 5;
-        len += usize::from(OPERAND_LEN[usize::from(modrm)]) + 4 * usize::from(has_hidden_displacement);
+        (len, rip_disp_at) = operand(bytes, len);
     }
     let is_narrow = u8::from(prefixes == OPERAND_SIZE) & !is_wide;
     len += usize::from(form.immediate + form.wider * is_wide - form.narrower * is_narrow);
@@ -240,6 +273,7 @@ fn legacy_prefixes(bytes: &[u8; WINDOW]) -> Option<(u8, usize)> {
             0x2e => FILLER,
             0xf2 => F2,
             0xf3 => F3,
+            0xf0 => LOCK,
             // What follows takes four bytes at most before its immediate: opcode, ModRM, SIB.
             _ => return (len < WINDOW - 5).then_some((prefixes, len)),
         };
@@ -252,15 +286,45 @@ fn legacy_prefixes(bytes: &[u8; WINDOW]) -> Option<(u8, usize)> {
     }
 }
 
-/// Two instructions that a table of opcodes has no place for.
+/// The end of the operand whose ModRM is byte `at`, and where its RIP-relative displacement lies, if it has one.
+fn operand(bytes: &[u8; WINDOW], at: usize) -> (usize, Option<u8>) {
+    let modrm = bytes[at];
+    let has_hidden_displacement = modrm & 0xc7 == 4 && bytes[at + 1] & 7 == 5;
+    let len = usize::from(OPERAND_LEN[usize::from(modrm)]) + 4 * usize::from(has_hidden_displacement);
+    (at + len, (modrm & 0xc7 == 5).then_some(at as u8 + 1))
+}
+
+/// Instructions that a table of opcodes has no place for.
 fn read_odd(bytes: &[u8; WINDOW], prefixes: u8) -> Option<Insn> {
-    match bytes {
-        [0x90, ..] => Some(Insn { len: 1, kind: Kind::Nop, rip_disp_at: None, straight: true }),
-        [0xf3, 0x0f, 0x1e, 0xfa, ..] if prefixes == F3 => {
-            Some(Insn { len: 4, kind: Kind::Other, rip_disp_at: None, straight: false }) // endbr64
+    let insn = |len, kind, straight| Some(Insn { len, kind, rip_disp_at: None, straight });
+    match *bytes {
+        [0x90, ..] => insn(1, Kind::Nop, true),
+        [0x66, 0x90, ..] => insn(2, Kind::Nop, true),
+        [0xf3, 0x90, ..] => insn(2, Kind::Other, true), // pause
+        [0xf3, 0x0f, 0x1e, 0xfa, ..] if prefixes == F3 => insn(4, Kind::Other, false), // endbr64
+        [0xc5, prefix, opcode, modrm, ..] => avx(bytes, prefix, opcode, modrm, 3),
+        [0xc4, map, prefix, opcode, modrm, ..] if map & 0x1f == 1 => avx(bytes, prefix, opcode, modrm, 4),
+        // vmovdqa64 and vmovdqu64 between a whole register and memory
+        [0x62, 0xf1, 0xfd | 0xfe, 0x08 | 0x28 | 0x48, 0x6f | 0x7f, modrm, ..] if modrm < 0xc0 => {
+            let (end, rip_disp_at) = operand(bytes, 5);
+            Some(Insn { len: end as u8, kind: Kind::Other, rip_disp_at, straight: true })
         }
         _ => None,
     }
+}
+
+/// The AVX instructions of the opcode map `0f` that C libraries use most; `prefix` is the last byte of VEX.
+fn avx(bytes: &[u8; WINDOW], prefix: u8, opcode: u8, modrm: u8, modrm_at: usize) -> Option<Insn> {
+    const NO_SOURCE: u8 = 0xf;
+    let (source, mandatory) = (prefix >> 3 & 0xf, prefix & 3);
+    let is_common = match (opcode, mandatory) {
+        (0x6f | 0x7f, 1 | 2) => source == NO_SOURCE,
+        (0x74..=0x76 | 0xda | 0xdb | 0xde | 0xeb | 0xef, 1) => true,
+        (0xd7, 1) => source == NO_SOURCE && modrm >= 0xc0,
+        _ => false,
+    };
+    let (end, rip_disp_at) = operand(bytes, modrm_at);
+    is_common.then_some(Insn { len: end as u8, kind: Kind::Other, rip_disp_at, straight: true })
 }
 
 fn kind(flow: Flow, immediate: &[u8], end: GuestAddr) -> Option<Kind> {
@@ -307,7 +371,14 @@ mod tests {
 
     #[test]
     fn agrees_with_the_full_decoder_about_every_opcode_and_prefix() {
-        let prefixes: [&[u8]; 14] = [
+        let prefixes: [&[u8]; 21] = [
+            &[0xf0],
+            &[0xf0, 0x48],
+            &[0xc5, 0xf9],
+            &[0xc5, 0x71],
+            &[0xc4, 0xc1, 0x79],
+            &[0x62, 0xf1, 0xfd, 0x48],
+            &[0xf3, 0x48],
             &[],
             &[0x66],
             &[0xf2],

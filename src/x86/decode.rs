@@ -5,6 +5,7 @@
 //! APM vol. 3 1.2.4). So is what user code cannot execute, except `hlt`, which C libraries use as a trap.
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use heapless::Vec;
 use iced_x86::{Code, Decoder as Iced, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory};
@@ -12,6 +13,7 @@ use iced_x86::{InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register};
 
 use crate::addr::GuestAddr;
 use crate::x86::common;
+use crate::x86::moves::{self, Left};
 
 /// The longest instruction the processor accepts, in bytes (SDM vol. 2A 2.3.11).
 pub const MAX_LEN: usize = 15;
@@ -105,31 +107,37 @@ impl Insn {
 
 /// Decodes instructions anywhere in one slice.
 pub struct Decoder<'a> {
-    iced: Iced<'a>,
     bytes: &'a [u8],
     at: GuestAddr,
     /// Where the last decoded instruction starts.
     last_at: usize,
-    /// What the full decoder read last, and where that starts.
-    last: Instruction,
-    full_at: Option<usize>,
+    full: Option<Full<'a>>,
+}
+
+/// The full decoder, made when first needed.
+struct Full<'a> {
+    iced: Iced<'a>,
     info: InstructionInfoFactory,
+    /// What it read last, and where that starts.
+    last: Instruction,
+    last_at: Option<usize>,
+}
+
+/// Whether the full decoder has made its tables.
+static HAS_TABLES: AtomicBool = AtomicBool::new(false);
+
+/// Whether the tables of the full decoder exist: 400 KiB of heap, made when an instruction first needs them, kept for
+/// good.
+#[must_use]
+pub fn has_tables() -> bool {
+    HAS_TABLES.load(Ordering::Relaxed)
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder for `bytes`, the first of which lies at `at`.
     #[must_use]
-    pub fn new(bytes: &'a [u8], at: GuestAddr) -> Self {
-        let iced = Iced::with_ip(64, bytes, at.0, DecoderOptions::NONE);
-        Self {
-            iced,
-            bytes,
-            at,
-            last_at: 0,
-            last: Instruction::default(),
-            full_at: None,
-            info: InstructionInfoFactory::new(),
-        }
+    pub const fn new(bytes: &'a [u8], at: GuestAddr) -> Self {
+        Self { bytes, at, last_at: 0, full: None }
     }
 
     /// The instruction that starts `offset` bytes into the slice.
@@ -139,12 +147,7 @@ impl<'a> Decoder<'a> {
     pub fn decode(&mut self, offset: usize) -> Result<Insn, DecodeError> {
         self.last_at = offset;
         let at = self.at.wrapping_add(offset as u64);
-        match self
-            .bytes
-            .get(offset..)
-            .and_then(<[u8]>::first_chunk)
-            .and_then(|window| common::read(window, at))
-        {
+        match self.last_window().and_then(|window| common::read(window, at)) {
             Some(insn) => Ok(insn),
             None => self.decode_fully(offset),
         }
@@ -152,10 +155,70 @@ impl<'a> Decoder<'a> {
 
     /// As [`Self::decode`], by the full decoder.
     pub(super) fn decode_fully(&mut self, offset: usize) -> Result<Insn, DecodeError> {
+        let bytes = self.bytes.get(offset..).ok_or(DecodeError::Truncated)?;
+        self.full().decode(offset, bytes)
+    }
+
+    fn full(&mut self) -> &mut Full<'a> {
+        let (bytes, at) = (self.bytes, self.at);
+        self.full.get_or_insert_with(|| {
+            HAS_TABLES.store(true, Ordering::Relaxed);
+            Full {
+                iced: Iced::with_ip(64, bytes, at.0, DecoderOptions::NONE),
+                info: InstructionInfoFactory::new(),
+                last: Instruction::default(),
+                last_at: None,
+            }
+        })
+    }
+
+    /// The bytes from the last decoded instruction on, if they are enough for any.
+    fn last_window(&self) -> Option<&'a [u8; common::WINDOW]> {
+        self.bytes.get(self.last_at..)?.first_chunk()
+    }
+
+    /// The full decoder after reading the last instruction, which alone knows all operands.
+    fn caught_up(&mut self) -> &mut Full<'a> {
+        let last_at = self.last_at;
+        if self.full.as_ref().is_none_or(|full| full.last_at != Some(last_at)) {
+            // What is no instruction has been refused by `decode`.
+            let _ = self.decode_fully(last_at);
+        }
+        self.full()
+    }
+
+    /// Whether the last decoded instruction may write to memory, the stack included.
+    pub fn writes_memory(&mut self) -> bool {
+        match self.last_window().and_then(moves::effect) {
+            Some(effect) => effect.writes_memory,
+            None => self.caught_up().writes_memory(),
+        }
+    }
+
+    /// What the last decoded instruction leaves in `register`, if it writes it.
+    pub fn value(&mut self, register: Gpr) -> Option<Value> {
+        let Some(effect) = self.last_window().and_then(moves::effect) else {
+            return self.caught_up().value(register);
+        };
+        effect.written.filter(|(number, _)| Gpr::of(*number) == Some(register)).and_then(|(_, left)| {
+            Some(match left {
+                Left::Constant(constant) => Value::Constant(constant),
+                Left::Copy(number) => Value::Copy(Gpr::of(number)?),
+                Left::Set => Value::Set,
+                Left::Altered => Value::Altered,
+            })
+        })
+    }
+}
+
+impl Full<'_> {
+    /// The instruction at `offset` of all bytes; `bytes` are the ones from there on.
+    fn decode(&mut self, offset: usize, bytes: &[u8]) -> Result<Insn, DecodeError> {
+        let ip = self.iced.ip().wrapping_sub(self.iced.position() as u64).wrapping_add(offset as u64);
         self.iced.try_set_position(offset).map_err(|_| DecodeError::Truncated)?;
-        self.iced.set_ip(self.at.0.wrapping_add(offset as u64));
+        self.iced.set_ip(ip);
         self.iced.decode_out(&mut self.last);
-        self.full_at = Some(offset);
+        self.last_at = Some(offset);
         let insn = &self.last;
         if insn.is_invalid() {
             return Err(match self.iced.last_error() {
@@ -167,7 +230,7 @@ impl<'a> Decoder<'a> {
         if !runs_in_user_mode(insn) {
             return Err(DecodeError::Privileged);
         }
-        if is_transfer(kind) && self.bytes.get(offset..).is_some_and(has_bare_operand_size_prefix) {
+        if is_transfer(kind) && has_bare_operand_size_prefix(bytes) {
             return Err(DecodeError::Ambiguous);
         }
         Ok(Insn {
@@ -187,24 +250,12 @@ impl<'a> Decoder<'a> {
         u8::try_from(offsets.displacement_offset()).ok().filter(|_| offsets.displacement_size() == 4)
     }
 
-    /// Lets the full decoder read the last instruction, too, which alone knows operands.
-    fn catch_up(&mut self) {
-        if self.full_at != Some(self.last_at) {
-            // What is no instruction has been refused by `decode`.
-            let _ = self.decode_fully(self.last_at);
-        }
-    }
-
-    /// Whether the last decoded instruction may write to memory, the stack included.
-    pub fn writes_memory(&mut self) -> bool {
-        self.catch_up();
+    fn writes_memory(&mut self) -> bool {
         let info = self.info.info_options(&self.last, InstructionInfoOptions::NO_REGISTER_USAGE);
         info.used_memory().iter().any(|used| is_write(used.access()))
     }
 
-    /// What the last decoded instruction leaves in `register`, if it writes it.
-    pub fn value(&mut self, register: Gpr) -> Option<Value> {
-        self.catch_up();
+    fn value(&mut self, register: Gpr) -> Option<Value> {
         let info = self.info.info_options(&self.last, InstructionInfoOptions::NO_MEMORY_USAGE);
         let uses = info.used_registers().iter().filter(|used| used.register().full_register() == register.0);
         let (mut is_written, mut is_whole) = (false, true);
@@ -228,6 +279,14 @@ pub struct Gpr(Register);
 impl Gpr {
     /// The register that holds a system call's number.
     pub const RAX: Self = Self(Register::RAX);
+
+    /// The register that instructions call `number`, 0 to 15 (SDM vol. 2A, table 3-1).
+    fn of(number: u8) -> Option<Self> {
+        use Register::{R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP};
+        const ALL: [Register; 16] =
+            [RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15];
+        ALL.get(usize::from(number)).copied().map(Self)
+    }
 
     /// Whether a system call leaves it as it was (SDM vol. 2B, SYSCALL; `rax` gets the result).
     #[must_use]
@@ -442,6 +501,34 @@ mod tests {
         assert_eq!(value(&[0xb0, 1]), Some(Value::Altered));
         assert_eq!(value(&[0x83, 0xc0, 1]), Some(Value::Altered));
         assert_eq!(value(&[0x8b, 0x3f]), None);
+    }
+
+    fn assert_agrees_about_moves(bytes: &[u8]) {
+        let mut decoder = Decoder::new(bytes, HERE);
+        if decoder.decode(0).is_err() || moves::effect(bytes.first_chunk().unwrap()).is_none() {
+            return;
+        }
+        let registers: [Gpr; 16] = core::array::from_fn(|number| Gpr::of(number as u8).unwrap());
+        let quick = (decoder.writes_memory(), registers.map(|register| decoder.value(register)));
+        let full = decoder.caught_up();
+        assert_eq!(
+            quick,
+            (full.writes_memory(), registers.map(|register| full.value(register))),
+            "{bytes:02x?}"
+        );
+    }
+
+    #[test]
+    fn both_decoders_agree_about_moves() {
+        for rex in [&[][..], &[0x64], &[0x40], &[0x41], &[0x42], &[0x44], &[0x48], &[0x4f]] {
+            for opcode in 0..=u8::MAX {
+                for modrm in 0..=u8::MAX {
+                    for sib in [0x24, 0x25, 0x0a, 0x90] {
+                        assert_agrees_about_moves(&[rex, &[opcode, modrm, sib], &[0x83; 13]].concat());
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,4 +6,5 @@
 mod common;
 pub mod decode;
 pub mod encode;
+mod moves;
 pub mod scan;
