@@ -1,16 +1,18 @@
 //! The command line, acted on: picks the tools, finds the program, starts it. Zone: load.
 
-use crate::addr::GuestAddr;
+use crate::abi::errno::Errno;
 use crate::hook::chain::{Chain, Member};
 use crate::launch::{self, Failure};
 use crate::load::Process;
 use crate::options::{self, Options, Parsed};
 use crate::runtime;
 use crate::runtime::output::Output;
-use crate::runtime::state::Frozen;
+use crate::runtime::state::{Frozen, STATE};
+use crate::runtime::tree::Common;
+use crate::sys::file::{self, OpenFile};
 use crate::sys::line::Line;
-use crate::sys::process::Status;
-use crate::sys::{file, mem, process};
+use crate::sys::process::{self, Status};
+use crate::sys::shared::Segment;
 use crate::tools::empty::Empty;
 use crate::tools::summary::{Counts, Summary};
 use crate::tools::trace::Trace;
@@ -33,21 +35,26 @@ pub fn main(process: &Process) -> ! {
 
 fn run(process: &Process, options: &Options<'_>) -> ! {
     let args = process.args.get(1 + options.program_index..).unwrap_or_default();
-    let Some(&name) = args.first() else { complain(Status::Usage, format_args!("no program to run")) };
-    let output = match output(options) {
-        Ok(output) => output,
-        Err((path, errno)) => complain(Status::Usage, format_args!("{}: {errno}", path.to_string_lossy())),
-    };
-    let found =
-        launch::find(name, args, process.variable(b"PATH")).unwrap_or_else(|failure| refuse(&failure));
+    let output = output(options).unwrap_or_else(|(path, errno)| {
+        complain(Status::Usage, format_args!("{}: {errno}", path.to_string_lossy()))
+    });
+    let found = find(process, options, args).unwrap_or_else(|failure| refuse(&failure));
+    let root = options.origin.map_or_else(process::id, |origin| origin.root);
+    let common = options.summary.then(|| common(options, root));
+    let loader = own_file(process);
     let frozen = Frozen {
-        tools: tools(options),
-        output,
+        tools: tools(options, common.as_ref()),
         program: kept(found.exe()),
-        loader: kept(own_file()),
-        root: process::id(),
+        own: file::facts_at(loader).ok().map(|facts| facts.identity),
+        loader,
+        root,
+        words: words(process, options, &output),
+        output,
+        follows: !options.no_follow,
+        tree: common.map_or(&STATE.tree, |common| common.tree),
+        segment: common.and_then(|common| common.segment),
     };
-    if let Err(errno) = runtime::set_up(process, frozen) {
+    if let Err(errno) = runtime::set_up(process, Box::leak(Box::new(frozen))) {
         complain(Status::Internal, format_args!("no memory for the gate: {errno}"));
     }
     match launch::start(found, process) {
@@ -56,11 +63,24 @@ fn run(process: &Process, options: &Options<'_>) -> ! {
     }
 }
 
+/// The program: looked up as a shell does, or just as it was passed to an exec.
+fn find(process: &Process, options: &Options<'_>, args: &[&CStr]) -> Result<launch::Found, Failure> {
+    let Some((&name, rest)) = args.split_first() else {
+        complain(Status::Usage, format_args!("no program to run"))
+    };
+    match options.origin {
+        None => launch::find(name, args, process.variable(b"PATH")),
+        Some(origin) => {
+            launch::resolve(name.into(), rest, origin.file.map(OpenFile::inherited), origin.nameless)
+        }
+    }
+}
+
 /// The tools that the options ask for.
-fn tools(options: &Options<'_>) -> Chain<'static> {
+fn tools(options: &Options<'_>, common: Option<&Common>) -> Chain<'static> {
     let mut members: Vec<Member<'static>> = Vec::new();
-    if options.summary {
-        members.push(Member::new(Box::leak(Box::new(Summary::new(shared_counts())))));
+    if let Some(common) = common {
+        members.push(Member::new(Box::leak(Box::new(Summary::new(counts(common))))));
     }
     if options.trace {
         members.push(Member::new(&Trace));
@@ -71,31 +91,59 @@ fn tools(options: &Options<'_>) -> Chain<'static> {
     Chain::new(members.leak()).unwrap_or(Chain::EMPTY)
 }
 
-/// Counters that forked children count into as well.
-fn shared_counts() -> &'static Counts {
-    match mem::map_shared(size_of::<Counts>() as u64) {
-        // SAFETY: the mapping is that long, page-aligned, zeroed (which `Counts` allows) and stays for good.
-        Ok(GuestAddr(at)) => unsafe { &*core::ptr::with_exposed_provenance(at as usize) },
-        Err(errno) => complain(Status::Internal, format_args!("no memory for the summary: {errno}")),
+/// The memory that all processes of the run count in: found again, or made.
+fn common(options: &Options<'_>, root: u32) -> Common {
+    let room = size_of::<Counts>();
+    let origin = options.origin.unwrap_or_default();
+    if let Some(found) = origin.segment.and_then(|segment| Common::find(Segment(segment), root, room)) {
+        return found;
     }
+    let made = Common::make(root, room).unwrap_or_else(|errno| {
+        complain(Status::Internal, format_args!("no memory for the summary: {errno}"))
+    });
+    counts(&made).add(origin.counts);
+    if let Some(table) = origin.table {
+        made.tree.close(table);
+    }
+    made
+}
+
+fn counts(common: &Common) -> &'static Counts {
+    // SAFETY: `common` was made with room for it, page-aligned memory that holds counts or zeros, which are counts.
+    unsafe { &*core::ptr::with_exposed_provenance(common.room.0 as usize) }
 }
 
 /// Where the tools print. The file is made now, so that a bad name is an error of usage, and named by its absolute
 /// path, since the program may change its directory.
-fn output(options: &Options<'_>) -> Result<Output, (CString, crate::abi::errno::Errno)> {
-    let Some(path) = options.output else { return Ok(Output::Stderr) };
-    let typed = CString::new(path).unwrap_or_default();
+fn output(options: &Options<'_>) -> Result<Output, (CString, Errno)> {
+    let Some(typed) = options.output else { return Ok(Output::Stderr) };
+    let failure = |errno| (CString::new(typed).unwrap_or_default(), errno);
     let mut absolute = Vec::new();
-    if path.first() != Some(&b'/') {
+    if typed.first() != Some(&b'/') {
         let mut buffer = [0_u8; 4096];
-        match file::working_directory(&mut buffer) {
-            Ok(directory) => absolute.extend_from_slice(directory),
-            Err(errno) => return Err((typed, errno)),
-        }
+        absolute.extend_from_slice(file::working_directory(&mut buffer).map_err(failure)?);
         absolute.push(b'/');
     }
-    absolute.extend_from_slice(path);
-    Output::create(kept(CString::new(absolute).unwrap_or_default())).map_err(|errno| (typed, errno))
+    absolute.extend_from_slice(typed);
+    let path = kept(CString::new(absolute).unwrap_or_default());
+    if options.origin.is_none() {
+        Output::create(path).map_err(failure)?;
+    }
+    Ok(Output::File(path))
+}
+
+/// What starts the loader again in the same way: its name, the options as typed, and the output by its full path.
+fn words(process: &Process, options: &Options<'_>, output: &Output) -> &'static [&'static CStr] {
+    let typed = process.args.get(..=options.option_words).unwrap_or(process.args);
+    let is_own = |word: &&&CStr| !word.to_bytes().starts_with(b"--follow=");
+    // Copies, for the initial stack becomes the program's.
+    let mut words: Vec<&'static CStr> = typed.iter().filter(is_own).map(|&word| kept(word.into())).collect();
+    if options.origin.is_none()
+        && let Output::File(path) = output
+    {
+        words.extend([c"-o", path]);
+    }
+    words.leak()
 }
 
 /// A string for as long as the process.
@@ -103,12 +151,11 @@ fn kept(text: CString) -> &'static CStr {
     Box::leak(text.into_boxed_c_str())
 }
 
-fn own_file() -> CString {
+/// The loader's own file; without `/proc`, by the name that it was started with.
+fn own_file(process: &Process) -> &'static CStr {
     let mut buffer = [0_u8; 4096];
-    file::read_link(c"/proc/self/exe", &mut buffer)
-        .ok()
-        .and_then(|path| CString::new(path).ok())
-        .unwrap_or_default()
+    let path = file::read_link(c"/proc/self/exe", &mut buffer).ok().and_then(|path| CString::new(path).ok());
+    kept(path.unwrap_or_else(|| process.path().into()))
 }
 
 fn refuse(failure: &Failure) -> ! {

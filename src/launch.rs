@@ -82,9 +82,20 @@ pub struct Found {
     file: OpenFile,
     view: View,
     args: Vec<CString>,
+    /// Whether it was named by a descriptor only.
+    nameless: bool,
 }
 
 impl Found {
+    /// The thread's name (fs/exec.c, `begin_new_exec`): of the path, or since 6.14, where there is none, of the file.
+    fn name(&self) -> CString {
+        let exe = self.exe();
+        let is_of_file = self.nameless && process::release() >= (6, 14);
+        let path = if is_of_file { exe.to_bytes() } else { self.path.to_bytes() };
+        let path = if is_of_file { path.strip_suffix(b" (deleted)").unwrap_or(path) } else { path };
+        CString::new(path.rsplit(|&byte| byte == b'/').next().unwrap_or_default()).unwrap_or_default()
+    }
+
     /// The program file's path as `/proc/self/exe` would show it.
     #[must_use]
     pub fn exe(&self) -> CString {
@@ -110,6 +121,22 @@ pub fn find(name: &CStr, args: &[&CStr], search: Option<&[u8]>) -> Result<Found,
         program: name.into(),
         interpreter: None,
     })?;
+    resolve(path, args, None, false)
+}
+
+/// Goes from the program at `path` through any scripts. Where `file` is given, it is that program's; `nameless` says
+/// that `path` only describes it.
+///
+/// # Errors
+///
+/// What `execve` would fail with, and the file it is about.
+pub fn resolve(
+    path: CString,
+    args: &[&CStr],
+    file: Option<OpenFile>,
+    nameless: bool,
+) -> Result<Found, Failure> {
+    let mut opened = file;
     let mut args: Vec<CString> = args.iter().map(|&arg| arg.into()).collect();
     let mut current = path.clone();
     for _ in 0..=script::NESTING_MAX {
@@ -118,12 +145,12 @@ pub fn find(name: &CStr, args: &[&CStr], search: Option<&[u8]>) -> Result<Found,
             program: path.clone(),
             interpreter: (current != path).then(|| current.clone()),
         };
-        let file = path::open(&current).map_err(kernel)?;
+        let file = opened.take().map_or_else(|| path::open(&current), Ok).map_err(kernel)?;
         let view = View::of(file.fd()).map_err(kernel)?;
         let head = view.bytes().get(..script::HEAD_LEN.min(view.bytes().len())).unwrap_or_default();
         let shebang = script::parse(head).map_err(|error| kernel(error.errno()))?;
         let Some(shebang) = shebang else {
-            return Ok(Found { path, file_path: current, file, view, args });
+            return Ok(Found { path, file_path: current, file, view, args, nameless });
         };
         let interpreter = CString::new(shebang.interpreter).map_err(|_| kernel(Errno::ENOEXEC))?;
         let mut front = alloc::vec![interpreter.clone()];
@@ -143,6 +170,7 @@ pub fn find(name: &CStr, args: &[&CStr], search: Option<&[u8]>) -> Result<Found,
 ///
 /// What keeps it from starting; nothing of it has run then.
 pub fn start(found: Found, process: &Process) -> Result<core::convert::Infallible, Failure> {
+    let name = found.name();
     let Found { path, file, view, args, .. } = found;
     let failure = |fault| Failure { fault, program: path.clone(), interpreter: None };
     let image = Image::parse(view.bytes()).map_err(|error| failure(Fault::Image(error, Role::Program)))?;
@@ -169,7 +197,7 @@ pub fn start(found: Found, process: &Process) -> Result<core::convert::Infallibl
         None => mapping.at(image.entry()),
     };
     let break_start = break_start(&image, mapping.span.end, end, interpreter.is_none());
-    settle(&path, &image, &image_map(&image, &mapping, &stack, break_start), &stack);
+    settle(&name, &image, &image_map(&image, &mapping, &stack, break_start), &stack);
     drop(view);
     // SAFETY: the stack's area ends where the kernel's initial stack ended; all that was read from there has been
     // copied, and the loader runs on a stack of its own.
@@ -279,11 +307,8 @@ fn break_start(image: &Image<'_>, image_end: GuestAddr, end: GuestAddr, alone: b
 }
 
 /// Makes what the kernel says about the process be about the program.
-fn settle(path: &CStr, image: &Image<'_>, map: &ImageMap, stack: &InitialStack) {
-    let name = path.to_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    if let Ok(name) = CString::new(name) {
-        process::set_name(&name);
-    }
+fn settle(name: &CStr, image: &Image<'_>, map: &ImageMap, stack: &InitialStack) {
+    process::set_name(name);
     // A kernel without PR_SET_MM_MAP leaves the loader's own answers in /proc and its break, which work as well.
     let _ = process::set_image(map);
     if image.stack() == StackProtection::Executable {

@@ -6,6 +6,10 @@ use linux_raw_sys::prctl;
 pub const PR_SET_NAME: u64 = prctl::PR_SET_NAME as u64;
 /// `prctl` option: sets parts of the memory descriptor.
 pub const PR_SET_MM: u64 = prctl::PR_SET_MM as u64;
+/// `prctl` option: where the kernel writes 0 once the thread leaves its memory (`set_tid_address`).
+pub const PR_GET_TID_ADDRESS: u64 = prctl::PR_GET_TID_ADDRESS as u64;
+/// `prctl` option: whether an exec can't change ids any more.
+pub const PR_GET_NO_NEW_PRIVS: u64 = prctl::PR_GET_NO_NEW_PRIVS as u64;
 /// Second argument of `PR_SET_MM`: all parts at once.
 pub const PR_SET_MM_MAP: u64 = prctl::PR_SET_MM_MAP as u64;
 /// `personality` flag: no randomised addresses.

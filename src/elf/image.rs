@@ -86,6 +86,33 @@ impl<'f> Image<'f> {
         image.check_entry()
     }
 
+    /// Makes the checks of [`Self::parse`] and keeps nothing: the path of the dynamic loader, if there is one.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn check(file: &'f [u8]) -> Result<Option<&'f CStr>, Error> {
+        let image = Self::parse_headers(file)?;
+        let interpreter = image.find_interpreter()?;
+        image.count_segments()?;
+        match interpreter {
+            Some(path) => Ok(Some(path)),
+            None => image.check_entry().map(|_| None),
+        }
+    }
+
+    /// Makes the checks of [`Self::parse_interpreter`] and keeps nothing.
+    ///
+    /// # Errors
+    /// As [`Self::parse_interpreter`].
+    pub fn check_interpreter(file: &'f [u8]) -> Result<(), Error> {
+        if file.len() < header::FILE_HEADER_LEN {
+            return Err(Error::Short { len: file.len() as u64 });
+        }
+        let image = Self::parse_headers(file)?;
+        image.count_segments()?;
+        image.check_entry().map(drop)
+    }
+
     /// Whether it may be loaded anywhere.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -229,14 +256,27 @@ impl<'f> Image<'f> {
     }
 
     fn check_segments(&self) -> Result<Vec<Segment>, Error> {
-        let count = self.program_headers().filter(|entry| entry.kind == PT_LOAD).count();
-        let mut segments = Vec::with_capacity(count);
-        for (index, entry) in (0..).zip(self.program_headers()) {
-            if entry.kind == PT_LOAD {
-                segments.push(Segment::check(index, &entry)?);
-            }
+        let mut segments = Vec::with_capacity(self.count_segments()?);
+        for segment in self.checked_segments() {
+            segments.push(segment?);
         }
-        if segments.is_empty() { Err(Error::NoSegment) } else { Ok(segments) }
+        Ok(segments)
+    }
+
+    /// How many segments there are: at least one, all of them sound.
+    fn count_segments(&self) -> Result<usize, Error> {
+        let mut count: usize = 0;
+        for segment in self.checked_segments() {
+            segment?;
+            count = count.saturating_add(1);
+        }
+        if count == 0 { Err(Error::NoSegment) } else { Ok(count) }
+    }
+
+    fn checked_segments(&self) -> impl Iterator<Item = Result<Segment, Error>> {
+        let numbered = (0..).zip(self.program_headers());
+        let loaded = numbered.filter(|(_, entry)| entry.kind == PT_LOAD);
+        loaded.map(|(index, entry)| Segment::check(index, &entry))
     }
 }
 

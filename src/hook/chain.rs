@@ -95,6 +95,13 @@ impl<'a> Chain<'a> {
         }
     }
 
+    /// Runs the `carry` of each tool, first to last.
+    pub fn carry(&self, out: &mut dyn fmt::Write) {
+        for member in self.members {
+            member.tool.carry(out);
+        }
+    }
+
     /// Runs the `finish` of each tool, first to last.
     pub fn finish(&self, out: &mut dyn fmt::Write) {
         for member in self.members {

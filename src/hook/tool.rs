@@ -79,6 +79,11 @@ pub trait Tool: Sync {
     /// effect, and if the call is made again, it enters anew.
     fn exit(&self, call: &Call, outcome: &mut Outcome, guest: &dyn Guest);
 
+    /// Writes what the tool wants to find again in the program that this one execs, if their common memory is lost.
+    ///
+    /// It is part of a word on that program's command line: no comma, no zero byte, and short.
+    fn carry(&self, _: &mut dyn fmt::Write) {}
+
     /// Runs once, when the process is about to end: the last chance to print.
     ///
     /// Other threads may still make calls meanwhile. It does not run when a signal kills the process.

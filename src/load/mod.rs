@@ -4,6 +4,7 @@ pub mod jump_asm;
 pub mod map;
 pub mod path;
 
+use crate::abi::auxv::AuxKind;
 use core::ffi::{CStr, c_char};
 
 /// What the kernel put on the initial stack of the loader itself (psABI 3.4.1).
@@ -51,6 +52,15 @@ impl Process {
     #[must_use]
     pub fn aux(&self, kind: u64) -> Option<u64> {
         self.auxv.iter().find(|entry| entry[0] == kind).map(|entry| entry[1])
+    }
+
+    /// The path that the loader was exec'd by.
+    #[must_use]
+    pub fn path(&self) -> &'static CStr {
+        self.aux(AuxKind::EXECFN.0).map_or(c"", |at| {
+            // SAFETY: the kernel points this entry at a string on the initial stack.
+            unsafe { CStr::from_ptr(core::ptr::with_exposed_provenance(at as usize)) }
+        })
     }
 
     /// The value of the environment variable `name`.

@@ -1,7 +1,7 @@
 //! From the name on the command line to a file that may be executed. Zone: load.
 
 use crate::abi::errno::Errno;
-use crate::sys::file::{self, Access, Facts, OpenFile};
+use crate::sys::file::{self, Access, Facts, OpenFile, Place};
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
@@ -45,7 +45,7 @@ pub fn find(name: &CStr, path: Option<&[u8]>) -> Result<CString, Errno> {
 ///
 /// `EACCES` for anything but a regular file, and without the right to execute; the kernel's others.
 pub fn open(path: &CStr) -> Result<OpenFile, Errno> {
-    file::may_execute(path)?;
+    file::may_execute(&Place::of(path))?;
     let open = OpenFile::open(path, Access::Read)?;
     let facts: Facts = file::facts(open.fd())?;
     if facts.is_regular() { Ok(open) } else { Err(Errno::EACCES) }

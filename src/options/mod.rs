@@ -4,7 +4,11 @@
 //! [`FLAGS`], is both what the parser looks up and what [`Help`] prints, so they cannot disagree.
 //! Words are bytes: file names need not be UTF-8.
 
+pub mod origin;
+
 use core::fmt;
+
+use origin::Origin;
 
 /// The loader's name and version.
 pub const VERSION: &str = concat!("loader ", env!("CARGO_PKG_VERSION"));
@@ -31,6 +35,12 @@ pub struct Options<'a> {
     pub empty: bool,
     /// The file that takes what the tools print, instead of standard error.
     pub output: Option<&'a [u8]>,
+    /// Leave alone what the program execs.
+    pub no_follow: bool,
+    /// Set where this loader was exec'd by another that follows its program.
+    pub origin: Option<Origin<'a>>,
+    /// How many words, from the first on, are options and their values.
+    pub option_words: usize,
     /// The program's name as typed; not looked up yet, perhaps empty.
     pub program: &'a [u8],
     /// Where `program` stands among the words that were parsed; what follows are its arguments.
@@ -46,6 +56,8 @@ pub enum UsageError<'a> {
     MissingValue(&'a [u8]),
     /// The option takes no value, and was given one.
     UnexpectedValue(&'a [u8]),
+    /// The option takes another kind of value.
+    InvalidValue(&'a [u8]),
     /// There is no program to run.
     MissingProgram,
 }
@@ -56,6 +68,7 @@ impl fmt::Display for UsageError<'_> {
             Self::UnknownOption(word) => write!(f, "unknown option: {}", Word(word)),
             Self::MissingValue(word) => write!(f, "option needs a value: {}", Word(word)),
             Self::UnexpectedValue(word) => write!(f, "option takes no value: {}", Word(word)),
+            Self::InvalidValue(word) => write!(f, "option can't have this value: {}", Word(word)),
             Self::MissingProgram => f.write_str("no program to run"),
         }
     }
@@ -88,6 +101,8 @@ enum Effect {
     Trace,
     Empty,
     Output,
+    NoFollow,
+    Follow,
     Help,
     Version,
 }
@@ -97,11 +112,12 @@ struct Flag {
     short: Option<u8>,
     long: &'static str,
     value: Option<&'static str>,
+    /// Empty for what is not for people.
     help: &'static str,
     effect: Effect,
 }
 
-static FLAGS: [Flag; 6] = [
+static FLAGS: [Flag; 8] = [
     Flag {
         short: Some(b'c'),
         long: "summary",
@@ -124,9 +140,29 @@ static FLAGS: [Flag; 6] = [
         help: "print to FILE instead of standard error",
         effect: Effect::Output,
     },
+    Flag {
+        short: None,
+        long: "no-follow",
+        value: None,
+        help: "leave alone what the program execs",
+        effect: Effect::NoFollow,
+    },
+    Flag { short: None, long: "follow", value: Some("ORIGIN"), help: "", effect: Effect::Follow },
     Flag { short: Some(b'h'), long: "help", value: None, help: "print this help", effect: Effect::Help },
     Flag { short: None, long: "version", value: None, help: "print the version", effect: Effect::Version },
 ];
+
+const NOTHING_ASKED: Options<'static> = Options {
+    summary: false,
+    trace: false,
+    empty: false,
+    output: None,
+    no_follow: false,
+    origin: None,
+    option_words: 0,
+    program: b"",
+    program_index: 0,
+};
 
 /// Understands the words after the loader's own name.
 ///
@@ -137,10 +173,10 @@ static FLAGS: [Flag; 6] = [
 ///
 /// The first word that can't be understood.
 pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, UsageError<'a>> {
-    let mut options =
-        Options { summary: false, trace: false, empty: false, output: None, program: b"", program_index: 0 };
+    let mut options = NOTHING_ASKED;
     let mut words = words.enumerate();
     while let Some((index, word)) = words.next() {
+        options.option_words = index;
         if word == b"--" {
             break;
         }
@@ -161,6 +197,10 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, Us
             Effect::Trace => options.trace = true,
             Effect::Empty => options.empty = true,
             Effect::Output => options.output = Some(value),
+            Effect::NoFollow => options.no_follow = true,
+            Effect::Follow => {
+                options.origin = Some(Origin::parse(value).ok_or(UsageError::InvalidValue(word))?);
+            }
             Effect::Help => return Ok(Parsed::Help),
             Effect::Version => return Ok(Parsed::Version),
         }
@@ -196,7 +236,7 @@ impl fmt::Display for Help {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("usage: loader [OPTIONS] [--] PROGRAM [ARGUMENTS]\n\n")?;
         f.write_str("Runs PROGRAM with every system call passing through the loader.\n\n")?;
-        for flag in &FLAGS {
+        for flag in FLAGS.iter().filter(|flag| !flag.help.is_empty()) {
             match flag.short {
                 Some(letter) => write!(f, "  -{}, ", char::from(letter))?,
                 None => f.write_str("      ")?,
@@ -249,6 +289,20 @@ mod tests {
     }
 
     #[test]
+    fn counts_the_words_that_are_options() {
+        assert_eq!(options("-c -o f x -c").option_words, 3);
+        assert_eq!(options("-c -o -- -- x").option_words, 3);
+        assert_eq!(options("x").option_words, 0);
+    }
+
+    #[test]
+    fn an_exec_d_loader_is_told_its_origin() {
+        let parsed = options("--follow=root=7,file=3 -c -- x");
+        assert_eq!(parsed.origin, Some(Origin { root: 7, file: Some(3), ..Origin::default() }));
+        assert!(parsed.summary && !Help.to_string().contains("--follow"));
+    }
+
+    #[test]
     fn a_value_may_be_attached_or_stand_alone() {
         for line in ["-o a=b x", "-oa=b x", "--output=a=b x", "--output a=b x"] {
             assert_eq!(options(line).output, Some(&b"a=b"[..]), "{line}");
@@ -278,6 +332,7 @@ mod tests {
             ("--trace=yes x", "option takes no value: --trace=yes"),
             ("-o", "option needs a value: -o"),
             ("--output= x", "option needs a value: --output="),
+            ("--follow=me x", "option can't have this value: --follow=me"),
             ("", "no program to run"),
             ("-c", "no program to run"),
             ("-c --", "no program to run"),
@@ -309,7 +364,8 @@ mod tests {
             assert!(parse_text(&line).is_ok(), "{word}");
             shown += 1;
         }
-        let names = FLAGS.iter().map(|flag| 1 + usize::from(flag.short.is_some())).sum::<usize>();
+        let flags = FLAGS.iter().filter(|flag| !flag.help.is_empty());
+        let names = flags.map(|flag| 1 + usize::from(flag.short.is_some())).sum::<usize>();
         assert_eq!(shown, names);
         assert!(help.lines().all(|line| line.len() < 80), "{help}");
     }

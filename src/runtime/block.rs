@@ -72,6 +72,8 @@ pub struct Block {
     pub used: AtomicU32,
     /// A record slot kept for the next call of this block, plus one; 0 if none.
     pub spare: u32,
+    /// A mapping for the arguments of an exec that has very many; 0 while there was none.
+    pub far_words: u64,
     /// The program's registers.
     pub regs: Registers,
     /// xmm0 to xmm15; the upper halves are never touched.

@@ -20,7 +20,7 @@ use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{gate_asm, identity, modules, processes, trap};
+use crate::runtime::{exec, gate_asm, identity, modules, processes, trap};
 use core::sync::atomic::Ordering;
 
 /// How a call goes on after its enter hooks.
@@ -28,6 +28,8 @@ use core::sync::atomic::Ordering;
 pub enum Step {
     /// To the kernel.
     Pass,
+    /// To the kernel, never to come back: nothing may wait for it.
+    Leave,
     /// To the kernel and back here.
     Tell(Returns),
     /// Back to the program.
@@ -51,7 +53,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 13] = [
+pub const SPECIAL: [u32; 15] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -65,10 +67,13 @@ pub const SPECIAL: [u32; 13] = [
     sysno::RT_SIGACTION,
     sysno::READLINK,
     sysno::READLINKAT,
+    sysno::EXECVE,
+    sysno::EXECVEAT,
 ];
 
 /// The calls that [`special`] has an arm for: [`SPECIAL`], and those that are hooked only when there is a reason.
-const HANDLED: Interest = Interest::of(&SPECIAL).with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK);
+const HANDLED: Interest =
+    Interest::of(&SPECIAL).with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK).with(sysno::RT_SIGRETURN);
 
 /// Calls that change what the loader keeps track of, or that would show the loader instead of the program.
 ///
@@ -79,6 +84,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::MMAP => modules::map(call),
         sysno::MPROTECT | sysno::PKEY_MPROTECT => modules::protect(call),
         sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => processes::split(block, call),
+        sysno::RT_SIGRETURN => Step::Leave,
         sysno::EXIT => processes::exit_thread(block, frozen),
         sysno::EXIT_GROUP => processes::exit_process(frozen),
         sysno::ARCH_PRCTL => processes::set_base(call),
@@ -88,6 +94,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             Step::Pass
         }
         sysno::RT_SIGPROCMASK => Step::Tell(Returns::Once),
+        sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
         sysno::READLINK | sysno::READLINKAT => identity::read_link(call, frozen),
         _ => Step::Pass,
     }
@@ -117,6 +124,11 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
         Step::Tell(returns) => returns,
         // A changed call comes back here too, to give the program its own argument registers again.
         Step::Pass => Returns::Once,
+        Step::Leave => {
+            block.set_call(call);
+            block.target = in_stub(block.stub, stub::SYSCALL);
+            return;
+        }
     };
     let originals = block.call().args;
     block.set_call(call);

@@ -5,8 +5,10 @@
 
 pub mod base_asm;
 pub mod block;
+pub mod candidate;
 pub mod dispatch;
 pub mod enter_asm;
+pub mod exec;
 pub mod file_pages;
 pub mod gate_asm;
 pub mod guest;
@@ -20,11 +22,13 @@ pub mod state;
 pub mod text;
 pub mod trap;
 pub mod trap_asm;
+pub mod tree;
 pub mod vdso;
 
 use crate::abi::auxv::AuxKind;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
+use crate::hook::interest::NUMBERS;
 use crate::load::Process;
 use crate::sys::mem;
 use core::sync::atomic::Ordering;
@@ -35,7 +39,7 @@ use state::{Frozen, STATE};
 /// # Errors
 ///
 /// The kernel's, when there is no memory.
-pub fn set_up(process: &Process, frozen: Frozen) -> Result<(), Errno> {
+pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     const FSGSBASE: u64 = 1 << 1;
     // The kernel maps what an executable segment has beyond its file writable as well (mm/vma.c, `vm_brk_flags`).
     mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;
@@ -45,9 +49,11 @@ pub fn set_up(process: &Process, frozen: Frozen) -> Result<(), Errno> {
     STATE.fsgsbase.store(fsgsbase.into(), Ordering::Relaxed);
     STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);
     let interest = frozen.tools.interest();
-    (0..state::POLICY_LEN as u32).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
+    (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
+    if interest.contains(NUMBERS) {
+        (NUMBERS..state::POLICY_LEN as u32).for_each(|nr| STATE.hook(nr));
+    }
     dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
-    // SAFETY: nothing is patched yet, so no call can be hooked.
-    unsafe { STATE.freeze(frozen) };
+    STATE.freeze(frozen);
     Ok(())
 }

@@ -7,6 +7,7 @@ use crate::abi::call::Call;
 use crate::abi::errno::Errno;
 use crate::hook::chain::Chain;
 use crate::runtime::state::{STATE, count};
+use crate::runtime::tree::Tree;
 use crate::sys::file::{self, Access, Fd, OpenFile};
 use crate::sys::line::Line;
 use core::ffi::CStr;
@@ -26,14 +27,13 @@ pub enum Output {
 }
 
 impl Output {
-    /// Makes the file, or empties it.
+    /// Makes a file for it, or empties it.
     ///
     /// # Errors
     ///
     /// The kernel's.
-    pub fn create(path: &'static CStr) -> Result<Self, Errno> {
-        OpenFile::open(path, Access::Create)?;
-        Ok(Self::File(path))
+    pub fn create(path: &CStr) -> Result<(), Errno> {
+        OpenFile::open(path, Access::Create).map(drop)
     }
 
     /// Before the program closes a descriptor: keeps a copy of its stderr if the tools still need it.
@@ -68,24 +68,54 @@ impl Output {
     }
 
     /// Lets the tools say what they have gathered.
-    pub fn last_words(&self, tools: &Chain<'_>) {
-        let mut page = Page { output: self, line: Line::new() };
-        tools.finish(&mut page);
-        page.flush();
+    pub fn last_words(&self, tools: &Chain<'_>, tree: &Tree) {
+        let Self::File(path) = self else {
+            Page::print(tools, &mut |text| self.append(text));
+            return;
+        };
+        let Ok(open) = OpenFile::open(path, Access::Append) else { return count(&STATE.lost_lines) };
+        let _ = open.lock();
+        let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
+        let len = Page::print(tools, &mut |text| file::write_all(open.fd(), text));
+        tree.close((at, len));
+    }
+
+    /// Lets them say it again, in place of what was said before; only if that still ends the file. Processes that do
+    /// so at the same time wait for each other, so the last to write has the highest counts.
+    pub fn update_last_words(&self, tools: &Chain<'_>, tree: &Tree) {
+        let Self::File(path) = self else { return };
+        let Ok(open) = OpenFile::open(path, Access::Append) else { return count(&STATE.lost_lines) };
+        let _ = open.lock();
+        let Some((at, len)) = tree.table() else { return };
+        let is_end = file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len);
+        if is_end && open.truncate(at).is_ok() {
+            tree.close((at, Page::print(tools, &mut |text| file::write_all(open.fd(), text))));
+        }
     }
 }
 
 /// Gathers text so that a table takes a few writes, not one for each number in it.
-struct Page<'o> {
-    output: &'o Output,
+struct Page<'w> {
+    write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>,
     line: Line<4096>,
+    len: u64,
 }
 
-impl Page<'_> {
+impl<'w> Page<'w> {
+    /// Writes the tools' last words; returns how many bytes they are.
+    fn print(tools: &Chain<'_>, write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> u64 {
+        let mut page = Self { write, line: Line::new(), len: 0 };
+        tools.finish(&mut page);
+        page.flush();
+        page.len
+    }
+
     fn flush(&mut self) {
-        if !self.line.as_bytes().is_empty() && self.output.append(self.line.as_bytes()).is_err() {
+        let text = self.line.as_bytes();
+        if !text.is_empty() && (self.write)(text).is_err() {
             count(&STATE.lost_lines);
         }
+        self.len += text.len() as u64;
         self.line = Line::new();
     }
 }

@@ -146,18 +146,39 @@ pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
     if STATE.more_threads.fetch_sub(1, Ordering::AcqRel) == 0 {
         finish(frozen);
     }
-    Step::Pass
+    Step::Leave
 }
 
 /// Before `exit_group`.
 pub fn exit_process(frozen: &Frozen) -> Step {
     finish(frozen);
-    Step::Pass
+    Step::Leave
 }
 
-/// Lets the tool have its last word, once, in the process that was started.
+/// Lets the tools have their last word, once, in the process that was started. Whoever ends after it brings the word up
+/// to date, where that can be done.
 fn finish(frozen: &Frozen) {
-    if process::id() == frozen.root && STATE.finish_once() {
-        frozen.output.last_words(&frozen.tools);
+    if process::id() == frozen.root {
+        if STATE.finish_once() {
+            frozen.output.last_words(&frozen.tools, frozen.tree);
+        }
+    } else if frozen.tree.table().is_some() {
+        frozen.output.update_last_words(&frozen.tools, frozen.tree);
     }
+}
+
+/// Before the process goes on as a program that is not the loader's: its last words, if they are its to say. Returns
+/// whether they are.
+pub fn close_before_native(frozen: &Frozen) -> bool {
+    let is_root = process::id() == frozen.root;
+    if is_root {
+        finish(frozen);
+    }
+    is_root
+}
+
+/// It could not be run: the process goes on.
+pub fn reopen(frozen: &Frozen) {
+    STATE.unfinish();
+    frozen.tree.reopen();
 }

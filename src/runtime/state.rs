@@ -12,10 +12,12 @@ use crate::runtime::output::Output;
 use crate::runtime::processes::SharedBases;
 use crate::runtime::record::Records;
 use crate::runtime::trap::Traps;
+use crate::runtime::tree::Tree;
+use crate::sys::file::Identity;
 use crate::sys::lock::Lock;
-use core::cell::UnsafeCell;
+use crate::sys::shared::Segment;
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Call numbers that the policy tells apart: the low 16 bits; others alias one of them and are told apart by the hook.
 pub const POLICY_LEN: usize = 1 << 16;
@@ -56,11 +58,15 @@ pub struct State {
     pub file_pages: FilePages,
     /// What is patched; taken with all signals blocked.
     pub modules: Lock<Modules>,
-    frozen: UnsafeCell<Option<Frozen>>,
+    frozen: AtomicPtr<Frozen>,
     finished: AtomicBool,
+    /// For a run without common memory.
+    pub tree: Tree,
 }
 
 /// What is decided before the program starts.
+///
+/// It lies outside of [`STATE`], which is to be all zero.
 #[expect(missing_debug_implementations, reason = "tools need not be printable")]
 pub struct Frozen {
     /// Who hears of the calls.
@@ -71,13 +77,19 @@ pub struct Frozen {
     pub program: &'static CStr,
     /// The loader's own file, as `/proc/self/exe` shows it.
     pub loader: &'static CStr,
+    /// Which file that is; `None` if it could not be found out.
+    pub own: Option<Identity>,
+    /// The words that started the loader, up to the last option: its name first.
+    pub words: &'static [&'static CStr],
+    /// Whether what the program execs runs under the loader too.
+    pub follows: bool,
+    /// What this process has in common with the others of the run.
+    pub tree: &'static Tree,
+    /// By what number an exec'd program finds that again.
+    pub segment: Option<Segment>,
     /// The process that was started; its end is the tool's end.
     pub root: u32,
 }
-
-// SAFETY: `frozen` is written once, by `freeze`, while the process has one thread and no call has been hooked;
-// everything else is atomic or locked.
-unsafe impl Sync for State {}
 
 /// The state of this process: all zero at first, so that it takes no room in the file.
 pub static STATE: State = State {
@@ -97,26 +109,22 @@ pub static STATE: State = State {
     traps: Traps::new(),
     file_pages: FilePages::new(),
     modules: Lock::new(Modules::new()),
-    frozen: UnsafeCell::new(None),
+    frozen: AtomicPtr::new(core::ptr::null_mut()),
     finished: AtomicBool::new(false),
+    tree: Tree::new(),
 };
 
 impl State {
-    /// Fixes what does not change any more.
-    ///
-    /// # Safety
-    ///
-    /// Called once, before any call is hooked.
-    pub unsafe fn freeze(&self, frozen: Frozen) {
-        // SAFETY: nobody else reads or writes it yet, as the caller vouches.
-        unsafe { *self.frozen.get() = Some(frozen) };
+    /// Fixes what does not change any more. Called once, before any call is hooked.
+    pub fn freeze(&self, frozen: &'static Frozen) {
+        self.frozen.store(core::ptr::from_ref(frozen).cast_mut(), Ordering::Release);
     }
 
     /// What was fixed before the program started; `None` only before that.
     #[must_use]
-    pub fn frozen(&self) -> Option<&Frozen> {
-        // SAFETY: written once before any hook runs, as `freeze` demands; only read since.
-        unsafe { (*self.frozen.get()).as_ref() }
+    pub fn frozen(&self) -> Option<&'static Frozen> {
+        // SAFETY: only `freeze` stores to it, a reference that lives as long as the process; nobody writes through it.
+        unsafe { self.frozen.load(Ordering::Relaxed).as_ref() }
     }
 
     /// Hooks the calls numbered `nr`.
@@ -129,6 +137,11 @@ impl State {
     /// True for exactly one caller in the life of the process.
     pub fn finish_once(&self) -> bool {
         !self.finished.swap(true, Ordering::AcqRel)
+    }
+
+    /// The process does not end after all.
+    pub fn unfinish(&self) {
+        self.finished.store(false, Ordering::Release);
     }
 }
 

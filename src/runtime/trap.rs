@@ -128,6 +128,35 @@ pub fn arm() -> Result<(), Errno> {
     Ok(())
 }
 
+/// A trap signal that the program ignores, ignored for as long as this lives: that is what an exec hands on, where a
+/// handler of ours would become the default action.
+#[derive(Debug)]
+pub struct Ignored {
+    is_restored: bool,
+}
+
+impl Ignored {
+    /// Ignores the signal if the program does.
+    #[must_use]
+    pub fn restored() -> Self {
+        let is_ignored = {
+            let _blocked = signal::AllBlocked::new();
+            STATE.traps.program.lock().as_ref().is_some_and(|action| action.handler == SIG_IGN)
+        };
+        let action = SigAction { handler: SIG_IGN, ..SigAction::DEFAULT };
+        Self { is_restored: is_ignored && signal::set_action(SIGNAL, &action).is_ok() }
+    }
+}
+
+impl Drop for Ignored {
+    fn drop(&mut self) {
+        if self.is_restored {
+            let ignore = SigAction { handler: SIG_IGN, ..SigAction::DEFAULT };
+            let _ = signal::set_action(SIGNAL, &installed_for(&ignore));
+        }
+    }
+}
+
 /// After `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
 /// `force_sig_info_to_task`), so it is unblocked again. The set was readable, since the call succeeded.
 pub fn keep_unblocked(call: &Call, outcome: Outcome) {

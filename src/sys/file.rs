@@ -1,7 +1,7 @@
 //! Files, for the moments in which the loader needs one: no descriptor outlives the call that opened it. Zone: call.
 
 use super::call;
-use super::mem::{self, Place};
+use super::mem;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::abi::open::Stat;
@@ -36,6 +36,25 @@ impl Fd {
 /// A descriptor that closes itself.
 #[derive(Debug)]
 pub struct OpenFile(Fd);
+
+/// Where a path starts, and how it is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'p> {
+    /// A directory's descriptor or `AT_FDCWD`.
+    pub directory: u64,
+    /// The path.
+    pub path: &'p CStr,
+    /// `AT_EMPTY_PATH` and `AT_SYMLINK_NOFOLLOW`.
+    pub flags: u64,
+}
+
+impl<'p> Place<'p> {
+    /// A path from the working directory on, links followed.
+    #[must_use]
+    pub const fn of(path: &'p CStr) -> Self {
+        Self { directory: crate::abi::open::AT_FDCWD, path, flags: 0 }
+    }
+}
 
 /// Copies a descriptor to the lowest free number from `lowest` on, or to any if there is none; it does not survive an
 /// exec.
@@ -89,6 +108,66 @@ impl OpenFile {
         Ok(Self(Fd(fd as u32)))
     }
 
+    /// Opens a file that is to be executed, for reading; never waits and never takes a terminal.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn open_program(place: &Place<'_>) -> Result<Self, Errno> {
+        use crate::abi::open;
+        let fixed = open::RDONLY | open::CLOEXEC | open::NONBLOCK | open::NOCTTY;
+        let links = if place.flags & open::AT_SYMLINK_NOFOLLOW != 0 { open::NOFOLLOW } else { 0 };
+        let path = place.path.as_ptr().addr() as u64;
+        // SAFETY: the kernel reads the path, which is a C string, and makes a new descriptor.
+        let fd = unsafe { call(sysno::OPENAT, [place.directory, path, (fixed | links).into(), 0, 0, 0]) }?;
+        Ok(Self(Fd(fd as u32)))
+    }
+
+    /// Takes over a descriptor that was left open for this purpose.
+    #[must_use]
+    pub const fn inherited(number: u32) -> Self {
+        Self(Fd(number))
+    }
+
+    /// Takes over a copy of `fd`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn copy_of(fd: Fd) -> Result<Self, Errno> {
+        duplicate(fd, 0).map(Self)
+    }
+
+    /// Lets it survive an exec.
+    ///
+    /// # Errors
+    ///
+    /// None for an open descriptor.
+    pub fn keep_at_exec(&self) -> Result<(), Errno> {
+        // SAFETY: it changes a descriptor of ours.
+        unsafe { call(sysno::FCNTL, [self.0.number(), crate::abi::open::SETFD, 0, 0, 0, 0]) }.map(drop)
+    }
+
+    /// Waits until nobody else holds the file's lock, and holds it until closed.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn lock(&self) -> Result<(), Errno> {
+        // SAFETY: it touches no memory.
+        unsafe { call(sysno::FLOCK, [self.0.number(), crate::abi::open::LOCK_EX, 0, 0, 0, 0]) }.map(drop)
+    }
+
+    /// Cuts the file off.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; `EINVAL` for what has no length.
+    pub fn truncate(&self, len: u64) -> Result<(), Errno> {
+        // SAFETY: what the file is, is the caller's business; it touches no memory.
+        unsafe { call(sysno::FTRUNCATE, [self.0.number(), len, 0, 0, 0, 0]) }.map(drop)
+    }
+
     /// The descriptor.
     #[must_use]
     pub const fn fd(&self) -> Fd {
@@ -110,6 +189,19 @@ pub struct Facts {
     pub mode: u32,
     /// Length in bytes.
     pub len: u64,
+    /// The owner's user id.
+    pub user: u32,
+    /// The group id.
+    pub group: u32,
+    /// Which file it is.
+    pub identity: Identity,
+}
+
+/// What tells a file from all others, by whatever name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
 }
 
 impl Facts {
@@ -126,26 +218,75 @@ impl Facts {
 ///
 /// The kernel's.
 pub fn facts(fd: Fd) -> Result<Facts, Errno> {
-    let mut stat = MaybeUninit::<Stat>::uninit();
-    // SAFETY: the kernel fills the whole of `stat`, whose type is its own.
-    unsafe { call(sysno::FSTAT, [fd.number(), stat.as_mut_ptr().addr() as u64, 0, 0, 0, 0]) }?;
-    // SAFETY: the call succeeded, so it is filled.
-    let stat = unsafe { stat.assume_init() };
-    Ok(Facts { mode: stat.st_mode, len: stat.st_size.cast_unsigned() })
+    ask_facts(sysno::FSTAT, |stat| [fd.number(), stat, 0, 0, 0, 0])
 }
 
-/// Whether the caller may execute the file at `path` (effective ids, as execve checks).
+/// Asks about the file at `path`, links followed.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn facts_at(path: &CStr) -> Result<Facts, Errno> {
+    ask_facts(sysno::STAT, |stat| [path.as_ptr().addr() as u64, stat, 0, 0, 0, 0])
+}
+
+fn ask_facts(nr: u32, args: impl Fn(u64) -> [u64; 6]) -> Result<Facts, Errno> {
+    let mut stat = MaybeUninit::<Stat>::uninit();
+    // SAFETY: the kernel fills the whole of `stat`, whose type is its own, and only reads what else is named.
+    unsafe { call(nr, args(stat.as_mut_ptr().addr() as u64)) }?;
+    // SAFETY: the call succeeded, so it is filled.
+    let stat = unsafe { stat.assume_init() };
+    Ok(Facts {
+        mode: stat.st_mode,
+        len: stat.st_size.cast_unsigned(),
+        user: stat.st_uid,
+        group: stat.st_gid,
+        identity: Identity { device: stat.st_dev, inode: stat.st_ino },
+    })
+}
+
+/// Whether the descriptor is closed by an exec.
+#[must_use]
+pub fn closes_at_exec(fd: Fd) -> bool {
+    use crate::abi::open::{FD_CLOEXEC, GETFD};
+    // SAFETY: it touches no memory.
+    let flags = unsafe { call(sysno::FCNTL, [fd.number(), GETFD, 0, 0, 0, 0]) };
+    flags.is_ok_and(|flags| flags & FD_CLOEXEC != 0)
+}
+
+/// Whether the file grants capabilities (man 7 capabilities, "File capabilities").
+#[must_use]
+pub fn grants_capabilities(fd: Fd) -> bool {
+    let name = c"security.capability".as_ptr().addr() as u64;
+    // SAFETY: the kernel reads the name, and with a length of 0 writes nothing.
+    unsafe { call(sysno::FGETXATTR, [fd.number(), name, 0, 0, 0, 0]) }.is_ok_and(|len| len > 0)
+}
+
+/// Whether set-id bits count where the file lies.
+#[must_use]
+pub fn honours_set_id(fd: Fd) -> bool {
+    use crate::abi::open::{ST_NOSUID, StatFs};
+    let mut facts = MaybeUninit::<StatFs>::zeroed();
+    // SAFETY: the kernel fills `facts`, whose type is its own.
+    let asked = unsafe { call(sysno::FSTATFS, [fd.number(), facts.as_mut_ptr().addr() as u64, 0, 0, 0, 0]) };
+    // SAFETY: all bytes are initialised, zeroed or by the kernel, and any integers are valid.
+    let flags = unsafe { facts.assume_init() }.f_flags;
+    asked.is_err() || flags.cast_unsigned() & ST_NOSUID == 0
+}
+
+/// Whether the caller may execute the file at `place` (effective ids, as execve checks).
 ///
 /// # Errors
 ///
 /// `EACCES` if not, and the kernel's others.
-pub fn may_execute(path: &CStr) -> Result<(), Errno> {
+pub fn may_execute(place: &Place<'_>) -> Result<(), Errno> {
     use crate::abi::open;
-    let args = [open::AT_FDCWD, path.as_ptr().addr() as u64, open::X_OK, open::AT_EACCESS, 0, 0];
+    let path = place.path.as_ptr().addr() as u64;
+    let args = [place.directory, path, open::X_OK, open::AT_EACCESS | place.flags, 0, 0];
     // SAFETY: the kernel only reads the path.
     match unsafe { call(sysno::FACCESSAT2, args) } {
         Err(Errno::ENOSYS) => {
-            let args = [open::AT_FDCWD, path.as_ptr().addr() as u64, open::X_OK, 0, 0, 0];
+            let args = [place.directory, path, open::X_OK, 0, 0, 0];
             // SAFETY: the kernel only reads the path.
             unsafe { call(sysno::FACCESSAT, args) }.map(drop)
         }
@@ -246,7 +387,7 @@ impl View {
         if len == 0 {
             return Ok(Self { at: GuestAddr(0), len });
         }
-        let at = mem::map_file(Place::Anywhere, len, Protection::READ, fd, 0)?;
+        let at = mem::map_file(mem::Place::Anywhere, len, Protection::READ, fd, 0)?;
         Ok(Self { at, len })
     }
 

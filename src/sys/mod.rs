@@ -9,6 +9,7 @@ pub mod line;
 pub mod lock;
 pub mod mem;
 pub mod process;
+pub mod shared;
 pub mod signal;
 
 use crate::abi::call::Outcome;

@@ -73,6 +73,21 @@ pub fn set_image(image: &crate::abi::process::ImageMap) -> Result<(), Errno> {
     unsafe { call(sysno::PRCTL, args) }.map(drop)
 }
 
+/// Major and minor number of the kernel's release.
+#[must_use]
+pub fn release() -> (u32, u32) {
+    // struct new_utsname: six strings of 65 bytes, the third is the release (include/uapi/linux/utsname.h).
+    const FIELD: usize = 65;
+    let mut names = [0_u8; 6 * FIELD];
+    // SAFETY: the kernel fills `names`, which has the length of its struct.
+    let _ = unsafe { call(sysno::UNAME, [names.as_mut_ptr().addr() as u64, 0, 0, 0, 0, 0]) };
+    let release = names.get(2 * FIELD..3 * FIELD).unwrap_or_default();
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit());
+    let mut next =
+        || numbers.next().and_then(|digits| core::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0);
+    (next(), next())
+}
+
 /// Random bytes from the kernel.
 ///
 /// # Errors
@@ -117,4 +132,62 @@ fn transfer(nr: u32, remote: crate::addr::GuestAddr, local: usize, len: usize) -
 pub fn current_break() -> u64 {
     // SAFETY: a break of 0 is refused; the answer is the current one.
     unsafe { gate_asm::syscall(sysno::BRK, 0, 0, 0, 0, 0, 0) }
+}
+
+/// Executes another program: comes back if that fails, or if it was only to be checked.
+pub fn execute(nr: u32, args: [u64; 6]) -> Option<Errno> {
+    // SAFETY: the kernel reads the path and the vectors, which it checks; on success nothing of this image is left.
+    unsafe { call(nr, args) }.err()
+}
+
+/// Where the kernel writes 0 when the thread leaves its memory; 0 for nowhere.
+///
+/// # Errors
+///
+/// `EINVAL` where the kernel has no checkpoint support.
+pub fn tid_address() -> Result<u64, Errno> {
+    let mut at = 0_u64;
+    let args =
+        [crate::abi::process::PR_GET_TID_ADDRESS, (&raw mut at).expose_provenance() as u64, 0, 0, 0, 0];
+    // SAFETY: the kernel writes `at`.
+    unsafe { call(sysno::PRCTL, args) }?;
+    Ok(at)
+}
+
+/// Makes the kernel write 0 to `word` when the thread leaves its memory to other processes; to nothing at `None`.
+pub fn set_tid_address(word: Option<&core::sync::atomic::AtomicU32>) {
+    let at = word.map_or(0, |word| word.as_ptr().expose_provenance() as u64);
+    // SAFETY: what the kernel writes to is an atomic, which anybody may write.
+    let _ = unsafe { call(sysno::SET_TID_ADDRESS, [at, 0, 0, 0, 0, 0]) };
+}
+
+/// Whether an exec can't change ids any more.
+#[must_use]
+pub fn has_no_new_privileges() -> bool {
+    // SAFETY: the query touches no memory.
+    let answer = unsafe { call(sysno::PRCTL, [crate::abi::process::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0, 0]) };
+    answer == Ok(1)
+}
+
+/// The ids that decide what a process may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ids {
+    /// Real user.
+    pub user: u32,
+    /// Effective user.
+    pub effective_user: u32,
+    /// Effective group.
+    pub effective_group: u32,
+}
+
+/// The thread's ids.
+#[must_use]
+pub fn ids() -> Ids {
+    // SAFETY: the calls touch no memory and do not fail.
+    let ask = |nr| unsafe { gate_asm::syscall(nr, 0, 0, 0, 0, 0, 0) as u32 };
+    Ids {
+        user: ask(sysno::GETUID),
+        effective_user: ask(sysno::GETEUID),
+        effective_group: ask(sysno::GETEGID),
+    }
 }

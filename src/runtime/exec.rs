@@ -1,0 +1,258 @@
+//! `execve` and `execveat`: the program that comes next runs under the loader too. Zone: call.
+//!
+//! The kernel is asked to execute the loader once more, with arguments that say so: the loader's name, `--follow=` and
+//! the facts of [`Origin`], the options as they were typed, `--`, the path as the program passed it, and the program's
+//! own arguments. Only the vector is new; its strings and the environment are the program's own. Whatever the loader
+//! can't or must not do, the kernel does natively.
+//!
+//! The call is made from here and not from the stub: a child of `vfork` runs in its parent's memory, so a record slot
+//! or a block that it held when it left would be lost to the parent. The kernel itself gives the block back.
+
+use crate::abi::call::{Call, Outcome};
+use crate::abi::errno::Errno;
+use crate::abi::map::Protection;
+use crate::abi::open::{AT_FDCWD, PATH_MAX};
+use crate::abi::sysno;
+use crate::addr::{GuestAddr, page_ceil};
+use crate::options::origin::Origin;
+use crate::runtime::block::Block;
+use crate::runtime::candidate::{self, Judgement, Request};
+use crate::runtime::dispatch::Step;
+use crate::runtime::state::Frozen;
+use crate::runtime::{identity, processes, trap};
+use crate::sys::file::{self, OpenFile, Place};
+use crate::sys::line::Line;
+use crate::sys::mem;
+use crate::sys::process;
+use core::ffi::CStr;
+use core::fmt::Write;
+
+/// Words of a vector that lies on the block's stack; a longer one gets a mapping.
+const NEAR_WORDS: usize = 2048;
+/// Arguments that the program can have; the kernel's own limit is lower for any stack limit below 32 MiB.
+const FAR_WORDS: usize = 1 << 20;
+/// Bytes for the facts, most of them counts: a kind of call takes about ten.
+const FACTS_LEN: usize = 6144;
+
+/// Makes the exec; comes back only if it fails. Its large stack frame is its own.
+#[inline(never)]
+pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
+    let lent = Lent::until_exec(block);
+    let ignored = trap::Ignored::restored();
+    let errno = attempt(block, call, frozen);
+    drop(ignored);
+    drop(lent);
+    Step::Answer(Outcome::failure(errno))
+}
+
+fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
+    let judgement = follow(block, call, frozen);
+    let is_last = matches!(judgement, Judgement::Native) && processes::close_before_native(frozen);
+    frozen.tree.leave();
+    let errno = process::execute(call.nr, call.args).unwrap_or(Errno::ENOSYS);
+    frozen.tree.come_back();
+    if is_last {
+        processes::reopen(frozen);
+    }
+    errno
+}
+
+/// Execs the loader in the program's place. What comes back is never [`Judgement::Follow`].
+fn follow(block: &mut Block, call: &Call, frozen: &Frozen) -> Judgement {
+    let mut bytes = [0; PATH_MAX];
+    let Some(request) = request_of(call, &mut bytes) else { return Judgement::Refused };
+    let file = match candidate::judge(&request, frozen) {
+        Judgement::Follow(file) if frozen.follows => file,
+        Judgement::Follow(_) => return Judgement::Native,
+        other => return other,
+    };
+    if file.as_ref().is_some_and(|file| file.keep_at_exec().is_err()) {
+        return Judgement::Native;
+    }
+    let facts = facts(file.as_ref(), request.place.path.is_empty(), frozen);
+    let name = kernel_name(&request);
+    let path =
+        if name.as_bytes().is_empty() { request.place.path.to_bytes_with_nul() } else { name.as_bytes() };
+    let front = Front { facts: facts.as_bytes(), path, frozen };
+    let mut near = [0; NEAR_WORDS];
+    let words = match gather(&mut near, &front, request.argv) {
+        Ok(()) => &near[..],
+        Err(Shortfall::Unreadable) => return Judgement::Refused,
+        Err(Shortfall::Full) => {
+            let Some(far) = far(block) else { return Judgement::Native };
+            if gather(far, &front, request.argv).is_err() {
+                return Judgement::Native;
+            }
+            &*far
+        }
+    };
+    for loader in [c"/proc/self/exe", frozen.loader] {
+        // After a chroot the same name may be another file's.
+        if frozen.own.is_some() && file::facts_at(loader).ok().map(|facts| facts.identity) == frozen.own {
+            let args = [
+                address(loader.to_bytes_with_nul()),
+                words.as_ptr().expose_provenance() as u64,
+                request.envp,
+            ];
+            let _ = process::execute(sysno::EXECVE, [args[0], args[1], args[2], 0, 0, 0]);
+        }
+    }
+    Judgement::Native
+}
+
+/// The call as a request; `None` if its path can't be read, or is too long.
+fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX]) -> Option<Request<'b>> {
+    let [first, second, third, fourth, fifth, _] = call.args;
+    let (directory, path, argv, envp, flags) = match call.nr {
+        sysno::EXECVE => (AT_FDCWD, first, second, third, 0),
+        _ => (first, second, third, fourth, u64::from(fifth as u32)), // int flags
+    };
+    let path = GuestAddr(path);
+    let len = process::read_memory(path, bytes).ok()?;
+    let path = CStr::from_bytes_until_nul(bytes.get(..len)?).ok()?;
+    let is_self = identity::names_own_exe(path.to_bytes());
+    Some(Request { place: Place { directory, path, flags }, argv, envp, is_self })
+}
+
+/// The word that tells the exec'd loader what it can't find out.
+fn facts(file: Option<&OpenFile>, nameless: bool, frozen: &Frozen) -> Line<FACTS_LEN> {
+    let origin = Origin {
+        root: frozen.root,
+        segment: frozen.segment.map(|segment| segment.0),
+        file: file.and_then(|file| u32::try_from(file.fd().number()).ok()),
+        nameless,
+        table: frozen.tree.table(),
+        counts: b"",
+    };
+    let mut word = Line::new();
+    let mut text = Line::<{ FACTS_LEN - 1 }>::new();
+    // What does not fit is cut, and the tools know it by the missing end.
+    let _ = write!(text, "--follow={origin},counts=");
+    frozen.tools.carry(&mut text);
+    word.push(text.as_bytes());
+    word.push(b"\0");
+    word
+}
+
+/// What the kernel calls a file that is reached through a descriptor (fs/exec.c, `alloc_bprm`); empty for others.
+fn kernel_name(request: &Request<'_>) -> Line<{ PATH_MAX + 24 }> {
+    let mut name = Line::new();
+    if request.starts_at_descriptor() {
+        let _ = write!(name, "/dev/fd/{}", request.place.directory as u32);
+        if !request.place.path.is_empty() {
+            name.push(b"/");
+        }
+        name.push(request.place.path.to_bytes_with_nul());
+    }
+    name
+}
+
+/// The words that stand before the program's own arguments; each ends with a zero byte.
+struct Front<'a> {
+    facts: &'a [u8],
+    path: &'a [u8],
+    frozen: &'a Frozen,
+}
+
+impl Front<'_> {
+    fn addresses(&self) -> impl Iterator<Item = u64> {
+        let (name, options) = self.frozen.words.split_first().unwrap_or((&c"loader", &[]));
+        let head = [name.to_bytes_with_nul(), self.facts].into_iter();
+        let options = options.iter().map(|word| word.to_bytes_with_nul());
+        let tail = [c"--".to_bytes_with_nul(), self.path].into_iter();
+        head.chain(options).chain(tail).map(address)
+    }
+}
+
+fn address(bytes: &[u8]) -> u64 {
+    bytes.as_ptr().expose_provenance() as u64
+}
+
+/// Why a vector is not complete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shortfall {
+    /// The program's own can't be read.
+    Unreadable,
+    /// There is no room left.
+    Full,
+}
+
+/// Puts the front and the program's arguments into `words`, and a zero behind them.
+fn gather(words: &mut [u64], front: &Front<'_>, argv: u64) -> Result<(), Shortfall> {
+    let mut free = words.iter_mut();
+    let mut push = |word: u64| free.next().map(|place| *place = word).ok_or(Shortfall::Full);
+    front.addresses().try_for_each(&mut push)?;
+    if for_each_pointer(GuestAddr(argv), &mut push)? == 0 {
+        push(address(c"".to_bytes_with_nul()))?; // as the kernel does since 5.18 (fs/exec.c, `do_execveat_common`)
+    }
+    push(0)
+}
+
+/// Goes through the program's vector at `at`, up to its zero; returns how many pointers it has. None at all is empty.
+fn for_each_pointer(
+    mut at: GuestAddr,
+    take: &mut impl FnMut(u64) -> Result<(), Shortfall>,
+) -> Result<usize, Shortfall> {
+    let mut count = 0;
+    if at.0 == 0 {
+        return Ok(count);
+    }
+    loop {
+        let mut chunk = [0_u8; 512];
+        let len = process::read_memory(at, &mut chunk).map_err(|_| Shortfall::Unreadable)?;
+        let (pointers, _) = chunk.get(..len).unwrap_or_default().as_chunks::<8>();
+        if pointers.is_empty() {
+            return Err(Shortfall::Unreadable);
+        }
+        for pointer in pointers.iter().map(|bytes| u64::from_ne_bytes(*bytes)) {
+            if pointer == 0 {
+                return Ok(count);
+            }
+            take(pointer)?;
+            count += 1;
+        }
+        at = at.wrapping_add(pointers.len() as u64 * 8);
+    }
+}
+
+/// Room for the longest vector, kept with the block for the next time: its pages are those that were needed.
+fn far(block: &mut Block) -> Option<&'static mut [u64]> {
+    if block.far_words == 0 {
+        let len = page_ceil(FAR_WORDS as u64 * 8)?;
+        block.far_words = mem::map_anonymous(mem::Place::Anywhere, len, Protection::READ_WRITE).ok()?.0;
+    }
+    // SAFETY: the mapping is that long, zero or words at any time, and belongs to whoever holds the block.
+    Some(unsafe {
+        core::slice::from_raw_parts_mut(
+            core::ptr::with_exposed_provenance_mut(block.far_words as usize),
+            FAR_WORDS,
+        )
+    })
+}
+
+/// The block of a hook that may end inside the kernel.
+///
+/// The kernel clears the word that `set_tid_address` names when a thread leaves memory that others go on using
+/// (kernel/fork.c, `mm_release`): at just that moment the block is free. A thread that has a word of its own there is
+/// one of a process whose memory ends with the exec.
+struct Lent {
+    is_set: bool,
+}
+
+impl Lent {
+    fn until_exec(block: &Block) -> Self {
+        let is_set = process::tid_address() == Ok(0);
+        if is_set {
+            process::set_tid_address(Some(&block.busy));
+        }
+        Self { is_set }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.is_set {
+            process::set_tid_address(None);
+        }
+    }
+}

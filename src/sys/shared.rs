@@ -1,0 +1,81 @@
+//! Memory that processes find again by a number: System V segments. Zone: call.
+//!
+//! The only memory that a process can hand to the program that it execs without a descriptor or a file. A segment is
+//! removed as soon as it is attached: Linux then keeps it until the last process has left it, and lets others
+//! attach to it meanwhile (man 2 shmctl, `IPC_RMID`). So nothing is left behind, whatever kills the processes.
+
+use super::call;
+use crate::abi::errno::Errno;
+use crate::abi::sysno;
+use crate::addr::GuestAddr;
+
+/// `IPC_PRIVATE`, `IPC_RMID`, `IPC_STAT` (include/uapi/linux/ipc.h).
+const PRIVATE: u64 = 0;
+const REMOVE: u64 = 0;
+const STAT: u64 = 2;
+/// Words of `struct shmid64_ds`, and the index of its `shm_segsz` (include/uapi/asm-generic/shmbuf.h).
+const FACTS_WORDS: usize = 14;
+const FACTS_LEN_AT: usize = 6;
+
+/// A segment's number in its IPC namespace.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment(pub u32);
+
+/// Makes and attaches a zeroed segment.
+///
+/// # Errors
+///
+/// The kernel's: `ENOSYS` without System V IPC, `ENOSPC` if there are too many segments.
+pub fn make(len: u64) -> Result<(Segment, GuestAddr), Errno> {
+    // SAFETY: a new segment touches no memory yet.
+    let id = unsafe { call(sysno::SHMGET, [PRIVATE, len, 0o600, 0, 0, 0]) }?;
+    let segment = Segment(id as u32);
+    let attached = attach(segment);
+    // SAFETY: the segment is ours; it goes when it is left.
+    let _ = unsafe { call(sysno::SHMCTL, [id, REMOVE, 0, 0, 0, 0]) };
+    attached.map(|at| (segment, at))
+}
+
+/// Attaches to a segment that has at least `len` bytes.
+///
+/// # Errors
+///
+/// The kernel's: `EINVAL` where there is no such segment, or a shorter one.
+pub fn find(segment: Segment, len: u64) -> Result<GuestAddr, Errno> {
+    let mut facts = [0_u64; FACTS_WORDS];
+    let at = (&raw mut facts).expose_provenance() as u64;
+    // SAFETY: the kernel fills `facts`, which has the length of its struct.
+    unsafe { call(sysno::SHMCTL, [segment.0.into(), STAT, at, 0, 0, 0]) }?;
+    match facts.get(FACTS_LEN_AT) {
+        Some(&held) if held >= len => attach(segment),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn attach(segment: Segment) -> Result<GuestAddr, Errno> {
+    // SAFETY: without an address the kernel takes free ones.
+    unsafe { call(sysno::SHMAT, [segment.0.into(), 0, 0, 0, 0, 0]) }.map(GuestAddr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_segment_is_found_while_somebody_is_attached() {
+        let Ok((segment, at)) = make(100) else { return };
+        let again = find(segment, 100).unwrap();
+        assert_ne!(at, again);
+        // SAFETY: both are mapped, the same memory, and nobody else uses it.
+        unsafe {
+            *core::ptr::with_exposed_provenance_mut::<u64>(at.0 as usize) = 7;
+            assert_eq!(*core::ptr::with_exposed_provenance::<u64>(again.0 as usize), 7);
+        }
+        assert_eq!(find(segment, 1 << 20), Err(Errno::EINVAL));
+        for at in [at, again] {
+            // SAFETY: nobody refers to it any more.
+            unsafe { call(sysno::SHMDT, [at.0, 0, 0, 0, 0, 0]) }.unwrap();
+        }
+        assert_eq!(find(segment, 100), Err(Errno::EINVAL));
+    }
+}
