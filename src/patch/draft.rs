@@ -27,7 +27,12 @@ pub(super) fn plan(input: Input<'_, '_>) -> Plan {
         space,
         locked: BTreeMap::new(),
         opened: BTreeSet::new(),
-        plan: Plan::default(),
+        // Their final lengths, or nearly: growing would leave every size behind that they have been.
+        plan: Plan {
+            stubs: Vec::with_capacity(sites.len()),
+            edits: Vec::with_capacity(2 * sites.len()),
+            ..Plan::default()
+        },
     };
     // Two sites could want the same bytes only if they overlap; the later one in the text comes first.
     for site in sites.iter().rev() {
