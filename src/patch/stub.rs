@@ -6,13 +6,12 @@
 //! 12  lea r11, [rip+policy]
 //! 19  movzx ecx, [r11+rcx]
 //! 24  jrcxz 28                    tests without touching the flags
-//! 26  jmp short 52
+//! 26  jmp short 42
 //! 28  syscall
-//! 30  jmp short 40
-//! 32  .quad back                  the unwind table and the signal code read it
-//! 40  lea rcx, [rip+back] ; jmp back                where back is near
-//! 40  mov rcx, [rip+(32)] ; jmp rcx                 where it is not
-//! 52  lea rcx, [rip+stub] ; jmp hooked
+//! 30  lea rcx, [rip+back] ; jmp back                where back is near
+//! 30  mov rcx, [rip+(56)] ; jmp rcx                 where it is not
+//! 42  lea rcx, [rip+stub] ; jmp hooked
+//! 56  .quad back                  the unwind table and the signal code read it
 //! ```
 //! Only rcx and r11 are written before the `syscall`, which destroys both (SDM vol. 2B, SYSCALL); behind it rcx
 //! gets what the processor would have put there. Nothing touches the stack or the flags.
@@ -28,11 +27,11 @@ pub const PLAIN_ENTRY: usize = 9;
 /// Where the `syscall` instruction stands.
 pub const SYSCALL: usize = 28;
 /// Where the eight bytes of the address after the site stand.
-pub const BACK: usize = 32;
+pub const BACK: usize = 56;
 /// Where the way back to the program begins.
-pub const RETURN: usize = 40;
+pub const RETURN: usize = 30;
 /// Where the way to the hook begins.
-pub const HOOKED: usize = 52;
+pub const HOOKED: usize = 42;
 
 const POLICY_LEA: usize = 12;
 const POLICY_LOAD: usize = 19;
@@ -72,9 +71,8 @@ pub fn build(fields: &Fields<'_>) -> Option<[u8; LEN]> {
     put(PLAIN_ENTRY.checked_sub(fields.evicted.len())?, fields.evicted)?;
     put(PLAIN_ENTRY, &[0x0f, 0xb7, 0xc8])?;
     put(POLICY_LEA, &encode::rip_relative([0x4c, 0x8d, 0x1d], at(POLICY_LEA), fields.policy)?)?;
-    put(POLICY_LOAD, &[0x41, 0x0f, 0xb6, 0x0c, 0x0b, 0xe3, 0x02, 0xeb, 0x18])?;
+    put(POLICY_LOAD, &[0x41, 0x0f, 0xb6, 0x0c, 0x0b, 0xe3, 0x02, 0xeb, 0x0e])?;
     put(SYSCALL, &SYSCALL_BYTES)?;
-    put(SYSCALL + 2, &[0xeb, 0x08])?;
     put(BACK, &fields.back.0.to_le_bytes())?;
     put(RETURN, &way_back(fields.at, fields.back))?;
     put(HOOKED, &encode::rip_relative([0x48, 0x8d, 0x0d], at(HOOKED), fields.at)?)?;
@@ -90,8 +88,8 @@ fn way_back(stub: GuestAddr, back: GuestAddr) -> [u8; HOOKED - RETURN] {
     if let (Some([a, b, c, d, e, f, g]), Some([h, i, j, k, l])) = (lea, jump) {
         [a, b, c, d, e, f, g, h, i, j, k, l]
     } else {
-        // -15 leads from the end of the load, at 47, to the address at 32.
-        [0x48, 0x8b, 0x0d, 0xf1, 0xff, 0xff, 0xff, 0xff, 0xe1, INT3, INT3, INT3]
+        // 19 leads from the end of the load, at 37, to the address at 56.
+        [0x48, 0x8b, 0x0d, 19, 0, 0, 0, 0xff, 0xe1, INT3, INT3, INT3]
     }
 }
 
@@ -143,16 +141,16 @@ mod tests {
     #[test]
     fn every_part_stands_where_the_map_says() {
         let stub = build(&fields(&[0xb8, 39, 0, 0, 0], AT.wrapping_sub(0x1000))).unwrap();
-        let head = decode_from(&stub, 4, BACK);
+        let head = decode_from(&stub, 4, HOOKED);
         let offsets: std::vec::Vec<_> = head.iter().map(|(offset, _)| *offset).collect();
-        assert_eq!(offsets, [4, 9, 12, 19, 24, 26, 28, 30]);
+        assert_eq!(offsets, [4, 9, 12, 19, 24, 26, 28, 30, 37]);
         let kind_at = |offset| head.iter().find(|(at, _)| *at == offset).unwrap().1;
         assert_eq!(kind_at(24), Kind::CondJump { target: AT.wrapping_add(SYSCALL as u64) });
         assert_eq!(kind_at(26), Kind::Jump { target: AT.wrapping_add(HOOKED as u64) });
         assert_eq!(kind_at(28), Kind::Syscall);
-        assert_eq!(kind_at(30), Kind::Jump { target: AT.wrapping_add(RETURN as u64) });
-        let tail = decode_from(&stub, HOOKED, LEN);
-        assert_eq!(tail[1], (59, Kind::Jump { target: AT.wrapping_sub(0x2000) }));
+        assert_eq!(kind_at(37), Kind::Jump { target: AT.wrapping_sub(0x1000) });
+        let tail = decode_from(&stub, HOOKED, HOOKED + 12);
+        assert_eq!(tail[1], (49, Kind::Jump { target: AT.wrapping_sub(0x2000) }));
     }
 
     #[test]
@@ -162,7 +160,7 @@ mod tests {
         assert_eq!(back[1].1, Kind::Jump { target: AT.wrapping_sub(0x1000) });
         let far = build(&fields(&[], GuestAddr(0x40_0000))).unwrap();
         assert_eq!(decode_from(&far, RETURN, RETURN + 9)[1].1, Kind::IndirectJump);
-        assert_eq!(far[BACK..RETURN], 0x40_0000_u64.to_le_bytes());
+        assert_eq!(far[BACK..], 0x40_0000_u64.to_le_bytes());
     }
 
     #[test]
