@@ -5,7 +5,7 @@
 use loader::addr::{AddrRange, GuestAddr, page_floor};
 use loader::elf::functions::Functions;
 use loader::elf::image::Image;
-use loader::patch::find;
+use loader::patch::find::{self, Found};
 use loader::patch::plan::{self, Gate, Input, Plan};
 use loader::patch::site::{Site, Text, Verdict};
 use loader::patch::space::Space;
@@ -61,7 +61,8 @@ fn one_round(image: &Image<'_>, sites: &mut usize) -> [f64; 3] {
     assert!(SyscallBytes::of(text.bytes).count() > 0, "it makes system calls");
     let scanned = Instant::now();
     let functions = Functions::of(image);
-    let found: Vec<Site> = find::hits(&text, bias, &functions)
+    let Found { hits, dead_ends } = find::hits(&text, bias, &functions);
+    let sites_found: Vec<Site> = hits
         .into_iter()
         .filter_map(|hit| match hit.verdict {
             Verdict::Site(site) => Some(site),
@@ -69,13 +70,19 @@ fn one_round(image: &Image<'_>, sites: &mut usize) -> [f64; 3] {
         })
         .collect();
     let found_at = Instant::now();
-    let plan = draft(text, &found, bias, &functions);
+    let plan = draft(text, &sites_found, bias, &functions, &dead_ends);
     let planned = Instant::now();
     *sites = plan.stubs.len();
     [scanned - start, found_at - scanned, planned - found_at].map(|time| time.as_secs_f64() * 1e3)
 }
 
-fn draft(text: Text<'_>, sites: &[Site], bias: u64, functions: &Functions<'_>) -> Plan {
+fn draft(
+    text: Text<'_>,
+    sites: &[Site],
+    bias: u64,
+    functions: &Functions<'_>,
+    dead_ends: &[GuestAddr],
+) -> Plan {
     let gate = GuestAddr(BASE.0 + (1 << 30));
     let room = AddrRange::new(text.addr(text.bytes.len()).wrapping_add(4096), gate);
     plan::plan(Input {
@@ -83,6 +90,7 @@ fn draft(text: Text<'_>, sites: &[Site], bias: u64, functions: &Functions<'_>) -
         sites,
         bias,
         functions,
+        dead_ends,
         gate: Gate {
             first_free: gate,
             free: sites.len(),

@@ -40,7 +40,7 @@ fn run(process: &Process, options: &Options<'_>) -> ! {
     });
     let found = find(process, options, args).unwrap_or_else(|failure| refuse(&failure));
     let root = options.origin.map_or_else(process::id, |origin| origin.root);
-    let common = options.summary.then(|| common(options, root));
+    let common = options.summary.then(|| common(options, root, &output));
     let loader = own_file(process);
     let frozen = Frozen {
         tools: tools(options, common.as_ref()),
@@ -92,7 +92,7 @@ fn tools(options: &Options<'_>, common: Option<&Common>) -> Chain<'static> {
 }
 
 /// The memory that all processes of the run count in: found again, or made.
-fn common(options: &Options<'_>, root: u32) -> Common {
+fn common(options: &Options<'_>, root: u32, output: &Output) -> Common {
     let room = size_of::<Counts>();
     let origin = options.origin.unwrap_or_default();
     if let Some(found) = origin.segment.and_then(|segment| Common::find(Segment(segment), root, room)) {
@@ -102,10 +102,20 @@ fn common(options: &Options<'_>, root: u32) -> Common {
         complain(Status::Internal, format_args!("no memory for the summary: {errno}"))
     });
     counts(&made).add(origin.counts);
-    if let Some(table) = origin.table {
+    if let Some(table) = origin.table.and_then(|table| last_words_at(table, options, output)) {
         made.tree.close(table);
     }
     made
+}
+
+/// Where the last words stand that have been said to the output, if they have been, as far as the exec'ing loader knew.
+/// Without the segment nobody else of the run is left: what the file has got since then are its last words.
+fn last_words_at((at, len): (u64, u64), options: &Options<'_>, output: &Output) -> Option<(u64, u64)> {
+    if len > 0 {
+        return Some((at, len));
+    }
+    let grown = output.file_len()?.checked_sub(at)?;
+    (grown > 0 && !options.trace).then_some((at, grown))
 }
 
 fn counts(common: &Common) -> &'static Counts {

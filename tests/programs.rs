@@ -1,7 +1,7 @@
 //! Programs that people use, each natively, then passed through, then with every call counted: what they print, how
 //! they end and what they leave on disk must be the same.
 //!
-//! What a program execs runs natively, so compilers are also run by their inner program, not only by their driver.
+//! Compilers are also run by their inner program, not only by their driver, so that a failure names the one at fault.
 
 mod harness;
 

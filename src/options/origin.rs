@@ -18,7 +18,8 @@ pub struct Origin<'a> {
     pub file: Option<u32>,
     /// Whether the exec named no path at all, but a descriptor (`AT_EMPTY_PATH`).
     pub nameless: bool,
-    /// Offset and length in bytes of the tools' last words in their file, where they have been said.
+    /// Offset and length in bytes of the tools' last words in their file. A length of 0: not said yet, the file ends
+    /// there.
     pub table: Option<(u64, u64)>,
     /// What had been counted, in the words of the tool that counts; for when the segment is gone.
     pub counts: &'a [u8],

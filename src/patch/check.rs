@@ -209,6 +209,7 @@ mod tests {
             sites: &sites,
             bias: 0,
             functions: &functions,
+            dead_ends: &[],
             gate,
             near,
             space: &mut space,

@@ -17,11 +17,11 @@ use crate::x86::decode::{Decoder, Kind};
 
 /// Plans all sites.
 pub(super) fn plan(input: Input<'_, '_>) -> Plan {
-    let Input { text, sites, bias, functions, gate, near, space } = input;
+    let Input { text, sites, bias, functions, dead_ends, gate, near, space } = input;
     let mut draft = Draft {
         text,
         decoder: Decoder::new(text.bytes, text.at),
-        padding: Padding::new(text, bias, functions),
+        padding: Padding::new(text, bias, functions, dead_ends),
         gate,
         near,
         space,

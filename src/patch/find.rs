@@ -23,26 +23,38 @@ use crate::x86::scan::SyscallBytes;
 /// library can write it otherwise (gdb amd64-linux-tdep.c, libgcc config/i386/linux-unwind.h).
 const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
 
+/// What is found in a text.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Found {
+    /// Every byte pair that could be a system call instruction, in ascending order.
+    pub hits: Vec<Hit>,
+    /// Ends of functions with hits that control was seen not to run past, in ascending order.
+    pub dead_ends: Vec<GuestAddr>,
+}
+
 /// Decides about every byte pair of `text` that could be a system call instruction.
 ///
-/// `bias` is the run-time address minus the link-time address of the same byte, modulo 2^64. The hits come
-/// in ascending order.
+/// `bias` is the run-time address minus the link-time address of the same byte, modulo 2^64.
 #[must_use]
-pub fn hits(text: &Text<'_>, bias: u64, functions: &Functions<'_>) -> Vec<Hit> {
+pub fn hits(text: &Text<'_>, bias: u64, functions: &Functions<'_>) -> Found {
     let mut offsets = SyscallBytes::of(text.bytes).peekable();
     if offsets.peek().is_none() {
-        return Vec::new();
+        return Found::default();
     }
-    let mut finder = Finder { text: *text, bias, functions, trace: Trace::new(*text), anchors: Vec::new() };
+    let trace = Trace::new(*text);
+    let (anchors, dead_ends) = (Vec::new(), Vec::new());
+    let mut finder = Finder { text: *text, bias, functions, trace, anchors, dead_ends };
     let mut stretches = Vec::new();
     for offset in offsets {
         finder.assign(offset, &mut stretches);
     }
     for stretch in &mut stretches {
         while finder.judge(stretch) {}
+        finder.note_end(stretch);
     }
     finder.follow_branches(&mut stretches);
-    stretches.into_iter().flat_map(|stretch| stretch.hits).collect()
+    let hits = stretches.into_iter().flat_map(|stretch| stretch.hits).collect();
+    Found { hits, dead_ends: finder.dead_ends }
 }
 
 /// A piece of the text that is judged as a whole: a known function, or a gap between two.
@@ -73,6 +85,7 @@ struct Finder<'a, 'f> {
     trace: Trace<'a>,
     /// Where proved branches lead in gaps, ascending.
     anchors: Vec<usize>,
+    dead_ends: Vec<GuestAddr>,
 }
 
 impl Finder<'_, '_> {
@@ -186,6 +199,17 @@ impl Finder<'_, '_> {
             None => Ok(()),
             Some(Spoiled::Undecodable) => Err(Reason::Undecodable),
             Some(Spoiled::Overlap) => Err(Reason::Overlap),
+        }
+    }
+
+    /// Notes whether control never runs past the end of the stretch that was traced last.
+    fn note_end(&mut self, stretch: &Stretch) {
+        let last = self.trace.predecessor(stretch.end).and_then(|last| self.text.offset(last.at));
+        if self.trace.spoiled().is_none()
+            && let Some(last) = last
+            && self.trace.decode(last).is_ok_and(|insn| insn.ends_function())
+        {
+            self.dead_ends.push(self.text.addr(stretch.end));
         }
     }
 
@@ -334,6 +358,7 @@ mod tests {
         let bias = 0x7000_0000_0000;
         let text = Text { at: AT.wrapping_add(bias), bytes };
         hits(&text, bias, &functions)
+            .hits
             .into_iter()
             .map(|hit| match hit.verdict {
                 Verdict::Site(site) => {

@@ -31,6 +31,8 @@ pub(super) struct Padding<'a, 'f> {
     text: Text<'a>,
     bias: u64,
     functions: &'a Functions<'f>,
+    /// Ends of functions that control is known not to run past, ascending.
+    dead_ends: &'a [GuestAddr],
     decoder: Decoder<'a>,
     /// What was looked at: functions by their start, gaps by theirs.
     explored: BTreeSet<(Stretch, u64)>,
@@ -55,10 +57,15 @@ pub(super) struct Chain {
 }
 
 impl<'a, 'f> Padding<'a, 'f> {
-    pub(super) fn new(text: Text<'a>, bias: u64, functions: &'a Functions<'f>) -> Self {
+    pub(super) fn new(
+        text: Text<'a>,
+        bias: u64,
+        functions: &'a Functions<'f>,
+        dead_ends: &'a [GuestAddr],
+    ) -> Self {
         let decoder = Decoder::new(text.bytes, text.at);
         let (between, inside) = (Runs::default(), Runs::default());
-        Self { text, bias, functions, decoder, explored: BTreeSet::new(), between, inside }
+        Self { text, bias, functions, dead_ends, decoder, explored: BTreeSet::new(), between, inside }
     }
 
     /// Takes the bytes of a long jump, between functions, that a short jump at `from` reaches.
@@ -144,11 +151,28 @@ impl<'a, 'f> Padding<'a, 'f> {
             below = function.start;
             let is_exact = matches!(function.source, Source::Frame | Source::Symbol);
             let is_small = function.end - function.start <= STRETCH_MAX;
-            if is_exact && is_small && self.explored.insert((Stretch::Inside, function.start)) {
+            if is_exact
+                && is_small
+                && self.may_hold_filler(function, reach)
+                && self.explored.insert((Stretch::Inside, function.start))
+            {
                 let runs = self.aligning_runs(function);
                 self.inside.add(runs);
             }
         }
+    }
+
+    /// Whether bytes of `function` in reach read as the end of an assembler's filler: a look at a few places that
+    /// mostly saves decoding all of it.
+    fn may_hold_filler(&self, function: Function, reach: Reach) -> bool {
+        const STEP: u64 = 8;
+        const WINDOW: u64 = 8;
+        let first = reach.lowest.max(function.start.saturating_add(1)).next_multiple_of(STEP);
+        let last = reach.highest.saturating_add(ALIGNMENT).min(function.end - 1);
+        (first..=last).step_by(STEP as usize).any(|end| {
+            let before = self.text.slice(self.addr(end.wrapping_sub(WINDOW)), WINDOW as usize);
+            before.is_none_or(ends_in_nop)
+        })
     }
 
     /// The runs of filler that align a label inside `function`; none unless all of it decodes.
@@ -218,18 +242,16 @@ impl<'a, 'f> Padding<'a, 'f> {
 
     /// Whether control never runs past the end of `function`.
     fn ends_for_good(&mut self, function: Function) -> bool {
+        if self.dead_ends.binary_search(&self.addr(function.end)).is_ok() {
+            return true;
+        }
         let mut at = function.start;
-        let mut last = Kind::Other;
+        let mut ends = false;
         while at < function.end {
             let Some(insn) = self.decode(at) else { return false };
-            last = insn.kind;
+            ends = insn.ends_function();
             at += u64::from(insn.len);
         }
-        // A compiler ends a function with a call only if the callee does not return.
-        let ends = matches!(
-            last,
-            Kind::Jump { .. } | Kind::Return | Kind::IndirectJump | Kind::Trap | Kind::Call { .. }
-        );
         at == function.end && ends
     }
 
@@ -306,6 +328,19 @@ fn is_assembler_nop(bytes: &[u8]) -> bool {
                 | [0x0f, 0x1f, 0x80, 0, 0, 0, 0]
                 | [0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]
         )
+    )
+}
+
+/// Whether the last of `bytes` may be those of [`is_assembler_nop`].
+const fn ends_in_nop(bytes: &[u8]) -> bool {
+    matches!(
+        bytes,
+        [.., 0x90]
+            | [.., 0x0f, 0x1f, 0x00 | 0xc0]
+            | [.., 0x0f, 0x1f, 0x40, 0]
+            | [.., 0x0f, 0x1f, 0x44, 0, 0]
+            | [.., 0x0f, 0x1f, 0x80, 0, 0, 0, 0]
+            | [.., 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]
     )
 }
 

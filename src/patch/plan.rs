@@ -45,6 +45,9 @@ pub struct Input<'a, 'f> {
     pub bias: u64,
     /// What is known of its functions, for padding.
     pub functions: &'a Functions<'f>,
+    /// Ends of functions that control is known not to run past, ascending; one that is missing
+    /// costs time.
+    pub dead_ends: &'a [GuestAddr],
     /// The part of the gate that may be used.
     pub gate: Gate,
     /// Where trampolines may lie that every site reaches, for a text that does not reach the gate.
@@ -210,7 +213,7 @@ pub fn plan(input: Input<'_, '_>) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patch::find;
+    use crate::patch::find::{self, Found};
     use crate::patch::site::Verdict;
     use crate::x86::encode::UD2;
     use crate::x86::scan::SYSCALL;
@@ -236,7 +239,8 @@ mod tests {
         let near_len = near_len(&text, sites.len(), &gate);
         let near = Some(AddrRange::new(GuestAddr(0x50_0000), GuestAddr(0x50_0000 + near_len)));
         let functions = Functions::unknown();
-        let plan = plan(Input { text, sites, bias: 0, functions: &functions, gate, near, space });
+        let functions = &functions;
+        let plan = plan(Input { text, sites, bias: 0, functions, dead_ends: &[], gate, near, space });
         plan.check(&text).unwrap();
         plan
     }
@@ -425,7 +429,7 @@ mod tests {
         let segment = image.segments().iter().find(|segment| segment.executable).unwrap();
         let bytes = image.bytes_at(segment.vaddr, segment.file_size).unwrap();
         let text = Text { at: GuestAddr(segment.vaddr), bytes };
-        let hits = find::hits(&text, 0, &functions);
+        let Found { hits, dead_ends } = find::hits(&text, 0, &functions);
         let sites: Vec<_> = hits
             .iter()
             .filter_map(|hit| match hit.verdict {
@@ -441,6 +445,7 @@ mod tests {
             sites: &sites,
             bias: 0,
             functions: &functions,
+            dead_ends: &dead_ends,
             gate,
             near,
             space: &mut Space::default(),

@@ -296,16 +296,20 @@ impl<'a> Trace<'a> {
         else {
             return;
         };
-        let mut overlaps = false;
-        for (index, mark) in (0..len).zip(marks.iter_mut()) {
-            if index == 0 {
-                overlaps |= *mark & INNER != 0;
-                *mark |= len;
-            } else {
-                // Old C libraries jump past a `lock` prefix: same end, both readings sound.
-                overlaps |= *mark & LEN != 0 && index + (*mark & LEN) != len;
-                *mark |= INNER;
-            }
+        let Some((first, rest)) = marks.split_first_mut() else { return };
+        let mut overlaps = *first & INNER != 0;
+        *first |= len;
+        let rest_len = usize::from(len).saturating_sub(1).min(rest.len());
+        let rest = rest.get_mut(..rest_len).unwrap_or_default();
+        let mut seen = UNSEEN;
+        for mark in rest.iter_mut() {
+            seen |= *mark;
+            *mark |= INNER;
+        }
+        if seen & LEN != 0 {
+            // Old C libraries jump past a `lock` prefix: same end, both readings sound.
+            let ends_elsewhere = |(index, mark): (u8, &u8)| *mark & LEN != 0 && index + (*mark & LEN) != len;
+            overlaps |= (1..len).zip(rest.iter()).any(ends_elsewhere);
         }
         if overlaps && !self.shares_end(at, len) {
             self.spoiled = self.spoiled.or(Some(Spoiled::Overlap));

@@ -29,7 +29,7 @@ pub struct Request<'p> {
     pub argv: u64,
     /// The address of the environment's vector.
     pub envp: u64,
-    /// Whether the path names the running program by `/proc/self/exe`.
+    /// Whether it is the running program that is meant, though the path leads to the loader.
     pub is_self: bool,
 }
 

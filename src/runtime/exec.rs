@@ -11,7 +11,7 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
-use crate::abi::open::{AT_FDCWD, PATH_MAX};
+use crate::abi::open::{AT_EMPTY_PATH, AT_FDCWD, PATH_MAX};
 use crate::abi::sysno;
 use crate::addr::{GuestAddr, page_ceil};
 use crate::options::origin::Origin;
@@ -19,8 +19,8 @@ use crate::runtime::block::Block;
 use crate::runtime::candidate::{self, Judgement, Request};
 use crate::runtime::dispatch::Step;
 use crate::runtime::state::Frozen;
-use crate::runtime::{identity, processes, trap};
-use crate::sys::file::{self, OpenFile, Place};
+use crate::runtime::{processes, trap};
+use crate::sys::file::{self, Fd, OpenFile, Place};
 use crate::sys::line::Line;
 use crate::sys::mem;
 use crate::sys::process;
@@ -46,10 +46,16 @@ pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
 }
 
 fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
-    let judgement = follow(block, call, frozen);
+    let mut bytes = [0; PATH_MAX];
+    let request = request_of(call, &mut bytes, frozen);
+    let judgement = request.as_ref().map_or(Judgement::Refused, |request| follow(block, request, frozen));
     let is_last = matches!(judgement, Judgement::Native) && processes::close_before_native(frozen);
     frozen.tree.leave();
-    let errno = process::execute(call.nr, call.args).unwrap_or(Errno::ENOSYS);
+    let errno = match request {
+        Some(request) if request.is_self => execute_own(&request, frozen),
+        _ => process::execute(call.nr, call.args),
+    }
+    .unwrap_or(Errno::ENOSYS);
     frozen.tree.come_back();
     if is_last {
         processes::reopen(frozen);
@@ -57,11 +63,18 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
     errno
 }
 
+/// Execs the running program by its path, since its link is the loader's.
+fn execute_own(request: &Request<'_>, frozen: &Frozen) -> Option<Errno> {
+    let path = address(frozen.program.to_bytes_with_nul());
+    match request.place.flags & !AT_EMPTY_PATH {
+        0 => process::execute(sysno::EXECVE, [path, request.argv, request.envp, 0, 0, 0]),
+        flags => process::execute(sysno::EXECVEAT, [AT_FDCWD, path, request.argv, request.envp, flags, 0]),
+    }
+}
+
 /// Execs the loader in the program's place. What comes back is never [`Judgement::Follow`].
-fn follow(block: &mut Block, call: &Call, frozen: &Frozen) -> Judgement {
-    let mut bytes = [0; PATH_MAX];
-    let Some(request) = request_of(call, &mut bytes) else { return Judgement::Refused };
-    let file = match candidate::judge(&request, frozen) {
+fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Judgement {
+    let file = match candidate::judge(request, frozen) {
         Judgement::Follow(file) if frozen.follows => file,
         Judgement::Follow(_) => return Judgement::Native,
         other => return other,
@@ -70,7 +83,7 @@ fn follow(block: &mut Block, call: &Call, frozen: &Frozen) -> Judgement {
         return Judgement::Native;
     }
     let facts = facts(file.as_ref(), request.place.path.is_empty(), frozen);
-    let name = kernel_name(&request);
+    let name = kernel_name(request);
     let path =
         if name.as_bytes().is_empty() { request.place.path.to_bytes_with_nul() } else { name.as_bytes() };
     let front = Front { facts: facts.as_bytes(), path, frozen };
@@ -101,7 +114,7 @@ fn follow(block: &mut Block, call: &Call, frozen: &Frozen) -> Judgement {
 }
 
 /// The call as a request; `None` if its path can't be read, or is too long.
-fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX]) -> Option<Request<'b>> {
+fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX], frozen: &Frozen) -> Option<Request<'b>> {
     let [first, second, third, fourth, fifth, _] = call.args;
     let (directory, path, argv, envp, flags) = match call.nr {
         sysno::EXECVE => (AT_FDCWD, first, second, third, 0),
@@ -110,8 +123,21 @@ fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX]) -> Option<Request<
     let path = GuestAddr(path);
     let len = process::read_memory(path, bytes).ok()?;
     let path = CStr::from_bytes_until_nul(bytes.get(..len)?).ok()?;
-    let is_self = identity::names_own_exe(path.to_bytes());
-    Some(Request { place: Place { directory, path, flags }, argv, envp, is_self })
+    let place = Place { directory, path, flags };
+    Some(Request { place, argv, envp, is_self: leads_to_loader(&place, frozen) })
+}
+
+/// Whether it is a link of `/proc`, or a descriptor, that leads to the loader: natively that is the running program, or
+/// another that runs the same, such as the parent.
+fn leads_to_loader(place: &Place<'_>, frozen: &Frozen) -> bool {
+    let facts = if place.path.is_empty() {
+        file::facts(Fd::from_argument(place.directory))
+    } else if place.path.to_bytes().starts_with(b"/proc/") {
+        file::facts_at(place.path)
+    } else {
+        return false;
+    };
+    facts.is_ok_and(|facts| frozen.own == Some(facts.identity))
 }
 
 /// The word that tells the exec'd loader what it can't find out.
@@ -121,7 +147,10 @@ fn facts(file: Option<&OpenFile>, nameless: bool, frozen: &Frozen) -> Line<FACTS
         segment: frozen.segment.map(|segment| segment.0),
         file: file.and_then(|file| u32::try_from(file.fd().number()).ok()),
         nameless,
-        table: frozen.tree.table(),
+        table: frozen
+            .tree
+            .table()
+            .or_else(|| frozen.segment.and(frozen.output.file_len()).map(|len| (len, 0))),
         counts: b"",
     };
     let mut word = Line::new();

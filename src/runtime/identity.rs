@@ -44,16 +44,10 @@ fn names_exe(path: GuestAddr) -> bool {
     let len = process::read_memory(path, &mut bytes).unwrap_or(0);
     let text = bytes.get(..len).unwrap_or_default();
     let end = text.iter().position(|&byte| byte == 0);
-    end.and_then(|end| text.get(..end)).is_some_and(names_own_exe)
-}
-
-/// Whether `path` is a spelling of the calling process's own link.
-#[must_use]
-pub fn names_own_exe(path: &[u8]) -> bool {
-    match owner_in(path) {
-        Some(Owner::Caller) => true,
-        Some(Owner::Number(id)) => id == process::id(),
-        None => false,
+    let Some(owner) = end.and_then(|end| owner_in(text.get(..end)?)) else { return false };
+    match owner {
+        Owner::Caller => true,
+        Owner::Number(id) => id == process::id(),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::hook::interest::NUMBERS;
 use crate::load::Process;
-use crate::sys::mem;
+use crate::sys::{self, mem};
 use core::sync::atomic::Ordering;
 use state::{Frozen, STATE};
 
@@ -46,6 +46,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     block::set_up()?;
     record::grow();
     let fsgsbase = process.aux(AuxKind::HWCAP2.0).unwrap_or(0) & FSGSBASE != 0;
+    STATE.process.store(sys::process::id(), Ordering::Relaxed);
     STATE.fsgsbase.store(fsgsbase.into(), Ordering::Relaxed);
     STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);
     let interest = frozen.tools.interest();

@@ -12,7 +12,7 @@ use crate::elf::functions::Functions;
 use crate::elf::image::Image;
 use crate::heap;
 use crate::load::map::Mapping;
-use crate::patch::find;
+use crate::patch::find::{self, Found};
 use crate::patch::plan::{self, Gate, Input, Plan};
 use crate::patch::site::{Site, Text, Verdict};
 use crate::patch::space::Space;
@@ -184,7 +184,7 @@ impl Modules {
 
     fn patch_hits(&mut self, job: &Job<'_, '_>) -> GuestAddr {
         let functions = job.image.map_or_else(Functions::unknown, Functions::of);
-        let hits = find::hits(&job.text, job.bias, &functions);
+        let Found { hits, dead_ends } = find::hits(&job.text, job.bias, &functions);
         let sites: Vec<Site> = hits
             .iter()
             .filter_map(|hit| match hit.verdict {
@@ -206,6 +206,7 @@ impl Modules {
                 sites: &sites,
                 bias: job.bias,
                 functions: &functions,
+                dead_ends: &dead_ends,
                 gate,
                 near,
                 space: &mut Space::of(room),

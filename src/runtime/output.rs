@@ -46,6 +46,13 @@ impl Output {
         }
     }
 
+    /// How many bytes its file has; `None` where it is none.
+    #[must_use]
+    pub fn file_len(&self) -> Option<u64> {
+        let Self::File(path) = self else { return None };
+        file::facts_at(path).ok().filter(file::Facts::is_regular).map(|facts| facts.len)
+    }
+
     /// Appends `bytes`.
     ///
     /// # Errors

@@ -124,6 +124,7 @@ pub fn begin_child(block: &Block, returns: Returns) {
         && flags & CLONE_VM == 0
     {
         // A copy of the memory with this one thread in it.
+        STATE.process.store(process::id(), Ordering::Relaxed);
         STATE.more_threads.store(0, Ordering::Relaxed);
         block::release_all_but(block);
         record::release_pending();

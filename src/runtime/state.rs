@@ -48,6 +48,8 @@ pub struct State {
     pub stderr_copy: AtomicU32,
     /// Lines that a tool could not write.
     pub lost_lines: AtomicU64,
+    /// The process that this memory belongs to: not a `vfork` child that is a guest in it.
+    pub process: AtomicU32,
     /// Threads of this process besides the first.
     pub more_threads: AtomicU32,
     /// fs bases that more than one thread has.
@@ -104,6 +106,7 @@ pub static STATE: State = State {
     missed_exits: AtomicU64::new(0),
     stderr_copy: AtomicU32::new(0),
     lost_lines: AtomicU64::new(0),
+    process: AtomicU32::new(0),
     more_threads: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
     traps: Traps::new(),

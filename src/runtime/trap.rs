@@ -41,7 +41,41 @@ pub struct Traps {
     entries: [AtomicU64; CAPACITY],
     len: AtomicU32,
     /// The program's own action for the signal, while the loader's is installed.
-    program: Lock<Option<SigAction>>,
+    program: Lock<Actions>,
+}
+
+/// The program's own actions for the signal.
+///
+/// A `vfork` child has actions of its own and shares this memory. What it sets is kept apart, or its parent would lose
+/// its handler to every `posix_spawn`. Two such children at the same time are told apart by their ids; the first one
+/// then has its parent's action again.
+#[derive(Clone, Copy, Debug)]
+struct Actions {
+    own: Option<SigAction>,
+    lodger: Option<(u32, SigAction)>,
+}
+
+impl Actions {
+    /// That of the calling process; `None` before the loader's is installed.
+    fn get(&self) -> Option<SigAction> {
+        self.own.map(|own| match self.lodger {
+            Some((id, action)) if is_lodger() && id == process::id() => action,
+            _ => own,
+        })
+    }
+
+    fn set(&mut self, action: SigAction) {
+        if is_lodger() {
+            self.lodger = Some((process::id(), action));
+        } else {
+            self.own = Some(action);
+        }
+    }
+}
+
+/// Whether the calling process is in the memory of another.
+fn is_lodger() -> bool {
+    process::id() != STATE.process.load(Ordering::Relaxed)
 }
 
 impl Traps {
@@ -52,7 +86,7 @@ impl Traps {
             sites: [const { AtomicU64::new(0) }; CAPACITY],
             entries: [const { AtomicU64::new(0) }; CAPACITY],
             len: AtomicU32::new(0),
-            program: Lock::new(None),
+            program: Lock::new(Actions { own: None, lodger: None }),
         }
     }
 
@@ -119,10 +153,10 @@ fn installed_for(program: &SigAction) -> SigAction {
 /// The kernel's.
 pub fn arm() -> Result<(), Errno> {
     let mut program = STATE.traps.program.lock();
-    if program.is_none() {
+    if program.own.is_none() {
         let current = signal::action(SIGNAL)?;
         signal::set_action(SIGNAL, &installed_for(&current))?;
-        *program = Some(current);
+        program.own = Some(current);
         STATE.hook(sysno::RT_SIGPROCMASK);
     }
     Ok(())
@@ -141,7 +175,7 @@ impl Ignored {
     pub fn restored() -> Self {
         let is_ignored = {
             let _blocked = signal::AllBlocked::new();
-            STATE.traps.program.lock().as_ref().is_some_and(|action| action.handler == SIG_IGN)
+            STATE.traps.program.lock().get().is_some_and(|action| action.handler == SIG_IGN)
         };
         let action = SigAction { handler: SIG_IGN, ..SigAction::DEFAULT };
         Self { is_restored: is_ignored && signal::set_action(SIGNAL, &action).is_ok() }
@@ -205,11 +239,11 @@ fn set_own_action(call: &Call) -> Step {
     let [_, new, old, ..] = call.args;
     let _blocked = signal::AllBlocked::new(); // the handler takes the same lock
     let mut program = STATE.traps.program.lock();
-    let Some(current) = *program else { return Step::Pass };
+    let Some(current) = program.get() else { return Step::Pass };
     let answer = exchange(&current, GuestAddr(new), GuestAddr(old)).and_then(|replacement| {
         if let Some(replacement) = replacement {
             signal::set_action(SIGNAL, &installed_for(&replacement))?;
-            *program = Some(replacement);
+            program.set(replacement);
         }
         Ok(())
     });
@@ -260,7 +294,7 @@ pub unsafe extern "C" fn resolve(context: *mut UContext, info: *const SigInfo) -
 /// Gives a SIGILL of the program's own to the program.
 fn deliver(code: i32) -> u64 {
     let mut program = STATE.traps.program.lock();
-    let Some(action) = program.as_mut() else { return 0 };
+    let Some(action) = program.get() else { return 0 };
     let is_fault = code > 0;
     match action.handler {
         SIG_IGN if !is_fault => 0,
@@ -274,8 +308,8 @@ fn deliver(code: i32) -> u64 {
         }
         handler => {
             if action.flags & SA_RESETHAND != 0 {
-                *action = SigAction::DEFAULT;
-                let _ = signal::set_action(SIGNAL, &installed_for(action));
+                program.set(SigAction::DEFAULT);
+                let _ = signal::set_action(SIGNAL, &installed_for(&SigAction::DEFAULT));
             }
             handler
         }

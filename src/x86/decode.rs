@@ -94,6 +94,13 @@ impl Insn {
         !matches!(self.kind, Kind::Jump { .. } | Kind::Return | Kind::IndirectJump | Kind::Trap)
     }
 
+    /// Whether a compiler's function can end with it: a call is its last instruction only if the callee does not
+    /// return.
+    #[must_use]
+    pub const fn ends_function(&self) -> bool {
+        !self.falls_through() || matches!(self.kind, Kind::Call { .. })
+    }
+
     /// Where a direct branch goes, a call included.
     #[must_use]
     pub const fn target(&self) -> Option<GuestAddr> {

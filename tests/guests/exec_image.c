@@ -4,6 +4,7 @@
 //@ build: musl-gcc -O2 -static exec_image.c -o $OUT -pthread
 //@ modes: plain summary trace
 #include "guest.h"
+#include <ctype.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -60,9 +61,7 @@ static void dump(char **argv) {
     print_words("argv", argv);
     print_words("env", environ);
     const char *path = (const char *)getauxval(AT_EXECFN);
-    char own[40];
-    sprintf(own, "/proc/%d/exe", getpid());
-    printf("AT_EXECFN %s AT_SECURE %lu\n", strcmp(path, own) ? path : "by number", getauxval(AT_SECURE));
+    printf("AT_EXECFN %s AT_SECURE %lu\n", isdigit(path[6]) ? "by number" : path, getauxval(AT_SECURE));
     print_file("comm", "/proc/self/comm");
     print_file("cmdline", "/proc/self/cmdline");
     print_file("environ", "/proc/self/environ");
@@ -156,6 +155,36 @@ static int by_number(char **argv, char **envp) {
     char link[40];
     sprintf(link, "/proc/%d/exe", getpid());
     return execve(link, argv, envp);
+}
+
+static int by_parents_link(char **argv, char **envp) {
+    char link[40];
+    sprintf(link, "/proc/%d/exe", getpid());
+    pid_t child = fork();
+    if (child == 0) _exit(execve(link, argv, envp));
+    int status;
+    waitpid(child, &status, 0);
+    _exit(status >> 8);
+}
+
+static int by_open_own_link(char **argv, char **envp) {
+    return execveat_raw(open("/proc/self/exe", O_RDONLY | O_CLOEXEC), "", argv, envp, AT_EMPTY_PATH);
+}
+
+static volatile sig_atomic_t caught;
+
+static void catch(int signal) { caught = signal; }
+
+/* A spawned child resets its handlers in memory that it shares with its parent. */
+static void keep_handler_across_spawn(void) {
+    pid_t child;
+    int status;
+    signal(SIGILL, catch);
+    CHECK(posix_spawn(&child, "/bin/true", NULL, NULL, plain_args, plain_env) == 0);
+    waitpid(child, &status, 0);
+    raise(SIGILL);
+    CHECK_EQUAL(caught, SIGILL);
+    signal(SIGILL, SIG_DFL);
 }
 
 static int with_state(char **argv, char **envp) {
@@ -278,6 +307,9 @@ int main(int argc, char **argv) {
     run("own link", by_own_link, plain_args, plain_env);
     run("own link three times", by_own_link, links, plain_env);
     run("own link by number", by_number, plain_args, plain_env);
+    run("parent's link", by_parents_link, plain_args, plain_env);
+    run("own link, opened", by_open_own_link, plain_args, plain_env);
+    keep_handler_across_spawn();
     run("state", with_state, plain_args, plain_env);
     run("caught SIGILL", with_caught_sigill, plain_args, plain_env);
     run("thread", from_thread, plain_args, plain_env);

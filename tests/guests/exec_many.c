@@ -1,5 +1,5 @@
 // A thousand spawns, two thousand vforks with exec, failed execs between, from several threads too: nothing adds up.
-//@ build: gcc -O2 -Wno-deprecated-declarations exec_many.c -o $OUT -pthread
+//@ build: gcc -O2 -static -Wno-deprecated-declarations exec_many.c -o $OUT -pthread
 //@ build: musl-gcc -O2 -static -Wno-deprecated-declarations exec_many.c -o $OUT -pthread
 //@ seconds: 300
 #include "guest.h"
