@@ -6,6 +6,7 @@
 //! entry that contradicts itself is no entry.
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 /// Bytes of a file and the link-time address of the first.
 #[derive(Clone, Copy, Debug)]
@@ -40,10 +41,12 @@ const INDIRECT: u8 = 0x80;
 const DATAREL_SDATA4: u8 = 0x3b;
 
 /// `.eh_frame` with the table that sorts it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Frames<'f> {
     hdr_vaddr: u64,
     rows: &'f [Row],
+    /// Where the last search in `rows` ended.
+    near: Cell<usize>,
     section: Placed<'f>,
 }
 
@@ -63,7 +66,8 @@ impl<'f> Frames<'f> {
         let count = usize::try_from(cursor.pointer(count_enc, hdr.vaddr)?).ok()?;
         let (rows, _) = hdr.bytes.get(cursor.next..)?.as_chunks::<8>();
         let section = Placed { vaddr, bytes: bytes_from(vaddr)? };
-        Some(Self { hdr_vaddr: hdr.vaddr, rows: rows.get(..count.min(rows.len()))?, section })
+        let rows = rows.get(..count.min(rows.len()))?;
+        Some(Self { hdr_vaddr: hdr.vaddr, rows, near: Cell::new(0), section })
     }
 
     /// The entry that covers `vaddr`.
@@ -87,7 +91,7 @@ impl<'f> Frames<'f> {
 
     /// How many rows start at or before `vaddr`.
     fn index_after(&self, vaddr: u64) -> usize {
-        self.rows.partition_point(|row| self.start_of(row) <= vaddr)
+        partition_near(self.rows, &self.near, |row| self.start_of(row) <= vaddr)
     }
 
     fn start_of(&self, row: &Row) -> u64 {
@@ -102,6 +106,24 @@ impl<'f> Frames<'f> {
         let at = usize::try_from(entry.checked_sub(self.section.vaddr)?).ok()?;
         entry_at(self.section, at)?.frame.filter(|frame| frame.start == self.start_of(row))
     }
+}
+
+/// How many of the `items`, which are sorted so, `is_before` holds for. Searched outward from where the last search
+/// ended, `near`, because questions about one place follow each other.
+pub(super) fn partition_near<T>(items: &[T], near: &Cell<usize>, is_before: impl Fn(&T) -> bool) -> usize {
+    let from = near.get().min(items.len());
+    let (mut low, mut high, mut step) = (from, from, 1);
+    while low > 0 && !items.get(low - 1).is_some_and(&is_before) {
+        (high, low) = (low - 1, low.saturating_sub(step));
+        step *= 2;
+    }
+    while high >= from && items.get(high).is_some_and(&is_before) {
+        (low, high) = (high + 1, (high + step).min(items.len()));
+        step *= 2;
+    }
+    let found = low + items.get(low..high).unwrap_or_default().partition_point(&is_before);
+    near.set(found);
+    found
 }
 
 /// All entries of a `.eh_frame` section in file order, for files whose header has no table.
@@ -342,6 +364,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_search_ends_at_the_same_place_wherever_it_starts(
+            mut items in proptest::collection::vec(any::<u8>(), 0..80),
+            limits in proptest::collection::vec(any::<u8>(), 1..9),
+            start in 0_usize..100,
+        ) {
+            items.sort_unstable();
+            let near = Cell::new(start);
+            for limit in limits {
+                let found = partition_near(&items, &near, |item| *item < limit);
+                prop_assert_eq!(found, items.partition_point(|item| *item < limit));
+            }
+        }
+
         #[test]
         fn damaged_tables_never_break_a_lookup(at in 0_usize..100, value in any::<u8>(), vaddr in 0x4f0_u64..0x560) {
             let (mut hdr, mut section) = tables(b"zRS");

@@ -5,9 +5,9 @@
 //! the file; symbols are sorted once, at the first question that the others leave open. Addresses are link-time.
 
 use alloc::vec::Vec;
-use core::cell::OnceCell;
+use core::cell::{Cell, OnceCell};
 
-use super::eh_frame::{self, Frames, Placed};
+use super::eh_frame::{self, Frames, Placed, partition_near};
 use super::gopclntab::PcTable;
 use super::image::Image;
 
@@ -70,6 +70,8 @@ pub struct Functions<'f> {
     symbol_tables: Vec<&'f [u8]>,
     bare_frames: Option<Placed<'f>>,
     listed: OnceCell<Vec<Function>>,
+    /// Where the last search in `listed` ended.
+    near: Cell<usize>,
 }
 
 const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
@@ -115,7 +117,7 @@ impl<'f> Functions<'f> {
     /// The function that holds `vaddr`, from the most trusted source that knows one.
     #[must_use]
     pub fn covering(&self, vaddr: u64) -> Option<Function> {
-        let frame = self.frames.and_then(|frames| frames.covering(vaddr)).map(Function::from);
+        let frame = self.frames.as_ref().and_then(|frames| frames.covering(vaddr)).map(Function::from);
         frame
             .or_else(|| self.go.and_then(|table| table.covering(vaddr)).map(Function::from))
             .or_else(|| self.listed_before(vaddr).find(|function| function.contains(vaddr)))
@@ -125,7 +127,8 @@ impl<'f> Functions<'f> {
     #[must_use]
     pub fn last_before(&self, vaddr: u64, floor: u64) -> Option<Function> {
         let limit = vaddr.saturating_sub(1);
-        let frame = self.frames.and_then(|frames| frames.descending_from(vaddr).next()).map(Function::from);
+        let frame =
+            self.frames.as_ref().and_then(|frames| frames.descending_from(vaddr).next()).map(Function::from);
         let go = self.go.and_then(|table| table.descending_from(vaddr).next()).map(Function::from);
         let listed = self.listed_before(limit).next();
         let known = [frame, go, listed].into_iter().flatten();
@@ -139,9 +142,9 @@ impl<'f> Functions<'f> {
     #[must_use]
     pub fn next_start(&self, vaddr: u64) -> Option<u64> {
         let listed = self.listed();
-        let index = listed.partition_point(|function| function.start < vaddr);
+        let index = partition_near(listed, &self.near, |function| function.start < vaddr);
         let candidates = [
-            self.frames.and_then(|frames| frames.next_start(vaddr)),
+            self.frames.as_ref().and_then(|frames| frames.next_start(vaddr)),
             self.go.and_then(|table| table.next_start(vaddr)),
             listed.get(index).map(|function| function.start),
         ];
@@ -169,7 +172,7 @@ impl<'f> Functions<'f> {
     /// The listed functions that start at or before `vaddr`, nearest first, a few at most.
     fn listed_before(&self, vaddr: u64) -> impl Iterator<Item = Function> + '_ {
         let listed = self.listed();
-        let after = listed.partition_point(|function| function.start <= vaddr);
+        let after = partition_near(listed, &self.near, |function| function.start <= vaddr);
         listed.iter().take(after).rev().take(NESTING_MAX).copied()
     }
 
