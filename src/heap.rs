@@ -138,6 +138,7 @@ impl Arena {
     fn add_chunk(&mut self, len: u64) -> Option<()> {
         let len = len.checked_add(HEADER).and_then(page_ceil)?.max(CHUNK);
         let at = mem::map_anonymous(Place::Anywhere, len, Protection::READ_WRITE).ok()?;
+        mem::name(AddrRange::new(at, at.wrapping_add(len)), c"loader:heap");
         // SAFETY: the mapping is new and longer than the header.
         unsafe { *core::ptr::with_exposed_provenance_mut::<Chunk>(at.0 as usize) = self.chunk };
         self.chunk = Chunk { start: at.0, end: at.0.wrapping_add(len) };

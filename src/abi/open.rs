@@ -22,6 +22,10 @@ pub const CLOEXEC: u32 = general::O_CLOEXEC;
 pub const AT_FDCWD: u64 = general::AT_FDCWD as i64 as u64;
 /// `AT_EACCESS`: check with the effective ids.
 pub const AT_EACCESS: u64 = general::AT_EACCESS as u64;
+/// `O_PATH`.
+pub const PATH: u32 = general::O_PATH;
+/// The kind of file system that `statfs` reports for `/proc`.
+pub const PROC_SUPER_MAGIC: i64 = general::PROC_SUPER_MAGIC as i64;
 /// `X_OK`.
 pub const X_OK: u64 = 1;
 /// `AT_EMPTY_PATH`: an empty path names the descriptor itself.

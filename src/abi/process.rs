@@ -10,6 +10,10 @@ pub const PR_SET_MM: u64 = prctl::PR_SET_MM as u64;
 pub const PR_GET_TID_ADDRESS: u64 = prctl::PR_GET_TID_ADDRESS as u64;
 /// `prctl` option: whether an exec can't change ids any more.
 pub const PR_GET_NO_NEW_PRIVS: u64 = prctl::PR_GET_NO_NEW_PRIVS as u64;
+/// `prctl` option: sets an attribute of a mapping.
+pub const PR_SET_VMA: u64 = prctl::PR_SET_VMA as u64;
+/// Second argument of `PR_SET_VMA`: the name of anonymous memory.
+pub const PR_SET_VMA_ANON_NAME: u64 = prctl::PR_SET_VMA_ANON_NAME as u64;
 /// Second argument of `PR_SET_MM`: all parts at once.
 pub const PR_SET_MM_MAP: u64 = prctl::PR_SET_MM_MAP as u64;
 /// `personality` flag: no randomised addresses.

@@ -127,6 +127,7 @@ pub fn set_up() -> Result<(), Errno> {
     let end = start.wrapping_add(len);
     mem::unmap(AddrRange::new(at, start));
     mem::unmap(AddrRange::new(end, at.wrapping_add(len + LEN)));
+    mem::name(AddrRange::new(start, end), c"loader:stacks");
     let header = LEN - HEADER;
     STATE.blocks.store(start.0 + header, Ordering::Relaxed);
     STATE.shared_blocks.store(start.0 + OWNED * LEN + header, Ordering::Relaxed);

@@ -7,7 +7,8 @@
 //!
 //! - *pass*: to the stub's own `syscall`, which goes back to the site;
 //! - *pass and tell*: to a record slot, whose `syscall` is followed by the jump to `returned`;
-//! - *answer*: to the stub's way back, the result in rax.
+//! - *answer*: to the stub's way back, the result in rax;
+//! - *filter*: to a dedicated slot, whose `syscall` is followed by a filter in assembly and, seldom, [`filtered`].
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::sysno;
@@ -20,7 +21,7 @@ use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{exec, gate_asm, identity, modules, processes, trap};
+use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, trap};
 use core::sync::atomic::Ordering;
 
 /// How a call goes on after its enter hooks.
@@ -28,6 +29,8 @@ use core::sync::atomic::Ordering;
 pub enum Step {
     /// To the kernel.
     Pass,
+    /// To the kernel, and back here if the filter says so.
+    Filter,
     /// To the kernel, never to come back: nothing may wait for it.
     Leave,
     /// To the kernel and back here.
@@ -53,7 +56,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 15] = [
+pub const SPECIAL: [u32; 13] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -65,15 +68,20 @@ pub const SPECIAL: [u32; 15] = [
     sysno::EXIT_GROUP,
     sysno::ARCH_PRCTL,
     sysno::RT_SIGACTION,
-    sysno::READLINK,
-    sysno::READLINKAT,
     sysno::EXECVE,
     sysno::EXECVEAT,
 ];
 
-/// The calls that [`special`] has an arm for: [`SPECIAL`], and those that are hooked only when there is a reason.
-const HANDLED: Interest =
-    Interest::of(&SPECIAL).with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK).with(sysno::RT_SIGRETURN);
+/// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
+const HANDLED: Interest = {
+    let mut handled = filter::CALLS.with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK).with(sysno::RT_SIGRETURN);
+    let mut rest: &[u32] = &SPECIAL;
+    while let [nr, tail @ ..] = rest {
+        handled = handled.with(*nr);
+        rest = tail;
+    }
+    handled
+};
 
 /// Calls that change what the loader keeps track of, or that would show the loader instead of the program.
 ///
@@ -95,7 +103,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         }
         sysno::RT_SIGPROCMASK => Step::Tell(Returns::Once),
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
-        sysno::READLINK | sysno::READLINKAT => identity::read_link(call, frozen),
+        nr if filter::CALLS.contains(nr) => Step::Filter,
         _ => Step::Pass,
     }
 }
@@ -121,9 +129,14 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
             block.target = in_stub(block.stub, stub::RETURN);
             return;
         }
+        Step::Filter if told.is_empty() && *call == block.call() => {
+            let slot = filter::slot(block.stub, call.nr, way_back(block.stub));
+            block.target = slot.unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
+            return;
+        }
         Step::Tell(returns) => returns,
         // A changed call comes back here too, to give the program its own argument registers again.
-        Step::Pass => Returns::Once,
+        Step::Pass | Step::Filter => Returns::Once,
         Step::Leave => {
             block.set_call(call);
             block.target = in_stub(block.stub, stub::SYSCALL);
@@ -157,12 +170,28 @@ pub extern "C" fn returned(block: &mut Block) {
             modules::note_mapping(&call, outcome);
             trap::keep_unblocked(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
+                if filter::wants(&call, outcome) {
+                    outcome = identity::corrected(&call, outcome, frozen);
+                }
                 frozen.tools.exit(pending.told, &call, &mut outcome, &Memory);
             }
         }
     }
     block.regs.rax = outcome.0;
     block.target = in_stub(pending.stub, stub::RETURN);
+}
+
+/// Runs the exit hook of the call that has returned in a dedicated slot.
+pub extern "C" fn filtered(block: &mut Block) {
+    settle(block);
+    let Some((stub, nr)) = record::dedication(block.area) else {
+        unreachable!("a dedicated slot's area is its record");
+    };
+    let call = Call { nr, ..block.call() };
+    if let Some(frozen) = STATE.frozen() {
+        block.regs.rax = identity::corrected(&call, Outcome(block.regs.rax), frozen).0;
+    }
+    block.target = in_stub(stub, stub::RETURN);
 }
 
 /// On a shared block: makes the thread the owner of a block of its own for the next time.
@@ -176,7 +205,9 @@ fn settle(block: &Block) {
     }
 }
 
-fn in_stub(index: u32, offset: usize) -> GuestAddr {
+/// An address in stub `index`.
+#[must_use]
+pub fn in_stub(index: u32, offset: usize) -> GuestAddr {
     GuestAddr(gate_asm::stubs()).wrapping_add(u64::from(index) * stub::LEN as u64 + offset as u64)
 }
 

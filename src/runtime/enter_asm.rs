@@ -6,8 +6,9 @@
 
 use crate::runtime::block::{self, Block, Registers};
 use crate::runtime::dispatch;
-use crate::runtime::record::Area;
-use crate::runtime::state::{STATE, State};
+use crate::runtime::filter;
+use crate::runtime::record::{self, Area};
+use crate::runtime::state::{self, STATE, State};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -51,6 +52,37 @@ macro_rules! find_block {
             "pause\n",
             "jmp 22b\n",
             "24:\n",
+        )
+    };
+}
+
+/// Sends a call whose number has a filter to its dedicated slot, if it has one; wants rax packed.
+macro_rules! go_through_filter {
+    () => {
+        concat!(
+            "mov r11, rax\n",
+            "shr r11, 16\n",
+            "bswap r11d\n", // the number
+            "movzx ecx, r11w\n",
+            "lea r11, [rip + {state}]\n",
+            "cmp byte ptr [r11 + rcx + {policy}], {filtered_calls}\n",
+            "jne 26f\n",
+            "xor ecx, eax\n", // filter::index_of
+            "and ecx, {last_filter}\n",
+            "shl ecx, 4\n",
+            "lea r11, [r11 + rcx + {filters}]\n",
+            "mov rcx, rax\n",
+            "shl rcx, 16\n", // filter::key_of
+            "cmp rcx, [r11]\n",
+            "jne 26f\n",
+            "mov rcx, [r11 + 8]\n",
+            "rol rax, 16\n",
+            "add al, 0x7f\n", // overflows exactly if al was 1
+            "sahf\n",
+            "bswap rax\n",
+            "mov eax, eax\n",
+            "jmp rcx\n",
+            "26:\n",
         )
     };
 }
@@ -186,6 +218,7 @@ landing!(
         "sub rcx, r11\n",
         "shr ecx, 6\n",
         "mov ax, cx\n",  // stub index in bits 0..15
+        go_through_filter!(),
         find_block!(),
         save_registers!(),
         "movzx ecx, ax\n",
@@ -202,12 +235,60 @@ landing!(
     ),
     stub = const offset_of!(Block, stub),
     entered = sym dispatch::entered,
+    policy = const offset_of!(State, policy),
+    filtered_calls = const state::FILTERED,
+    filters = const offset_of!(State, filters),
+    last_filter = const filter::ENTRIES - 1,
+);
+
+landing!(
+    /// Lands a call that has returned in a dedicated slot, and whose filter wants the hook to see it.
+    ///
+    /// | on entry | rcx: the record · rax: result, an int · all else as the kernel left it, flags included |
+    /// | on exit  | through [`leave`] |
+    /// | stack    | the program's is neither read nor written |
+    ///
+    /// # Safety
+    ///
+    /// Reached only from the filters.
+    filtered,
+    concat!(
+        "bswap rax\n", // packed as in `hooked`, with the slot's index for the stub's
+        "lahf\n",
+        "seto al\n",
+        "ror rax, 16\n",
+        "lea r11, [rip + {state} + {records}]\n",
+        "sub rcx, r11\n",
+        "shr ecx, {slot_shift}\n",
+        "mov ax, cx\n",
+        find_block!(),
+        save_registers!(),
+        "movzx ecx, ax\n",
+        "shl ecx, {slot_shift}\n",
+        "lea r11, [rip + {state} + {records}]\n",
+        "add rcx, r11\n",
+        "mov [rbx + {area}], rcx\n",
+        "mov rdx, rax\n",
+        "shr rdx, 48\n", // dh, dl
+        "shr rax, 16\n",
+        "bswap eax\n",
+        "cdqe\n",
+        "mov [rbx + {rax}], rax\n",
+        save_flags_and_vectors!(),
+        "mov rdi, rbx\n",
+        "call {passed_filter}\n",
+        "jmp {leave}\n",
+    ),
+    records = const offset_of!(State, records),
+    slot_shift = const record::SLOT_LEN.ilog2(),
+    area = const offset_of!(Block, area),
+    passed_filter = sym dispatch::filtered,
 );
 
 landing!(
     /// Lands a call that has returned in a record slot, for its exit hook.
     ///
-    /// | on entry | r11: the record's area · rax: result · rcx: scratch · all else as the kernel left it |
+    /// | on entry | rcx: the record's area · rax: result · r11: scratch · all else as the kernel left it |
     /// | on exit  | through [`leave`] |
     /// | stack    | the program's is neither read nor written |
     ///
@@ -216,6 +297,7 @@ landing!(
     /// Reached only by the jump at the end of a slot.
     told,
     concat!(
+        "mov r11, rcx\n",
         "mov [r11 + {spill_rax}], rax\n",
         "lahf\n",
         "seto al\n",
@@ -250,11 +332,13 @@ landing!(
 #[unsafe(naked)]
 pub unsafe extern "C" fn told_split() -> ! {
     naked_asm!(
+        "mov r11, rcx",
         "mov rcx, rax",
         "jrcxz 2f", // a test that leaves the flags alone
+        "mov rcx, r11",
         "jmp {told}",
         "2:",
-        "lea r11, [r11 + {area_len}]",
+        "lea rcx, [r11 + {area_len}]",
         "jmp {told}",
         area_len = const size_of::<Area>(),
         told = sym told,

@@ -1,70 +1,162 @@
 //! Calls that would show the loader where the program expects itself. Zone: call.
 //!
-//! `/proc/self/exe` is the loader's file, since only a privileged process may change that link while files are mapped
-//! from it (kernel/sys.c, `prctl_set_mm_exe_file`). So `readlink` and `readlinkat` are answered here.
+//! The kernel's link `/proc/self/exe` leads to the loader's file. It could be set (`PR_SET_MM_MAP`, `exe_fd`) only by a
+//! privileged process that maps nothing of that file any more (kernel/sys.c, `prctl_set_mm_exe_file`), and the loader
+//! could not find itself any more for what the program execs. So calls are made as the program asked, with the kernel's
+//! own errors, and those that succeeded because of the loader's file are made again with the program's
+//! ([`filter`](crate::runtime::filter) says which come here). Whether a path leads through the link the kernel
+//! itself is asked, so that every spelling counts.
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
+use crate::abi::open::{AT_FDCWD, PATH_MAX};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
-use crate::runtime::dispatch::Step;
 use crate::runtime::state::Frozen;
+use crate::sys::file::{self, Fd, OpenFile};
+use crate::sys::line::Line;
 use crate::sys::process;
+use core::ffi::CStr;
+use core::fmt::Write;
 
-/// Before `readlink` and `readlinkat`: answers the question about `/proc/self/exe` as the kernel does
-/// (fs/stat.c, `do_readlinkat`).
-pub fn read_link(call: &Call, frozen: &Frozen) -> Step {
-    let [first, second, third, fourth, ..] = call.args;
-    let (path, buffer, room) = match call.nr {
-        sysno::READLINK => (first, second, third),
-        _ => (second, third, fourth),
-    };
-    if !names_exe(GuestAddr(path)) {
-        return Step::Pass;
+/// The outcome that a call that has returned should have had, if it was about the program's own file.
+#[must_use]
+pub fn corrected(call: &Call, outcome: Outcome, frozen: &Frozen) -> Outcome {
+    match call.nr {
+        sysno::READLINK => read_link(call, 0, outcome, frozen),
+        sysno::READLINKAT => read_link(call, 1, outcome, frozen),
+        sysno::OPEN => open(call, 0, outcome, frozen),
+        sysno::OPENAT | sysno::OPENAT2 => open(call, 1, outcome, frozen),
+        sysno::ACCESS | sysno::STAT => ask(call, 0, outcome, frozen),
+        _ => ask(call, 1, outcome, frozen),
     }
-    Step::Answer(match answer(frozen.program.to_bytes(), GuestAddr(buffer), room) {
-        Ok(len) => Outcome(len),
+}
+
+/// Whether `path`, from `directory` on (`AT_FDCWD` or a descriptor), names the link to the calling process's program
+/// itself, `/proc/self/exe`, in any spelling.
+#[must_use]
+pub fn names_own_exe(directory: u64, path: &CStr) -> bool {
+    if path.is_empty() {
+        return is_own_exe(Fd::from_argument(directory));
+    }
+    let is_called_exe = path.to_bytes().rsplit(|&byte| byte == b'/').next() == Some(b"exe");
+    is_called_exe && OpenFile::open_link(directory, path).is_ok_and(|link| is_own_exe(link.fd()))
+}
+
+/// Whether an open link is that of the calling process or of one of its threads.
+fn is_own_exe(link: Fd) -> bool {
+    let mut spelling = [0; PATH_MAX];
+    if !file::is_of_proc(link) {
+        return false;
+    }
+    let Some(owner) = name_of(link, &mut spelling).and_then(owner_in) else { return false };
+    // By the numbers of the file system itself, which may be those of another namespace.
+    let mut thread = Line::<64>::new();
+    let _ = write!(thread, "/proc/self/task/{owner}\0");
+    CStr::from_bytes_with_nul(thread.as_bytes()).is_ok_and(|thread| file::facts_at(thread).is_ok())
+}
+
+/// The thread or process in `…/ID/exe`.
+fn owner_in(path: &[u8]) -> Option<u32> {
+    let owner = path.strip_suffix(b"/exe")?.rsplit(|&byte| byte == b'/').next()?;
+    core::str::from_utf8(owner).ok()?.parse().ok()
+}
+
+/// What the kernel calls an open file.
+fn name_of(fd: Fd, buffer: &mut [u8]) -> Option<&[u8]> {
+    let mut link = Line::<32>::new();
+    let _ = write!(link, "/proc/self/fd/{}\0", fd.number());
+    file::read_link(CStr::from_bytes_with_nul(link.as_bytes()).ok()?, buffer).ok()
+}
+
+/// Whether the path in argument `index` of `call` names the link.
+fn is_about_exe(call: &Call, index: usize) -> bool {
+    let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
+    let directory = if index == 0 { AT_FDCWD } else { argument(0) };
+    let mut bytes = [0; PATH_MAX];
+    let len = process::read_memory(GuestAddr(argument(index)), &mut bytes).unwrap_or(0);
+    let path = CStr::from_bytes_until_nul(bytes.get(..len).unwrap_or_default());
+    path.is_ok_and(|path| names_own_exe(directory, path))
+}
+
+/// Makes `call` again with the program's path as argument `index`.
+fn repeat(call: &Call, index: usize, frozen: &Frozen) -> Outcome {
+    let mut args = call.args;
+    if let Some(path) = args.get_mut(index) {
+        *path = frozen.program.as_ptr().expose_provenance() as u64;
+    }
+    // SAFETY: it is the program's own call, which has just been made, about another file.
+    match unsafe { crate::sys::call(call.nr, args) } {
+        Ok(value) => Outcome(value),
         Err(errno) => Outcome::failure(errno),
-    })
-}
-
-fn answer(program: &[u8], buffer: GuestAddr, room: u64) -> Result<u64, Errno> {
-    let room = (room as u32).cast_signed(); // an int for the kernel
-    let room = usize::try_from(room).ok().filter(|&room| room > 0).ok_or(Errno::EINVAL)?;
-    let shown = program.get(..program.len().min(room)).unwrap_or_default();
-    match process::write_memory(buffer, shown)? {
-        len if len == shown.len() => Ok(len as u64),
-        _ => Err(Errno::EFAULT),
     }
 }
 
-/// Whether the path at `path` is a spelling of the calling process's own link.
-fn names_exe(path: GuestAddr) -> bool {
-    let mut bytes = [0_u8; 64];
-    let len = process::read_memory(path, &mut bytes).unwrap_or(0);
-    let text = bytes.get(..len).unwrap_or_default();
-    let end = text.iter().position(|&byte| byte == 0);
-    let Some(owner) = end.and_then(|end| owner_in(text.get(..end)?)) else { return false };
-    match owner {
-        Owner::Caller => true,
-        Owner::Number(id) => id == process::id(),
+/// `stat` and `access` and what goes with them.
+fn ask(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome {
+    if is_about_exe(call, index) { repeat(call, index, frozen) } else { outcome }
+}
+
+/// `open` and what goes with it. The program's descriptor gets the number that the loader's file had.
+fn open(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome {
+    let opened = Fd::from_argument(outcome.0);
+    let is_own_file = || file::facts(opened).ok().map(|facts| facts.identity) == frozen.own;
+    let failed = outcome.errno().is_some();
+    if frozen.own.is_none() || !(failed || is_own_file()) || !is_about_exe(call, index) {
+        return outcome;
+    }
+    if !failed {
+        drop(OpenFile::inherited(outcome.0 as u32));
+    }
+    repeat(call, index, frozen)
+}
+
+/// `readlink` and `readlinkat` (fs/stat.c, `do_readlinkat`).
+fn read_link(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome {
+    if outcome.errno().is_some() || !is_about_exe(call, index) {
+        return outcome;
+    }
+    let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
+    let written = usize::try_from(outcome.0).unwrap_or(0);
+    let room = usize::try_from((argument(index + 2) as u32).cast_signed()).unwrap_or(0);
+    match answer(&link_target(frozen), GuestAddr(argument(index + 1)), written, room) {
+        Ok(len) => Outcome(len as u64),
+        Err(errno) => Outcome::failure(errno),
     }
 }
 
-/// Whose link a path names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Owner {
-    Caller,
-    Number(u32),
+/// Behind the path of a file that has no name any more (fs/d_path.c).
+const DELETED: &[u8] = b" (deleted)";
+
+/// What the link would show: the program's path, marked if its file is not there any more.
+fn link_target(frozen: &Frozen) -> Line<{ PATH_MAX + 10 }> {
+    let mut target = Line::new();
+    target.push(frozen.program.to_bytes());
+    let is_there =
+        || file::facts_at(frozen.program).ok().map(|facts| facts.identity) == frozen.program_identity;
+    if !frozen.program.to_bytes().ends_with(DELETED) && !is_there() {
+        target.push(DELETED);
+    }
+    target
 }
 
-/// Reads `/proc/OWNER/exe`.
-fn owner_in(path: &[u8]) -> Option<Owner> {
-    let owner = path.strip_prefix(b"/proc/")?.strip_suffix(b"/exe")?;
-    match owner {
-        b"self" | b"thread-self" => Some(Owner::Caller),
-        digits => core::str::from_utf8(digits).ok()?.parse().ok().map(Owner::Number),
+/// Puts `target` where the kernel has put the loader's path. Behind it are zeros: programs read into zeroed buffers and
+/// do without an end of their own.
+fn answer(
+    target: &Line<{ PATH_MAX + 10 }>,
+    buffer: GuestAddr,
+    written: usize,
+    room: usize,
+) -> Result<usize, Errno> {
+    let zeros = [0_u8; PATH_MAX];
+    let target = target.as_bytes();
+    let shown = target.get(..target.len().min(room)).unwrap_or_default();
+    let rest = zeros.get(..written.saturating_sub(shown.len())).unwrap_or_default();
+    let behind = buffer.wrapping_add(shown.len() as u64);
+    if process::write_memory(buffer, shown)? != shown.len() || process::write_memory(behind, rest).is_err() {
+        return Err(Errno::EFAULT);
     }
+    Ok(shown.len())
 }
 
 #[cfg(test)]
@@ -72,12 +164,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_spellings_of_the_link() {
-        assert_eq!(owner_in(b"/proc/self/exe"), Some(Owner::Caller));
-        assert_eq!(owner_in(b"/proc/thread-self/exe"), Some(Owner::Caller));
-        assert_eq!(owner_in(b"/proc/123/exe"), Some(Owner::Number(123)));
+    fn reads_whose_link_it_is() {
+        assert_eq!(owner_in(b"/proc/123/exe"), Some(123));
+        assert_eq!(owner_in(b"/mnt/proc/123/task/124/exe"), Some(124));
         for other in [&b"/proc/self/maps"[..], b"/proc/exe", b"/proc//exe", b"/proc/12a/exe", b"exe", b""] {
             assert_eq!(owner_in(other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn every_spelling_names_the_own_link() {
+        let process = OpenFile::open_link(AT_FDCWD, c"/proc/self/").unwrap();
+        let link = OpenFile::open_link(AT_FDCWD, c"/proc/self/exe").unwrap();
+        assert!(names_own_exe(AT_FDCWD, c"/proc/self/exe"));
+        assert!(names_own_exe(AT_FDCWD, c"//proc/.//thread-self/../../exe"));
+        assert!(names_own_exe(process.fd().number(), c"exe"));
+        assert!(names_own_exe(link.fd().number(), c""));
+        assert!(!names_own_exe(AT_FDCWD, c"/proc/1/exe"));
+        assert!(!names_own_exe(AT_FDCWD, c"/proc/self/maps"));
+        assert!(!names_own_exe(AT_FDCWD, c"/nowhere/exe"));
+        assert!(!names_own_exe(process.fd().number(), c""));
     }
 }

@@ -294,7 +294,9 @@ fn reserve_near(text: &Text<'_>, len: u64) -> Option<AddrRange> {
     let above = (1..=TRIES).filter_map(|step| end.checked_add(step * STEP));
     below.chain(above).find_map(|at| {
         let at = mem::map_anonymous(Place::Free(GuestAddr(at)), len, Protection::READ_WRITE).ok()?;
-        Some(AddrRange::new(at, at.wrapping_add(len)))
+        let area = AddrRange::new(at, at.wrapping_add(len));
+        mem::name(area, c"loader:trampolines");
+        Some(area)
     })
 }
 

@@ -22,6 +22,8 @@ pub const SLOT_LEN: usize = 256;
 pub const RECORD_POINTER: usize = 16;
 /// Where in a record the address stands that the call returns to, for the unwind entry.
 pub const BACK_OFFSET: usize = offset_of!(Record, back);
+/// Where in a record the address stands at which a dedicated slot goes on.
+pub const RESUME_OFFSET: usize = offset_of!(Record, resume);
 /// Slots whose code fills one page.
 const SLOTS_A_PAGE: u32 = 4096 / SLOT_LEN as u32;
 
@@ -37,7 +39,7 @@ pub struct Area {
     pub flags: AtomicU64,
     spare: u64,
 }
-const _: () = assert!(offset_of!(Area, landing) == 8, "the slot's code says jmp [r11 + 8]");
+const _: () = assert!(offset_of!(Area, landing) == 8, "the slot's code says jmp [rcx + 8]");
 
 /// How often a call returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +79,8 @@ pub struct Record {
     pending: AtomicU32,
     returns_twice: AtomicU32,
     flags: AtomicU64,
+    /// Where a dedicated slot goes on: the stub's way back.
+    resume: AtomicU64,
 }
 const _: () = assert!(size_of::<Record>() == SLOT_LEN);
 
@@ -99,6 +103,7 @@ impl Record {
             pending: AtomicU32::new(0),
             returns_twice: AtomicU32::new(0),
             flags: AtomicU64::new(0),
+            resume: AtomicU64::new(0),
         }
     }
 }
@@ -207,7 +212,7 @@ pub fn grow() {
     let mut page = [0xcc_u8; 4096];
     for index in 0..SLOTS_A_PAGE {
         let slot = first + index;
-        let at = GuestAddr(gate_asm::slots() + u64::from(slot) * SLOT_LEN as u64);
+        let at = code_of(slot);
         let Some(record) = records.record(slot) else { return };
         let code = slot_code(at, core::ptr::from_ref(record).expose_provenance() as u64);
         let start = index as usize * SLOT_LEN;
@@ -215,7 +220,7 @@ pub fn grow() {
             to.copy_from_slice(&code);
         }
     }
-    let start = GuestAddr(gate_asm::slots() + u64::from(first) * SLOT_LEN as u64);
+    let start = code_of(first);
     if text::write_fresh(AddrRange::new(start, start.wrapping_add(4096)), &page).is_ok() {
         records.ready.store(first + SLOTS_A_PAGE, Ordering::Release);
     }
@@ -225,16 +230,17 @@ const fn code_len() -> usize {
     RECORD_POINTER + 8
 }
 
-/// `syscall; lea r11, [rip + record]; jmp [r11 + 8]`, and the record's address for the unwind entry.
+/// `syscall; lea rcx, [rip + record]; jmp [rcx + 8]`, and the record's address for the unwind entry. r11 keeps the flags
+/// that the processor has put there.
 fn slot_code(at: GuestAddr, record: u64) -> Option<[u8; RECORD_POINTER + 8]> {
     let distance = GuestAddr(record).rel32_from(at.wrapping_add(9))?.to_le_bytes();
     let address = record.to_le_bytes();
     let mut code = [0xcc_u8; RECORD_POINTER + 8];
     let parts: [(usize, &[u8]); 5] = [
         (0, &[0x0f, 0x05]),
-        (2, &[0x4c, 0x8d, 0x1d]),
+        (2, &[0x48, 0x8d, 0x0d]),
         (5, &distance),
-        (9, &[0x41, 0xff, 0x63, 0x08]),
+        (9, &[0xff, 0x61, 0x08]),
         (RECORD_POINTER, &address),
     ];
     for (start, bytes) in parts {
@@ -272,16 +278,15 @@ pub fn prepare(pending: &Pending, back: GuestAddr, spare: &mut u32) -> Option<Gu
     }
     record.told.store(pending.told.0, Ordering::Relaxed);
     record.pending.store(1 + u32::from(pending.returns.share_memory()), Ordering::Relaxed);
-    Some(GuestAddr(gate_asm::slots() + u64::from(slot) * SLOT_LEN as u64))
+    Some(code_of(slot))
 }
 
 /// Reads what waited behind `area` and gives the slot back (to `spare` if that is empty) once nobody else is to
 /// return in it. `failed` says that the call made no child.
 pub fn collect(area: u64, failed: bool, spare: &mut u32) -> Option<(Pending, Side)> {
-    let first = (&raw const STATE.records.records).addr() as u64;
-    let offset = area.checked_sub(first)?;
-    let slot = u32::try_from(offset / SLOT_LEN as u64).ok()?;
-    let side = if offset % SLOT_LEN as u64 == 0 { Side::Caller } else { Side::Child };
+    let slot = slot_of(area)?;
+    // Records are aligned to their length.
+    let side = if area.is_multiple_of(SLOT_LEN as u64) { Side::Caller } else { Side::Child };
     let record = STATE.records.record(slot)?;
     let mut call = Call { nr: record.nr.load(Ordering::Relaxed), args: [0; 6] };
     for (to, from) in call.args.iter_mut().zip(&record.args) {
@@ -315,6 +320,50 @@ pub fn collect(area: u64, failed: bool, spare: &mut u32) -> Option<(Pending, Sid
         }
     }
     Some((pending, side))
+}
+
+/// What a slot is dedicated to: any number of threads may be in such a slot at once, for nothing in its record changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Dedication {
+    /// The stub that its calls come through.
+    pub stub: u32,
+    /// Their number.
+    pub nr: u32,
+    /// Where the slot jumps when the call has returned, with rcx the record.
+    pub landing: u64,
+    /// The address after the site.
+    pub back: GuestAddr,
+    /// The stub's way back.
+    pub resume: GuestAddr,
+}
+
+/// Takes a slot for good; returns its code, or `None` if all slots are taken.
+pub fn dedicate(to: &Dedication) -> Option<GuestAddr> {
+    let slot = STATE.records.take().or_else(grow_and_take)?;
+    let record = STATE.records.record(slot)?;
+    record.areas[0].landing.store(to.landing, Ordering::Relaxed);
+    record.back.store(to.back.0, Ordering::Relaxed);
+    record.stub.store(to.stub, Ordering::Relaxed);
+    record.nr.store(to.nr, Ordering::Relaxed);
+    record.resume.store(to.resume.0, Ordering::Relaxed);
+    Some(code_of(slot))
+}
+
+/// The stub and the number that the slot of the record at `area` is dedicated to.
+pub fn dedication(area: u64) -> Option<(u32, u32)> {
+    let record = STATE.records.record(slot_of(area)?)?;
+    Some((record.stub.load(Ordering::Relaxed), record.nr.load(Ordering::Relaxed)))
+}
+
+/// The code of a slot.
+fn code_of(slot: u32) -> GuestAddr {
+    GuestAddr(gate_asm::slots() + u64::from(slot) * SLOT_LEN as u64)
+}
+
+/// The slot whose record `area` lies in.
+fn slot_of(area: u64) -> Option<u32> {
+    let first = (&raw const STATE.records.records).addr() as u64;
+    u32::try_from(area.checked_sub(first)? / SLOT_LEN as u64).ok()
 }
 
 /// Gives back the slot that an exiting thread's block keeps.

@@ -7,6 +7,7 @@ use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
 use crate::runtime::block::Adopted;
 use crate::runtime::file_pages::FilePages;
+use crate::runtime::filter::Filters;
 use crate::runtime::modules::Modules;
 use crate::runtime::output::Output;
 use crate::runtime::processes::SharedBases;
@@ -21,12 +22,16 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 
 /// Call numbers that the policy tells apart: the low 16 bits; others alias one of them and are told apart by the hook.
 pub const POLICY_LEN: usize = 1 << 16;
+/// Policy of a call that is hooked.
+pub const HOOKED: u8 = 1;
+/// Policy of a call that is hooked if its filter says so when it has returned ([`crate::runtime::filter`]).
+pub const FILTERED: u8 = 2;
 
 /// All state; see [`STATE`].
 #[repr(C)]
 #[derive(Debug)]
 pub struct State {
-    /// By call number: 0 passes, anything else is hooked.
+    /// By call number: 0 passes, [`HOOKED`] or [`FILTERED`].
     pub policy: [AtomicU8; POLICY_LEN],
     /// The header of the first owned block.
     pub blocks: AtomicU64,
@@ -40,6 +45,10 @@ pub struct State {
     pub stack_top: AtomicU64,
     /// 1 if `rdfsbase` may be used (AT_HWCAP2 bit 1, Documentation/arch/x86/x86_64/fsgs.rst).
     pub fsgsbase: AtomicU8,
+    /// Where filtered calls go.
+    pub filters: Filters,
+    /// The inode number of the loader's own file; 0 if it is not known.
+    pub own_inode: AtomicU64,
     /// Pending calls with an exit hook.
     pub records: Records,
     /// Calls whose exit event was lost because every slot was taken.
@@ -77,6 +86,8 @@ pub struct Frozen {
     pub output: Output,
     /// The program's file, as `/proc/self/exe` would show it.
     pub program: &'static CStr,
+    /// Which file that is.
+    pub program_identity: Option<Identity>,
     /// The loader's own file, as `/proc/self/exe` shows it.
     pub loader: &'static CStr,
     /// Which file that is; `None` if it could not be found out.
@@ -102,6 +113,8 @@ pub static STATE: State = State {
     adopted: Adopted::new(),
     stack_top: AtomicU64::new(0),
     fsgsbase: AtomicU8::new(0),
+    filters: Filters::new(),
+    own_inode: AtomicU64::new(0),
     records: Records::new(),
     missed_exits: AtomicU64::new(0),
     stderr_copy: AtomicU32::new(0),
@@ -132,8 +145,17 @@ impl State {
 
     /// Hooks the calls numbered `nr`.
     pub fn hook(&self, nr: u32) {
+        self.set_policy(nr, HOOKED);
+    }
+
+    /// Hooks the calls numbered `nr` where their filter says so.
+    pub fn filter(&self, nr: u32) {
+        self.set_policy(nr, FILTERED);
+    }
+
+    fn set_policy(&self, nr: u32, policy: u8) {
         if let Some(byte) = self.policy.get(nr as usize % POLICY_LEN) {
-            byte.store(1, Ordering::Relaxed);
+            byte.store(policy, Ordering::Relaxed);
         }
     }
 

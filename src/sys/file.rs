@@ -108,6 +108,21 @@ impl OpenFile {
         Ok(Self(Fd(fd as u32)))
     }
 
+    /// Opens what `path` names from `directory` on (`AT_FDCWD` or a descriptor), the link itself where it ends in one,
+    /// neither for reading nor for writing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn open_link(directory: u64, path: &CStr) -> Result<Self, Errno> {
+        use crate::abi::open;
+        let flags = open::PATH | open::NOFOLLOW | open::CLOEXEC;
+        let args = [directory, path.as_ptr().addr() as u64, flags.into(), 0, 0, 0];
+        // SAFETY: the kernel reads the path, which is a C string, and makes a new descriptor.
+        let fd = unsafe { call(sysno::OPENAT, args) }?;
+        Ok(Self(Fd(fd as u32)))
+    }
+
     /// Opens a file that is to be executed, for reading; never waits and never takes a terminal.
     ///
     /// # Errors
@@ -204,6 +219,14 @@ pub struct Identity {
     inode: u64,
 }
 
+impl Identity {
+    /// The number in its file system.
+    #[must_use]
+    pub const fn inode(self) -> u64 {
+        self.inode
+    }
+}
+
 impl Facts {
     /// Whether it is a regular file.
     #[must_use]
@@ -265,13 +288,24 @@ pub fn grants_capabilities(fd: Fd) -> bool {
 /// Whether set-id bits count where the file lies.
 #[must_use]
 pub fn honours_set_id(fd: Fd) -> bool {
-    use crate::abi::open::{ST_NOSUID, StatFs};
-    let mut facts = MaybeUninit::<StatFs>::zeroed();
+    use crate::abi::open::ST_NOSUID;
+    file_system(fd).is_none_or(|facts| facts.f_flags.cast_unsigned() & ST_NOSUID == 0)
+}
+
+/// Whether the file is one of the kernel's own about processes.
+#[must_use]
+pub fn is_of_proc(fd: Fd) -> bool {
+    use crate::abi::open::PROC_SUPER_MAGIC;
+    file_system(fd).is_some_and(|facts| facts.f_type == PROC_SUPER_MAGIC)
+}
+
+/// What the kernel says about the file system of an open file.
+fn file_system(fd: Fd) -> Option<crate::abi::open::StatFs> {
+    let mut facts = MaybeUninit::<crate::abi::open::StatFs>::uninit();
     // SAFETY: the kernel fills `facts`, whose type is its own.
-    let asked = unsafe { call(sysno::FSTATFS, [fd.number(), facts.as_mut_ptr().addr() as u64, 0, 0, 0, 0]) };
-    // SAFETY: all bytes are initialised, zeroed or by the kernel, and any integers are valid.
-    let flags = unsafe { facts.assume_init() }.f_flags;
-    asked.is_err() || flags.cast_unsigned() & ST_NOSUID == 0
+    unsafe { call(sysno::FSTATFS, [fd.number(), facts.as_mut_ptr().addr() as u64, 0, 0, 0, 0]) }.ok()?;
+    // SAFETY: the call succeeded, so it is filled.
+    Some(unsafe { facts.assume_init() })
 }
 
 /// Whether the caller may execute the file at `place` (effective ids, as execve checks).

@@ -5,6 +5,7 @@ use crate::abi::errno::Errno;
 use crate::abi::map::{self as flags, Protection, Sharing};
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
+use core::ffi::CStr;
 
 /// An open file, for as long as the loader needs it; see [`super::file`].
 pub use super::file::Fd;
@@ -121,6 +122,15 @@ pub fn protect(range: AddrRange, protection: Protection) -> Result<(), Errno> {
     // SAFETY: callers own the range and do not rely on a right that they take away.
     unsafe { call(sysno::MPROTECT, [range.start.0, range.len(), protection.bits().into(), 0, 0, 0]) }?;
     Ok(())
+}
+
+/// Gives anonymous memory a name in `/proc/self/maps`, for whoever reads that; not every kernel can.
+pub fn name(range: AddrRange, name: &'static CStr) {
+    use crate::abi::process::{PR_SET_VMA, PR_SET_VMA_ANON_NAME};
+    let at = name.as_ptr().addr() as u64;
+    // SAFETY: the kernel reads the name and changes no memory.
+    let _ =
+        unsafe { call(sysno::PRCTL, [PR_SET_VMA, PR_SET_VMA_ANON_NAME, range.start.0, range.len(), at, 0]) };
 }
 
 /// Gives the pages' memory back; private anonymous pages read as zero afterwards.
