@@ -1,6 +1,7 @@
 //! Facts about Linux and x86-64, and the only door to `linux-raw-sys`.
 
 pub mod auxv;
+pub mod bpf;
 pub mod call;
 pub mod errno;
 pub mod map;
