@@ -21,6 +21,23 @@ pub const ADDR_NO_RANDOMIZE: u64 = 0x004_0000;
 /// `personality` flag: readable mappings are executable.
 pub const READ_IMPLIES_EXEC: u64 = 0x040_0000;
 
+/// `prctl` option: asks whether memory may become executable (include/uapi/linux/prctl.h, Linux 6.3).
+pub const PR_GET_MDWE: u64 = 66;
+/// Answer to `PR_GET_MDWE`: it may not.
+pub const PR_MDWE_REFUSE_EXEC_GAIN: u64 = 1;
+/// `prctl` option: restricts the thread's calls.
+pub const PR_SET_SECCOMP: u32 = prctl::PR_SET_SECCOMP;
+/// Second argument of `PR_SET_SECCOMP`: to four calls (include/uapi/linux/seccomp.h).
+pub const SECCOMP_MODE_STRICT: u64 = 1;
+/// Second argument of `PR_SET_SECCOMP`: to what a filter lets through.
+pub const SECCOMP_MODE_FILTER: u64 = 2;
+/// First argument of `seccomp`, as [`SECCOMP_MODE_STRICT`].
+pub const SECCOMP_SET_MODE_STRICT: u32 = 0;
+/// First argument of `seccomp`, as [`SECCOMP_MODE_FILTER`].
+pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
+/// Flag of `seccomp`: for all threads of the process.
+pub const SECCOMP_FILTER_FLAG_TSYNC: u64 = 1;
+
 /// Where the parts of a process image lie: `struct prctl_mm_map` (include/uapi/linux/prctl.h).
 pub use linux_raw_sys::prctl::prctl_mm_map as ImageMap;
 

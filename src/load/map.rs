@@ -1,7 +1,8 @@
 //! Maps an ELF image as `load_elf_binary` and `load_elf_interp` do (fs/binfmt_elf.c). Zone: load.
 //!
 //! Segments are private mappings of the file at its own offsets, so debuggers and profilers recognise them. Executable
-//! ones are left readable and writable: they get their rights once their system calls have been replaced.
+//! ones are left readable and writable: they get their rights once their system calls have been replaced. Where that would
+//! be refused (PR_SET_MDWE) they have them from the start.
 
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
@@ -9,6 +10,7 @@ use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil, page_floor};
 use crate::elf::image::{Image, Kind, Segment};
 use crate::sys::file::Fd;
 use crate::sys::mem::{self, Place};
+use crate::sys::process;
 use alloc::vec::Vec;
 
 /// Where a relocatable image goes.
@@ -36,7 +38,7 @@ pub struct Mapping {
     pub bias: u64,
     /// The pages from the lowest segment to the highest.
     pub span: AddrRange,
-    /// The executable parts, not yet executable.
+    /// The executable parts.
     pub texts: Vec<Text>,
 }
 
@@ -107,7 +109,8 @@ fn reserve_aligned(len: u64, align: u64, phase: u64) -> Result<AddrRange, Errno>
 /// Maps one segment's file pages and zeroed pages; returns the pages that it took.
 fn map_segment(segment: &Segment, file_len: u64, fd: Fd, mapping: &mut Mapping) -> Result<AddrRange, Errno> {
     let rights = Protection::new(segment.readable, segment.writable, segment.executable);
-    let now = if rights.executable() { rights.while_patching() } else { rights };
+    let may_wait = rights.executable() && process::memory_may_become_executable();
+    let now = if may_wait { rights.while_patching() } else { rights };
     let start = mapping.at(page_floor(segment.vaddr));
     let file_end = mapping.at(segment.vaddr).wrapping_add(segment.file_size);
     let end = mapping.at(segment.vaddr).wrapping_add(segment.mem_size);

@@ -21,7 +21,7 @@ use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, trap};
+use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, seccomp, trap};
 use core::sync::atomic::Ordering;
 
 /// How a call goes on after its enter hooks.
@@ -56,7 +56,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 13] = [
+pub const SPECIAL: [u32; 14] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -67,14 +67,19 @@ pub const SPECIAL: [u32; 13] = [
     sysno::EXIT,
     sysno::EXIT_GROUP,
     sysno::ARCH_PRCTL,
-    sysno::RT_SIGACTION,
+    sysno::SECCOMP,
+    sysno::PRCTL,
     sysno::EXECVE,
     sysno::EXECVEAT,
 ];
 
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
 const HANDLED: Interest = {
-    let mut handled = filter::CALLS.with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK).with(sysno::RT_SIGRETURN);
+    let mut handled = filter::CALLS
+        .with(sysno::CLOSE)
+        .with(sysno::RT_SIGPROCMASK)
+        .with(sysno::RT_SIGACTION)
+        .with(sysno::RT_SIGRETURN);
     let mut rest: &[u32] = &SPECIAL;
     while let [nr, tail @ ..] = rest {
         handled = handled.with(*nr);
@@ -96,6 +101,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::EXIT => processes::exit_thread(block, frozen),
         sysno::EXIT_GROUP => processes::exit_process(frozen),
         sysno::ARCH_PRCTL => processes::set_base(call),
+        sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
         sysno::RT_SIGACTION => trap::set_action(call),
         sysno::CLOSE => {
             frozen.output.before_close(call);
@@ -169,6 +175,8 @@ pub extern "C" fn returned(block: &mut Block) {
             processes::finish_split(pending.returns, outcome);
             modules::note_mapping(&call, outcome);
             trap::keep_unblocked(&call, outcome);
+            trap::keep_unblocked_in_handler(&call, outcome);
+            seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
                 if filter::wants(&call, outcome) {
                     outcome = identity::corrected(&call, outcome, frozen);

@@ -53,7 +53,7 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
     frozen.tree.leave();
     let errno = match request {
         Some(request) if request.is_self => execute_own(&request, frozen),
-        _ => process::execute(call.nr, call.args),
+        _ => process::execute_as_asked(call.nr, call.args),
     }
     .unwrap_or(Errno::ENOSYS);
     frozen.tree.come_back();
@@ -67,8 +67,10 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
 fn execute_own(request: &Request<'_>, frozen: &Frozen) -> Option<Errno> {
     let path = address(frozen.program.to_bytes_with_nul());
     match request.place.flags & !AT_EMPTY_PATH {
-        0 => process::execute(sysno::EXECVE, [path, request.argv, request.envp, 0, 0, 0]),
-        flags => process::execute(sysno::EXECVEAT, [AT_FDCWD, path, request.argv, request.envp, flags, 0]),
+        0 => process::execute_as_asked(sysno::EXECVE, [path, request.argv, request.envp, 0, 0, 0]),
+        flags => {
+            process::execute_as_asked(sysno::EXECVEAT, [AT_FDCWD, path, request.argv, request.envp, flags, 0])
+        }
     }
 }
 

@@ -13,10 +13,11 @@ use alloc::vec::Vec;
 const TRIES: usize = 8;
 
 /// Makes plans with `draft` until the kernel grants all pages that one wants outside of `near`. Returns that plan and
-/// its pages, writable; at worst a plan that puns nothing.
+/// its pages, with `rights`; at worst a plan that puns nothing.
 pub fn plan(
     room: &[AddrRange],
     near: Option<AddrRange>,
+    rights: Protection,
     draft: impl Fn(&[AddrRange]) -> Plan,
 ) -> (Plan, Vec<GuestAddr>) {
     let mut room: Vec<AddrRange> = room.to_vec();
@@ -25,7 +26,7 @@ pub fn plan(
         let mut granted = Vec::new();
         let mut taken = Vec::new();
         for page in pages(&plan, near) {
-            match mem::map_anonymous(Place::Free(page), PAGE, Protection::READ_WRITE) {
+            match mem::map_anonymous(Place::Free(page), PAGE, rights) {
                 Ok(_) => granted.push(page),
                 Err(_) => taken.push(page),
             }

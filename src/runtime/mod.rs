@@ -20,6 +20,7 @@ pub mod modules;
 pub mod output;
 pub mod processes;
 pub mod record;
+pub mod seccomp;
 pub mod state;
 pub mod text;
 pub mod trap;

@@ -22,6 +22,7 @@ use crate::runtime::state::{STATE, policy_address};
 use crate::runtime::{block, enter_asm, file_pages, gate_asm, landings, text, trap};
 use crate::sys::file::{self, Fd, View};
 use crate::sys::mem::{self, Place};
+use crate::sys::process;
 use crate::sys::signal::AllBlocked;
 use crate::x86;
 use crate::x86::scan::SyscallBytes;
@@ -64,6 +65,36 @@ pub enum Access {
     Writable,
     /// They are executable already.
     Executable,
+}
+
+impl Access {
+    /// What trampolines for such a text are mapped with: written by the same way, and executable in the end.
+    const fn for_trampolines(self) -> Protection {
+        match self {
+            Self::Fresh | Self::Writable => Protection::READ_WRITE,
+            Self::Executable => Protection::READ_EXECUTE,
+        }
+    }
+
+    /// Writes code.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    ///
+    /// # Safety
+    ///
+    /// The range is mapped, and in the state that `self` says.
+    unsafe fn write(self, at: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Fresh | Self::Writable => {
+                // SAFETY: it is writable and nobody executes it, as the caller vouches.
+                unsafe { text::write(at, bytes) };
+                Ok(())
+            }
+            Self::Executable => text::write_live(at, bytes),
+        }
+    }
 }
 
 /// A text to be patched, and the file it comes from.
@@ -139,6 +170,7 @@ fn own_mappings() -> AddrRange {
 pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
     let mut modules = STATE.modules.lock();
+    let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
     let mut end = mapping.span.end;
     for part in &mapping.texts {
         let len = readable_len(image, part.range.start.0.wrapping_sub(mapping.bias), part.range.len());
@@ -146,7 +178,7 @@ pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result
         let bytes = unsafe { bytes_of(part.range.start, len) };
         let text = Text { at: part.range.start, bytes };
         let room = room.unwrap_or_else(|| Room::around(part.range));
-        let job = Job { text, access: Access::Fresh, image: Some(image), bias: mapping.bias, room };
+        let job = Job { text, access, image: Some(image), bias: mapping.bias, room };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
     }
@@ -199,7 +231,8 @@ impl Modules {
         }
         let gate = self.gate();
         let near_len = plan::near_len(&job.text, sites.len(), &gate);
-        let near = reserve_near(&job.text, near_len);
+        let rights = job.access.for_trampolines();
+        let near = reserve_near(&job.text, near_len, rights);
         let draft = |room: &[AddrRange]| {
             plan::plan(Input {
                 text: job.text,
@@ -212,7 +245,7 @@ impl Modules {
                 space: &mut Space::of(room),
             })
         };
-        let (plan, landings) = landings::plan(&job.room.0, near, draft);
+        let (plan, landings) = landings::plan(&job.room.0, near, rights, draft);
         self.refused += plan.refusals.len() as u64;
         if self.apply(job, &plan, near, &landings).is_err() {
             self.refused += plan.stubs.len() as u64;
@@ -240,8 +273,8 @@ impl Modules {
     ) -> Result<(), Errno> {
         self.write_stubs(plan)?;
         for trampoline in &plan.trampolines {
-            // SAFETY: it lies in the near area or on the landing pages, which were mapped writable for this plan.
-            unsafe { text::write(trampoline.at, &trampoline.bytes) };
+            // SAFETY: it lies in the near area or on the landing pages, which nobody else writes.
+            unsafe { job.access.write(trampoline.at, &trampoline.bytes) }?;
         }
         let pages = landings.iter().map(|&page| AddrRange::new(page, page.wrapping_add(PAGE)));
         for area in near.into_iter().chain(pages) {
@@ -254,11 +287,8 @@ impl Modules {
             }
         }
         for edit in &plan.edits {
-            match job.access {
-                // SAFETY: the text is writable and nobody executes it, as the job says; the edit lies inside it.
-                Access::Fresh | Access::Writable => unsafe { text::write(edit.at, &edit.new) },
-                Access::Executable => text::write_live(edit.at, &edit.new)?,
-            }
+            // SAFETY: the text is as the job says; the edit lies inside it.
+            unsafe { job.access.write(edit.at, &edit.new) }?;
         }
         Ok(())
     }
@@ -282,7 +312,7 @@ impl Modules {
 }
 
 /// Maps `len` bytes within reach of all of `text`: below it, where no break grows, else above.
-fn reserve_near(text: &Text<'_>, len: u64) -> Option<AddrRange> {
+fn reserve_near(text: &Text<'_>, len: u64, rights: Protection) -> Option<AddrRange> {
     const STEP: u64 = 1 << 16;
     const TRIES: u64 = 256;
     if len == 0 {
@@ -293,7 +323,7 @@ fn reserve_near(text: &Text<'_>, len: u64) -> Option<AddrRange> {
     let below = (1..=TRIES).filter_map(|step| text.at.0.checked_sub(len + step * STEP));
     let above = (1..=TRIES).filter_map(|step| end.checked_add(step * STEP));
     below.chain(above).find_map(|at| {
-        let at = mem::map_anonymous(Place::Free(GuestAddr(at)), len, Protection::READ_WRITE).ok()?;
+        let at = mem::map_anonymous(Place::Free(GuestAddr(at)), len, rights).ok()?;
         let area = AddrRange::new(at, at.wrapping_add(len));
         mem::name(area, c"loader:trampolines");
         Some(area)
@@ -312,8 +342,11 @@ pub fn map(call: &Call) -> Step {
     if !protection.executable() {
         return Step::Tell(crate::runtime::record::Returns::Once);
     }
-    let _blocked = AllBlocked::new();
+    let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
     let mut modules = STATE.modules.lock();
+    if !process::memory_may_become_executable() {
+        return Step::Answer(modules.map_executable_first(call));
+    }
     let mut quiet = *call;
     quiet.args[2] = protection.while_patching().bits().into();
     let Ok(at) = raw(&quiet) else {
@@ -334,7 +367,7 @@ pub fn map(call: &Call) -> Step {
 /// Makes a call as it is.
 fn raw(call: &Call) -> Result<u64, Errno> {
     // SAFETY: it is the program's own mapping call, or one with fewer rights.
-    unsafe { crate::sys::call(call.nr, call.args) }
+    unsafe { crate::sys::program_call(call.nr, call.args) }
 }
 
 impl Modules {
@@ -437,7 +470,7 @@ pub fn protect(call: &Call) -> Step {
     let protection = Protection::from_bits(prot as u32);
     let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
     if protection.executable() && STATE.file_pages.overlaps(range) {
-        let _blocked = AllBlocked::new();
+        let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
         file_pages::patch(&mut STATE.modules.lock(), range);
     }
     Step::Pass

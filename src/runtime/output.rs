@@ -1,7 +1,8 @@
 //! Where a tool's words go. Zone: call.
 //!
 //! No descriptor is kept: a file is opened for each write, so the program can close what it likes and never meets one
-//! of ours. Only a program that closes its stderr, as coreutils do at their end, leaves us a copy of it.
+//! of ours. Only a program that closes its stderr, as coreutils do at their end, leaves us a copy of it, and one that
+//! restricts its calls so that the file can't be opened any more leaves us that file.
 
 use crate::abi::call::Call;
 use crate::abi::errno::Errno;
@@ -12,9 +13,10 @@ use crate::sys::file::{self, Access, Fd, OpenFile};
 use crate::sys::line::Line;
 use core::ffi::CStr;
 use core::fmt;
+use core::mem::ManuallyDrop;
 use core::sync::atomic::Ordering;
 
-/// Where a copy of stderr goes if there is room: above the numbers that programs count through.
+/// Where a descriptor that must be kept goes if there is room: above the numbers that programs count through.
 const HIGH: u32 = 500;
 
 /// The process's stderr, or a file by its absolute path.
@@ -42,7 +44,28 @@ impl Output {
             && Fd::from_argument(call.args[0]) == file::STDERR
             && let Ok(copy) = file::duplicate(file::STDERR, HIGH)
         {
-            STATE.stderr_copy.store(copy.number() as u32, Ordering::Relaxed);
+            STATE.kept_output.store(copy.number() as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens the file for good, if the tools will need it: it may be the last time that it can be opened.
+    pub fn keep(&self, tools: &Chain<'_>) {
+        if let Self::File(path) = self
+            && !tools.interest().is_empty()
+            && STATE.kept_output.load(Ordering::Relaxed) == 0
+            && let Ok(open) = OpenFile::open(path, Access::Append)
+            && let Ok(copy) = file::duplicate(open.fd(), HIGH)
+        {
+            STATE.kept_output.store(copy.number() as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// Closes what [`Self::keep`] has left open.
+    pub fn let_go(&self) {
+        if let Self::File(_) = self
+            && let kept @ 1.. = STATE.kept_output.swap(0, Ordering::Relaxed)
+        {
+            drop(OpenFile::inherited(kept));
         }
     }
 
@@ -61,16 +84,13 @@ impl Output {
     pub fn append(&self, bytes: &[u8]) -> Result<(), Errno> {
         match self {
             Self::Stderr => {
-                let fd = match STATE.stderr_copy.load(Ordering::Relaxed) {
+                let fd = match STATE.kept_output.load(Ordering::Relaxed) {
                     0 => file::STDERR,
                     copy => Fd::from_argument(copy.into()),
                 };
                 file::write_all(fd, bytes)
             }
-            Self::File(path) => {
-                let open = OpenFile::open(path, Access::Append)?;
-                file::write_all(open.fd(), bytes)
-            }
+            Self::File(path) => file::write_all(Sink::of(path)?.file().fd(), bytes),
         }
     }
 
@@ -80,7 +100,8 @@ impl Output {
             Page::print(tools, &mut |text| self.append(text));
             return;
         };
-        let Ok(open) = OpenFile::open(path, Access::Append) else { return count(&STATE.lost_lines) };
+        let Ok(sink) = Sink::of(path) else { return count(&STATE.lost_lines) };
+        let open = sink.file();
         let _ = open.lock();
         let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
         let len = Page::print(tools, &mut |text| file::write_all(open.fd(), text));
@@ -91,12 +112,44 @@ impl Output {
     /// so at the same time wait for each other, so the last to write has the highest counts.
     pub fn update_last_words(&self, tools: &Chain<'_>, tree: &Tree) {
         let Self::File(path) = self else { return };
-        let Ok(open) = OpenFile::open(path, Access::Append) else { return count(&STATE.lost_lines) };
+        let Ok(sink) = Sink::of(path) else { return count(&STATE.lost_lines) };
+        let open = sink.file();
         let _ = open.lock();
         let Some((at, len)) = tree.table() else { return };
         let is_end = file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len);
         if is_end && open.truncate(at).is_ok() {
             tree.close((at, Page::print(tools, &mut |text| file::write_all(open.fd(), text))));
+        }
+    }
+}
+
+/// The tools' file, open.
+enum Sink {
+    /// For this moment.
+    Opened(OpenFile),
+    /// For as long as the process lives.
+    Kept(ManuallyDrop<OpenFile>),
+}
+
+impl Sink {
+    fn of(path: &CStr) -> Result<Self, Errno> {
+        let kept = STATE.kept_output.load(Ordering::Relaxed);
+        if kept == 0 {
+            return OpenFile::open(path, Access::Append).map(Self::Opened);
+        }
+        let kept = ManuallyDrop::new(OpenFile::inherited(kept));
+        // The program may have closed it and opened something of its own there.
+        let (open, named) = (file::facts(kept.fd()), file::facts_at(path));
+        match open.ok().zip(named.ok()) {
+            Some((open, named)) if open.identity != named.identity => Err(Errno::EBADF),
+            _ => Ok(Self::Kept(kept)),
+        }
+    }
+
+    fn file(&self) -> &OpenFile {
+        match self {
+            Self::Opened(file) => file,
+            Self::Kept(file) => file,
         }
     }
 }

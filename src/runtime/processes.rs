@@ -1,6 +1,7 @@
 //! New threads and processes, and their ends. Zone: call.
 
 use crate::abi::call::{Call, Outcome};
+use crate::abi::errno::Errno;
 use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
@@ -66,29 +67,51 @@ impl Default for SharedBases {
     }
 }
 
+/// Reads a word of the program's, without asking the kernel where there is no need: what lies a little above the stack
+/// pointer is the stack. Where the kernel may not be asked, a bad address is a fault, as it would be in the vDSO.
+fn read_word(at: GuestAddr, stack: GuestAddr) -> Option<u64> {
+    const NEAR: u64 = 64 << 10;
+    let mut bytes = [0_u8; 8];
+    let is_on_stack = at >= stack && at.0 - stack.0 < NEAR;
+    if !is_on_stack {
+        match process::read_memory(at, &mut bytes) {
+            Ok(len) => return (len == bytes.len()).then(|| u64::from_ne_bytes(bytes)),
+            Err(Errno::EFAULT) => return None,
+            Err(_) => {}
+        }
+    }
+    // SAFETY: it is mapped, or the program has passed the kernel a bad address.
+    Some(unsafe { core::ptr::with_exposed_provenance::<u64>(at.0 as usize).read_unaligned() })
+}
+
 /// The flags of a call that makes a thread or process; `None` if its arguments can't be read.
-fn flags_of(call: &Call) -> Option<u64> {
+fn flags_of(call: &Call, stack: GuestAddr) -> Option<u64> {
     match call.nr {
         sysno::FORK => Some(0),
         sysno::VFORK => Some(CLONE_VM | CLONE_VFORK),
         sysno::CLONE => Some(call.args[0]),
-        _ => {
-            // clone3's struct starts with the flags (include/uapi/linux/sched.h).
-            let mut flags = [0_u8; 8];
-            let read = process::read_memory(GuestAddr(call.args[0]), &mut flags);
-            read.is_ok_and(|len| len == flags.len()).then(|| u64::from_ne_bytes(flags))
-        }
+        // clone3's struct starts with the flags (include/uapi/linux/sched.h).
+        _ => read_word(GuestAddr(call.args[0]), stack),
     }
 }
 
 /// Before `fork`, `vfork`, `clone`, `clone3`: the call returns twice, with every register as the kernel leaves it.
 pub fn split(block: &Block, call: &Call) -> Step {
-    let Some(flags) = flags_of(call) else {
+    let Some(flags) = flags_of(call, GuestAddr(block.regs.rsp)) else {
         return Step::Tell(Returns::Once); // the kernel will say EFAULT
     };
-    if flags & CLONE_THREAD != 0 {
-        // Counted before it can end; taken back if the call fails.
-        STATE.more_threads.fetch_add(1, Ordering::Relaxed);
+    // Counted before they can end; taken back if the call fails.
+    match flags & (CLONE_VM | CLONE_THREAD) {
+        0 | CLONE_THREAD => {}
+        CLONE_VM => {
+            if STATE.process.load(Ordering::Relaxed) == 0 {
+                STATE.process.store(process::id(), Ordering::Relaxed);
+            }
+            STATE.relatives.fetch_add(1, Ordering::Relaxed);
+        }
+        _ => {
+            STATE.more_threads.fetch_add(1, Ordering::Relaxed);
+        }
     }
     if shares_base(flags) {
         // The child has our fs base until it sets its own, and runs at the same time.
@@ -107,6 +130,10 @@ const fn shares_base(flags: u64) -> bool {
 /// In the caller, after such a call: a failed one has made nobody.
 pub fn finish_split(returns: Returns, outcome: Outcome) {
     let Returns::Twice { flags } = returns else { return };
+    let is_gone = outcome.errno().is_some() || flags & CLONE_VFORK != 0;
+    if is_gone && flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM {
+        STATE.relatives.fetch_sub(1, Ordering::Relaxed);
+    }
     if outcome.errno().is_none() {
         return;
     }
@@ -124,8 +151,9 @@ pub fn begin_child(block: &Block, returns: Returns) {
         && flags & CLONE_VM == 0
     {
         // A copy of the memory with this one thread in it.
-        STATE.process.store(process::id(), Ordering::Relaxed);
+        STATE.process.store(0, Ordering::Relaxed);
         STATE.more_threads.store(0, Ordering::Relaxed);
+        STATE.relatives.store(0, Ordering::Relaxed);
         block::release_all_but(block);
         record::release_pending();
         modules::release_lock_in_child();
@@ -159,7 +187,10 @@ pub fn exit_process(frozen: &Frozen) -> Step {
 /// Lets the tools have their last word, once, in the process that was started. Whoever ends after it brings the word up
 /// to date, where that can be done.
 fn finish(frozen: &Frozen) {
-    if process::id() == frozen.root {
+    if frozen.tools.interest().is_empty() {
+        return; // they have nothing to say
+    }
+    if is_root(frozen) {
         if STATE.finish_once() {
             frozen.output.last_words(&frozen.tools, frozen.tree);
         }
@@ -168,10 +199,21 @@ fn finish(frozen: &Frozen) {
     }
 }
 
+/// Whether this memory is the calling process's own, and not that of a parent that waits in `vfork`. The kernel is asked
+/// only where both are possible.
+#[must_use]
+pub fn is_own_memory() -> bool {
+    STATE.relatives.load(Ordering::Relaxed) == 0 || process::id() == STATE.process.load(Ordering::Relaxed)
+}
+
+fn is_root(frozen: &Frozen) -> bool {
+    STATE.process.load(Ordering::Relaxed) == frozen.root && is_own_memory()
+}
+
 /// Before the process goes on as a program that is not the loader's: its last words, if they are its to say. Returns
 /// whether they are.
 pub fn close_before_native(frozen: &Frozen) -> bool {
-    let is_root = process::id() == frozen.root;
+    let is_root = is_root(frozen);
     if is_root {
         finish(frozen);
     }

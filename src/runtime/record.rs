@@ -193,13 +193,23 @@ impl Default for Records {
 
 /// Takes a slot of a page that is written now.
 fn grow_and_take() -> Option<u32> {
-    let _blocked = AllBlocked::new();
+    let _blocked = AllBlocked::new()?;
     let _modules = STATE.modules.lock();
     // Somebody else may have grown the pool while this thread waited for the lock.
     STATE.records.take().or_else(|| {
         grow();
         STATE.records.take()
     })
+}
+
+/// Writes some pages of slots at once, before a filter of the program's makes that impossible.
+pub fn make_ready() {
+    const ENOUGH: u32 = 256;
+    let Some(_blocked) = AllBlocked::new() else { return };
+    let _modules = STATE.modules.lock();
+    for _ in STATE.records.ready.load(Ordering::Relaxed) / SLOTS_A_PAGE..ENOUGH / SLOTS_A_PAGE {
+        grow();
+    }
 }
 
 /// Writes the code of the next page of slots, if the pool has one left. Needs the modules' lock once there are threads.

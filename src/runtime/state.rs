@@ -53,12 +53,17 @@ pub struct State {
     pub records: Records,
     /// Calls whose exit event was lost because every slot was taken.
     pub missed_exits: AtomicU64,
-    /// A copy of the stderr that the program has closed; 0 if none.
-    pub stderr_copy: AtomicU32,
+    /// The stderr that the program has closed, or the tools' file that it forbids to open, kept open; 0 if none.
+    pub kept_output: AtomicU32,
+    /// Seccomp filters that look at where calls come from.
+    pub address_filters: AtomicU64,
     /// Lines that a tool could not write.
     pub lost_lines: AtomicU64,
-    /// The process that this memory belongs to: not a `vfork` child that is a guest in it.
+    /// The process that this memory belongs to: not a `vfork` child that is a guest in it. 0 while it has none such and
+    /// has not been asked for.
     pub process: AtomicU32,
+    /// Other processes in this memory.
+    pub relatives: AtomicU32,
     /// Threads of this process besides the first.
     pub more_threads: AtomicU32,
     /// fs bases that more than one thread has.
@@ -117,9 +122,11 @@ pub static STATE: State = State {
     own_inode: AtomicU64::new(0),
     records: Records::new(),
     missed_exits: AtomicU64::new(0),
-    stderr_copy: AtomicU32::new(0),
+    kept_output: AtomicU32::new(0),
+    address_filters: AtomicU64::new(0),
     lost_lines: AtomicU64::new(0),
     process: AtomicU32::new(0),
+    relatives: AtomicU32::new(0),
     more_threads: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
     traps: Traps::new(),

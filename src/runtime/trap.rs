@@ -14,9 +14,10 @@ use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
 use crate::runtime::dispatch::Step;
-use crate::runtime::gate_asm;
+use crate::runtime::record::Returns;
 use crate::runtime::state::STATE;
 use crate::runtime::trap_asm::on_illegal_instruction;
+use crate::runtime::{gate_asm, processes};
 use crate::sys::lock::Lock;
 use crate::sys::{process, signal};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -42,6 +43,8 @@ pub struct Traps {
     len: AtomicU32,
     /// The program's own action for the signal, while the loader's is installed.
     program: Lock<Actions>,
+    /// 1 once there is one.
+    armed: AtomicU32,
 }
 
 /// The program's own actions for the signal.
@@ -59,23 +62,18 @@ impl Actions {
     /// That of the calling process; `None` before the loader's is installed.
     fn get(&self) -> Option<SigAction> {
         self.own.map(|own| match self.lodger {
-            Some((id, action)) if is_lodger() && id == process::id() => action,
+            Some((id, action)) if !processes::is_own_memory() && id == process::id() => action,
             _ => own,
         })
     }
 
     fn set(&mut self, action: SigAction) {
-        if is_lodger() {
+        if !processes::is_own_memory() {
             self.lodger = Some((process::id(), action));
         } else {
             self.own = Some(action);
         }
     }
-}
-
-/// Whether the calling process is in the memory of another.
-fn is_lodger() -> bool {
-    process::id() != STATE.process.load(Ordering::Relaxed)
 }
 
 impl Traps {
@@ -87,7 +85,13 @@ impl Traps {
             entries: [const { AtomicU64::new(0) }; CAPACITY],
             len: AtomicU32::new(0),
             program: Lock::new(Actions { own: None, lodger: None }),
+            armed: AtomicU32::new(0),
         }
+    }
+
+    /// Whether the loader's handler is installed.
+    fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::Acquire) != 0
     }
 
     fn entry_of(&self, site: GuestAddr) -> Option<u64> {
@@ -158,8 +162,22 @@ pub fn arm() -> Result<(), Errno> {
         signal::set_action(SIGNAL, &installed_for(&current))?;
         program.own = Some(current);
         STATE.hook(sysno::RT_SIGPROCMASK);
+        STATE.hook(sysno::RT_SIGACTION);
+        STATE.traps.armed.store(1, Ordering::Release);
+        (1..=Signal::MAX.0).map(Signal).for_each(unblock_in_handler_of);
     }
     Ok(())
+}
+
+/// Takes the trap signal out of the mask of a handler that the program has installed so far.
+fn unblock_in_handler_of(number: Signal) {
+    if let Ok(mut action) = signal::action(number)
+        && number != SIGNAL
+        && action.mask.contains(SIGNAL)
+    {
+        action.mask = action.mask.without(SignalSet::of(&[SIGNAL]));
+        let _ = signal::set_action(number, &action);
+    }
 }
 
 /// A trap signal that the program ignores, ignored for as long as this lives: that is what an exec hands on, where a
@@ -173,10 +191,10 @@ impl Ignored {
     /// Ignores the signal if the program does.
     #[must_use]
     pub fn restored() -> Self {
-        let is_ignored = {
-            let _blocked = signal::AllBlocked::new();
-            STATE.traps.program.lock().get().is_some_and(|action| action.handler == SIG_IGN)
-        };
+        let is_ignored = STATE.traps.is_armed()
+            && signal::AllBlocked::new().is_some_and(|_blocked| {
+                STATE.traps.program.lock().get().is_some_and(|action| action.handler == SIG_IGN)
+            });
         let action = SigAction { handler: SIG_IGN, ..SigAction::DEFAULT };
         Self { is_restored: is_ignored && signal::set_action(SIGNAL, &action).is_ok() }
     }
@@ -199,9 +217,9 @@ pub fn keep_unblocked(call: &Call, outcome: Outcome) {
     {
         return;
     }
-    let mut bytes = [0; size_of::<SignalSet>()];
-    let is_read = process::read_memory(GuestAddr(set), &mut bytes).is_ok_and(|len| len == bytes.len());
-    if is_read && SignalSet(u64::from_ne_bytes(bytes)).contains(SIGNAL) {
+    // SAFETY: the kernel has just read it there.
+    let set = unsafe { core::ptr::with_exposed_provenance::<SignalSet>(set as usize).read_unaligned() };
+    if set.contains(SIGNAL) {
         signal::unblock(SignalSet::of(&[SIGNAL]));
     }
 }
@@ -209,35 +227,34 @@ pub fn keep_unblocked(call: &Call, outcome: Outcome) {
 /// `rt_sigaction`: the trap signal's action is the program's in all it sees, and other handlers don't block it.
 pub fn set_action(call: &Call) -> Step {
     let [number, new, _, set_len, ..] = call.args;
-    if set_len != size_of::<SignalSet>() as u64 {
+    if !STATE.traps.is_armed() || set_len != size_of::<SignalSet>() as u64 {
         return Step::Pass;
     }
     if number as u32 != SIGNAL.0 {
-        return match read_action(GuestAddr(new)) {
-            Ok(Some(action)) if action.mask.contains(SIGNAL) => {
-                Step::Answer(set_without_blocking(call, action))
-            }
-            _ => Step::Pass,
-        };
+        return if new == 0 { Step::Pass } else { Step::Tell(Returns::Once) };
     }
     set_own_action(call)
 }
 
-/// Sets another signal's action with a mask that leaves the trap signal alone.
-fn set_without_blocking(call: &Call, mut action: SigAction) -> Outcome {
-    action.mask = action.mask.without(SignalSet::of(&[SIGNAL]));
-    let mut args = call.args;
-    args[1] = (&raw const action).expose_provenance() as u64;
-    // SAFETY: it is the program's own call, with a copy of its action.
-    match unsafe { crate::sys::call(call.nr, args) } {
-        Ok(value) => Outcome(value),
-        Err(errno) => Outcome::failure(errno),
+/// After `rt_sigaction`: the handler of another signal runs without blocking the trap signal.
+pub fn keep_unblocked_in_handler(call: &Call, outcome: Outcome) {
+    let [number, new, ..] = call.args;
+    let number = Signal(number as u32);
+    if call.nr != sysno::RT_SIGACTION || outcome.errno().is_some() || new == 0 || number == SIGNAL {
+        return;
+    }
+    // SAFETY: the kernel has just read it there.
+    let bytes =
+        unsafe { core::ptr::with_exposed_provenance::<[u8; size_of::<SigAction>()]>(new as usize).read() };
+    if STATE.traps.is_armed() && SigAction::from_bytes(bytes).mask.contains(SIGNAL) {
+        unblock_in_handler_of(number);
     }
 }
 
 fn set_own_action(call: &Call) -> Step {
     let [_, new, old, ..] = call.args;
-    let _blocked = signal::AllBlocked::new(); // the handler takes the same lock
+    // The handler takes the same lock.
+    let Some(_blocked) = signal::AllBlocked::new() else { return Step::Pass };
     let mut program = STATE.traps.program.lock();
     let Some(current) = program.get() else { return Step::Pass };
     let answer = exchange(&current, GuestAddr(new), GuestAddr(old)).and_then(|replacement| {

@@ -6,7 +6,7 @@ use crate::elf::image::Image;
 use crate::patch::site::Text;
 use crate::runtime::modules::{self, Access, Job, Room};
 use crate::runtime::state::STATE;
-use crate::sys::mem;
+use crate::sys::{mem, process};
 
 /// Patches the vDSO whose ELF header lies at `at` (AT_SYSINFO_EHDR), if there is one.
 ///
@@ -21,9 +21,11 @@ pub fn patch(at: Option<u64>) {
     // SAFETY: its section headers, which it has in memory, end there.
     let bytes = unsafe { modules::bytes_of(range.start, len) };
     let Ok(image) = Image::parse(bytes) else { return };
-    let access = match mem::protect(range, Protection::READ_WRITE) {
-        Ok(()) => Access::Writable,
-        Err(_) => Access::Executable,
+    let may_wait = process::memory_may_become_executable();
+    let access = if may_wait && mem::protect(range, Protection::READ_WRITE).is_ok() {
+        Access::Writable
+    } else {
+        Access::Executable
     };
     let text = Text { at: range.start, bytes };
     let job = Job { text, access, image: Some(&image), bias: at, room: Room::around(range) };

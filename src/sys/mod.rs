@@ -9,13 +9,14 @@ pub mod line;
 pub mod lock;
 pub mod mem;
 pub mod process;
+pub mod seccomp;
 pub mod shared;
 pub mod signal;
 
 use crate::abi::call::Outcome;
 use crate::abi::errno::Errno;
 
-/// Makes the call `nr` and splits its outcome.
+/// Makes the call `nr`, unless a filter of the program's is against it, and splits its outcome.
 ///
 /// # Safety
 ///
@@ -24,8 +25,25 @@ use crate::abi::errno::Errno;
 ///
 /// # Errors
 ///
-/// What the kernel answers.
+/// What the kernel answers; `EPERM` for a call that a filter does not let through.
 pub unsafe fn call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
+    if !seccomp::allow(nr, args) {
+        return Err(Errno::EPERM);
+    }
+    // SAFETY: the caller vouches for what the call does.
+    unsafe { program_call(nr, args) }
+}
+
+/// As [`call`], for a call that the program itself makes: what its filters say to it is the program's business.
+///
+/// # Safety
+///
+/// As for [`call`].
+///
+/// # Errors
+///
+/// What the kernel answers.
+pub unsafe fn program_call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
     let [a, b, c, d, e, f] = args;
     // SAFETY: the caller vouches for what the call does; the gate itself touches only registers.
     let outcome = Outcome(unsafe { gate_asm::syscall(nr, a, b, c, d, e, f) });

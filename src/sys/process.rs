@@ -30,18 +30,18 @@ pub fn exit_all(status: Status) -> ! {
     }
 }
 
-/// The process's id in its own pid namespace.
+/// The process's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
 #[must_use]
 pub fn id() -> u32 {
-    // SAFETY: getpid touches no memory and does not fail.
-    unsafe { gate_asm::syscall(sysno::GETPID, 0, 0, 0, 0, 0, 0) as u32 }
+    // SAFETY: getpid touches no memory.
+    unsafe { call(sysno::GETPID, [0; 6]) }.map_or(0, |id| id as u32)
 }
 
-/// The calling thread's id in its own pid namespace.
+/// The calling thread's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
 #[must_use]
 pub fn thread_id() -> u32 {
-    // SAFETY: gettid touches no memory and does not fail.
-    unsafe { gate_asm::syscall(sysno::GETTID, 0, 0, 0, 0, 0, 0) as u32 }
+    // SAFETY: gettid touches no memory.
+    unsafe { call(sysno::GETTID, [0; 6]) }.map_or(0, |id| id as u32)
 }
 
 /// The execution domain's flags.
@@ -86,6 +86,15 @@ pub fn release() -> (u32, u32) {
     let mut next =
         || numbers.next().and_then(|digits| core::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0);
     (next(), next())
+}
+
+/// Whether memory that was not executable when it was mapped can become so.
+#[must_use]
+pub fn memory_may_become_executable() -> bool {
+    use crate::abi::process::{PR_GET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN};
+    // SAFETY: the query touches no memory.
+    let answer = unsafe { call(sysno::PRCTL, [PR_GET_MDWE, 0, 0, 0, 0, 0]) };
+    answer.is_ok_and(|bits| bits & PR_MDWE_REFUSE_EXEC_GAIN == 0) || answer.is_err()
 }
 
 /// Random bytes from the kernel.
@@ -140,6 +149,12 @@ pub fn execute(nr: u32, args: [u64; 6]) -> Option<Errno> {
     unsafe { call(nr, args) }.err()
 }
 
+/// As [`execute`], when it is the program that executes another.
+pub fn execute_as_asked(nr: u32, args: [u64; 6]) -> Option<Errno> {
+    // SAFETY: as above.
+    unsafe { super::program_call(nr, args) }.err()
+}
+
 /// Where the kernel writes 0 when the thread leaves its memory; 0 for nowhere.
 ///
 /// # Errors
@@ -183,8 +198,8 @@ pub struct Ids {
 /// The thread's ids.
 #[must_use]
 pub fn ids() -> Ids {
-    // SAFETY: the calls touch no memory and do not fail.
-    let ask = |nr| unsafe { gate_asm::syscall(nr, 0, 0, 0, 0, 0, 0) as u32 };
+    // SAFETY: the calls touch no memory.
+    let ask = |nr| unsafe { call(nr, [0; 6]) }.map_or(0, |id| id as u32);
     Ids {
         user: ask(sysno::GETUID),
         effective_user: ask(sysno::GETEUID),

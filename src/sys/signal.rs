@@ -45,39 +45,29 @@ pub struct AllBlocked {
 }
 
 impl AllBlocked {
-    /// Blocks them.
+    /// Blocks them; `None` if a filter of the program's forbids it.
     #[must_use]
-    pub fn new() -> Self {
-        Self { before: set_mask(SignalSet::ALL) }
-    }
-}
-
-impl Default for AllBlocked {
-    fn default() -> Self {
-        Self::new()
+    pub fn new() -> Option<Self> {
+        change_mask(SIG_SETMASK, SignalSet::ALL).map(|before| Self { before })
     }
 }
 
 impl Drop for AllBlocked {
     fn drop(&mut self) {
-        set_mask(self.before);
+        let _ = change_mask(SIG_SETMASK, self.before);
     }
 }
 
 /// Unblocks the signals of `set` in the calling thread.
 pub fn unblock(set: SignalSet) {
-    change_mask(SIG_UNBLOCK, set);
+    let _ = change_mask(SIG_UNBLOCK, set);
 }
 
-fn set_mask(set: SignalSet) -> SignalSet {
-    change_mask(SIG_SETMASK, set)
-}
-
-fn change_mask(how: u32, set: SignalSet) -> SignalSet {
+fn change_mask(how: u32, set: SignalSet) -> Option<SignalSet> {
     let mut before = SignalSet::NONE;
     let args =
         [u64::from(how), (&raw const set).addr() as u64, (&raw mut before).addr() as u64, SET_LEN, 0, 0];
     // SAFETY: the kernel reads `set` and writes `before`.
-    let _ = unsafe { call(sysno::RT_SIGPROCMASK, args) };
-    before
+    unsafe { call(sysno::RT_SIGPROCMASK, args) }.ok()?;
+    Some(before)
 }

@@ -1,0 +1,259 @@
+//! What the loader takes and does beside the program: descriptors, memory, privileges, files and system calls of its own.
+//!
+//! What runs natively under a restriction runs loaded under it too; what a program's own filter forbids is not done.
+
+mod harness;
+
+use harness::run::{End, Mode, Run};
+use harness::scratch::Scratch;
+use harness::{find_program, guest, loader, need_program, skip};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[test]
+fn descriptors_however_few() {
+    guest::check("few_descriptors.c");
+}
+
+#[test]
+fn strict_mode() {
+    guest::check("seccomp_strict.c");
+}
+
+#[test]
+fn a_filter_that_kills_at_every_other_call() {
+    guest::check("seccomp_filter.c");
+}
+
+/// Not even the summary can be written then.
+#[test]
+fn a_filter_that_leaves_two_calls() {
+    guest::check("seccomp_errno.c");
+    for program in guest::build("seccomp_errno.c") {
+        let run = Run::new([&program]);
+        run.go(Mode::Native).expect_same(&run.go(Mode::Summary));
+    }
+}
+
+/// A site that nothing but a trap fits is served by a signal handler, and that signal is kept unblocked.
+const TRAPS_ADD: [&str; 2] = ["rt_sigprocmask", "rt_sigreturn"];
+
+#[test]
+fn no_calls_of_its_own_once_the_program_runs() {
+    let Some(strace) = need_program("strace") else { return };
+    for program in guest::build("steady.c") {
+        let native = calls_between_markers(&strace, &program, Mode::Native);
+        assert!(native.len() > 20, "{native:?}");
+        assert_eq!(native["clone3"], 20, "glibc makes threads by it");
+        for mode in [Mode::Plain, Mode::Summary] {
+            let mut loaded = calls_between_markers(&strace, &program, mode);
+            for name in TRAPS_ADD {
+                let own = loaded.insert(name.to_owned(), native[name]).unwrap_or(0);
+                assert!(
+                    (native[name]..=3 * native[name]).contains(&own),
+                    "{own} {name}, not {}",
+                    native[name]
+                );
+            }
+            assert_eq!(native, loaded, "{mode:?} of {}", program.display());
+        }
+    }
+}
+
+/// How often the kernel sees each call between the guest's two markers, by whatever thread or process.
+fn calls_between_markers(strace: &Path, program: &Path, mode: Mode) -> BTreeMap<String, u64> {
+    let scratch = Scratch::new("strace");
+    let log = scratch.path("log");
+    let wrapper = [strace.as_os_str(), "-f".as_ref(), "-o".as_ref(), log.as_os_str()];
+    let run = Run::new([program]).wrapped(wrapper).go(mode);
+    run.expect_end(End::Status(0));
+    run.expect_ok();
+    let log = fs::read_to_string(&log).expect("strace writes its log");
+    let names =
+        log.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('(').map(|(name, _)| name));
+    let mut counts = BTreeMap::new();
+    let mut markers = 0;
+    for name in names {
+        match name {
+            "sched_get_priority_max" => markers += 1,
+            "futex" => {} // one more or less by who comes first
+            _ if markers == 1 => *counts.entry(name.to_owned()).or_insert(0) += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(markers, 2);
+    counts
+}
+
+/// Runs `program` natively and loaded, both as `wrapper` starts them; skips if that can't be done here.
+fn check_wrapped(wrapper: &[&str], program: &Path) {
+    if need_program(wrapper[0]).is_none() {
+        return;
+    }
+    if !can_start(wrapper) {
+        return skip(&format!("`{}` is not permitted", wrapper.join(" ")));
+    }
+    let run = Run::new([program]).wrapped(wrapper);
+    let native = run.go(Mode::Native);
+    native.expect_end(End::Status(0));
+    native.expect_same(&run.go(Mode::Plain));
+}
+
+fn can_start(wrapper: &[&str]) -> bool {
+    Command::new(wrapper[0])
+        .args(&wrapper[1..])
+        .arg("/bin/true")
+        .output()
+        .is_ok_and(|run| run.status.success())
+}
+
+fn programs() -> Vec<PathBuf> {
+    guest::build("threads_sockets.py")
+        .into_iter()
+        .filter(|path| path.extension().is_none())
+        .chain(guest::build("hello.c"))
+        .chain(guest::build("vfork.c"))
+        .collect()
+}
+
+#[test]
+fn little_address_space() {
+    for program in programs() {
+        check_wrapped(&["prlimit", "--as=204800000"], &program);
+    }
+}
+
+/// Bytes that the kernel answers for when it never promises more than it has (vm.overcommit_memory=2): everything private
+/// and writable, reserved or not (mm/util.c, `__vm_enough_memory`; MAP_NORESERVE is ignored then).
+fn accountable(maps: &str) -> u64 {
+    let private_and_writable = maps.lines().filter(|line| line.contains(" rw"));
+    let ends = private_and_writable.filter_map(|line| line.split_whitespace().next()?.split_once('-'));
+    let hex = |digits| u64::from_str_radix(digits, 16).expect("addresses are hexadecimal");
+    ends.map(|(start, end)| hex(end) - hex(start)).sum()
+}
+
+#[test]
+fn little_memory_where_it_is_accounted_for_strictly() {
+    let run = Run::new(["/bin/cat", "/proc/self/maps"]);
+    let native = accountable(&run.go(Mode::Native).text());
+    assert!(native > 100 << 10, "{native} bytes");
+    for mode in [Mode::Plain, Mode::Summary] {
+        let own = accountable(&run.go(mode).text()) - native;
+        assert!(own < 16 << 20, "{own} bytes");
+    }
+}
+
+/// Like `systemd`'s MemoryDenyWriteExecute: nothing becomes executable that was not when it was mapped.
+#[test]
+fn write_or_execute_but_never_both() {
+    for wrapper in guest::build("mdwe.c") {
+        for program in programs() {
+            check_wrapped(&[&wrapper.to_string_lossy()], &program);
+        }
+    }
+}
+
+/// A directory that everybody may read, with a copy of `program` and of the loader.
+fn public_copies(program: &Path) -> (PathBuf, PathBuf, PathBuf) {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("footprint.{}.{number}", std::process::id()));
+    fs::create_dir_all(&dir).expect("the temporary directory is writable");
+    let (program_copy, loader_copy) = (dir.join("program"), dir.join("loader"));
+    fs::copy(program, &program_copy).expect("the guest can be copied");
+    fs::copy(loader(), &loader_copy).expect("the loader can be copied");
+    (dir, program_copy, loader_copy)
+}
+
+/// Runs the copies by `wrapper`, whose words may name `$DIR`; `inside` is the directory as the program sees it.
+fn check_copies(program: &Path, wrapper: &[&str], inside: Option<&str>) {
+    let (dir, copy, loader_copy) = public_copies(program);
+    let place = |path: &Path| match inside {
+        Some(inside) => format!("{inside}/{}", path.file_name().unwrap_or_default().to_string_lossy()),
+        None => path.to_string_lossy().into_owned(),
+    };
+    let wrapper: Vec<String> =
+        wrapper.iter().map(|word| word.replace("$DIR", &dir.to_string_lossy())).collect();
+    let words: Vec<&str> = wrapper.iter().map(String::as_str).collect();
+    if need_program(words[0]).is_some() {
+        let native = Run::new([place(&copy)]).wrapped(words.iter().copied()).go(Mode::Native);
+        if native.end == End::Status(0) {
+            native
+                .expect_same(&Run::new([place(&loader_copy), place(&copy)]).wrapped(words).go(Mode::Native));
+        } else {
+            skip(&format!("{words:?} is not permitted: {native}"));
+        }
+    }
+    let _ = fs::remove_dir_all(dir);
+}
+
+#[test]
+fn an_unprivileged_user() {
+    for program in programs() {
+        check_copies(&program, &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], None);
+        let bounded = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--no-new-privs",
+            "--bounding-set=-all",
+        ];
+        check_copies(&program, &bounded, None);
+    }
+}
+
+#[test]
+fn no_proc_and_no_other_file() {
+    let static_programs = guest::build("hello.c").into_iter().filter(|path| {
+        let image = fs::read(path).expect("was just built");
+        !image.windows(8).any(|bytes| bytes == b"ld-linux" || bytes == b"ld-musl-")
+    });
+    for program in static_programs {
+        check_copies(&program, &["chroot", "$DIR"], Some(""));
+    }
+}
+
+#[test]
+fn an_output_that_takes_nothing() {
+    for program in guest::build("hello.c") {
+        let native = Run::new([&program]).go(Mode::Native);
+        let by_loader = |options: &[&str]| {
+            let words = [loader().to_string_lossy().into_owned()].into_iter();
+            let options = options.iter().map(|&option| option.to_owned());
+            let program = program.to_string_lossy().into_owned();
+            Run::new(words.chain(options).chain([program])).go(Mode::Native)
+        };
+        native.expect_same(&by_loader(&["-c", "-o", "/dev/full", "--"]));
+        native.expect_same(&by_loader(&["--trace", "-o", "/dev/full", "--"]));
+        native.expect_same(&by_loader(&["-c", "-o", "/dev/null", "--"]));
+    }
+}
+
+#[test]
+fn streams_that_are_closed() {
+    let Some(shell) = find_program("sh") else { return skip("there is no sh") };
+    for program in guest::build("hello.c") {
+        for closed in ["2>&-", "0<&-", "0<&- 2>&-"] {
+            for options in ["", "-c", "--trace"] {
+                let script = format!("\"$@\" {closed}; echo $?");
+                let words = |rest: &[String]| {
+                    let fixed =
+                        [shell.to_string_lossy().into_owned(), "-c".into(), script.clone(), "sh".into()];
+                    Run::new(fixed.into_iter().chain(rest.iter().cloned())).go(Mode::Native)
+                };
+                let guest = program.to_string_lossy().into_owned();
+                let loaded: Vec<String> = [loader().to_string_lossy().into_owned()]
+                    .into_iter()
+                    .chain(Some(options.to_owned()).filter(|options| !options.is_empty()))
+                    .chain(["--".to_owned(), guest.clone()])
+                    .collect();
+                let (native, loaded) = (words(&[guest]), words(&loaded));
+                assert!(native.stdout == loaded.stdout, "{native}\n{loaded}");
+            }
+        }
+    }
+}
