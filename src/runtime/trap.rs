@@ -14,9 +14,9 @@ use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
 use crate::runtime::dispatch::Step;
-use crate::runtime::gate_asm;
 use crate::runtime::state::STATE;
 use crate::runtime::trap_asm::on_illegal_instruction;
+use crate::runtime::{gate_asm, processes};
 use crate::sys::lock::Lock;
 use crate::sys::{process, signal};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -59,23 +59,18 @@ impl Actions {
     /// That of the calling process; `None` before the loader's is installed.
     fn get(&self) -> Option<SigAction> {
         self.own.map(|own| match self.lodger {
-            Some((id, action)) if is_lodger() && id == process::id() => action,
+            Some((id, action)) if !processes::is_own_process() && id == process::id() => action,
             _ => own,
         })
     }
 
     fn set(&mut self, action: SigAction) {
-        if is_lodger() {
-            self.lodger = Some((process::id(), action));
-        } else {
+        if processes::is_own_process() {
             self.own = Some(action);
+        } else {
+            self.lodger = Some((process::id(), action));
         }
     }
-}
-
-/// Whether the calling process is in the memory of another.
-fn is_lodger() -> bool {
-    process::id() != STATE.process.load(Ordering::Relaxed)
 }
 
 impl Traps {
@@ -189,6 +184,16 @@ impl Drop for Ignored {
             let _ = signal::set_action(SIGNAL, &installed_for(&ignore));
         }
     }
+}
+
+/// Takes the lock away from whoever holds it.
+///
+/// # Safety
+///
+/// Nobody who may hold it will ever run again.
+pub unsafe fn break_lock() {
+    // SAFETY: as the caller vouches.
+    unsafe { STATE.traps.program.force_unlock() };
 }
 
 /// After `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
