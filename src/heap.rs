@@ -25,6 +25,12 @@ struct Arena {
     chunk: Chunk,
     /// Blocks given back, by the logarithm of their length: the newest of each kind, whose first word leads to the next.
     free: [u64; CLASSES],
+    /// The last [`mark`] that has not been reset to.
+    marked: Option<Mark>,
+}
+
+impl Arena {
+    const EMPTY: Self = Self { next: 0, chunk: Chunk { start: 0, end: 0 }, free: [0; CLASSES], marked: None };
 }
 
 /// Kinds of given-back blocks: below 2^24 bytes.
@@ -42,8 +48,7 @@ struct Chunk {
 /// Bytes at the start of a chunk that hold the [`Chunk`] before it.
 const HEADER: u64 = size_of::<Chunk>() as u64;
 
-static ARENA: Lock<Arena> =
-    Lock::new(Arena { next: 0, chunk: Chunk { start: 0, end: 0 }, free: [0; CLASSES] });
+static ARENA: Lock<Arena> = Lock::new(Arena::EMPTY);
 
 /// A moment of the arena, to [`reset`] to.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +64,9 @@ pub fn mark() -> Mark {
     let mut arena = ARENA.lock();
     // What is free now stays so until `reset`, and what is given back until then goes with the rest.
     let free = core::mem::replace(&mut arena.free, [0; CLASSES]);
-    Mark { next: arena.next, chunk_start: arena.chunk.start, free }
+    let mark = Mark { next: arena.next, chunk_start: arena.chunk.start, free };
+    arena.marked = Some(mark);
+    mark
 }
 
 /// Drops everything allocated since `mark` and gives its pages back.
@@ -69,6 +76,7 @@ pub fn mark() -> Mark {
 /// Nothing allocated since `mark` is used any more.
 pub unsafe fn reset(mark: Mark) {
     let mut arena = ARENA.lock();
+    arena.marked = None;
     while arena.chunk.start != mark.chunk_start {
         let Chunk { start, end } = arena.chunk;
         // SAFETY: `Arena::add_chunk` wrote it there, and blocks lie behind it.
@@ -82,6 +90,25 @@ pub unsafe fn reset(mark: Mark) {
     }
     arena.next = mark.next;
     arena.free = mark.free;
+}
+
+/// Drops what a patch has allocated that will never be finished. If that was in the middle of an allocation, what there
+/// is stays as it is, and new memory is used.
+///
+/// # Safety
+///
+/// Whoever was patching will never run again.
+pub unsafe fn abandon_patch() {
+    if ARENA.is_locked() {
+        // SAFETY: as the caller vouches.
+        unsafe { ARENA.force_unlock() };
+        *ARENA.lock() = Arena::EMPTY;
+    }
+    let marked = ARENA.lock().marked;
+    if let Some(mark) = marked {
+        // SAFETY: nothing outlives the patch, and that is over.
+        unsafe { reset(mark) };
+    }
 }
 
 impl Arena {

@@ -6,12 +6,21 @@
 //! else: threads without an fs base or with one that others may share, hash collisions, processors without FSGSBASE,
 //! and hooks nested in a hook of the same thread. They are taken with `xchg`.
 //!
+//! An owner is a key, not a promise that the thread lives: that of a dead thread serves the next one with the same fs
+//! base. Two threads that have one fs base at the same time must not own a block, so whoever is about to share its
+//! base, or to free the memory that it points to, disowns its block first.
+//!
+//! A block is busy while it bears the number of the current *generation*. A forked child starts the next one, which
+//! frees, without touching them, all blocks that other threads were on when the memory was copied, page by page and so
+//! not even in one moment.
+//!
 //! A block's header stands at its upper end, next to the stack's first page, so that a small hook touches one page.
 
 use crate::abi::call::Call;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr};
+use crate::runtime::claim::{Claim, Lost};
 use crate::runtime::state::STATE;
 use crate::sys::mem::{self, Place};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -23,7 +32,7 @@ pub const LEN: u64 = 1 << SHIFT;
 /// Owned blocks; a power of two.
 pub const OWNED: u64 = 128;
 /// Shared blocks.
-pub const SHARED: u64 = 32;
+pub const SHARED: u64 = 128;
 /// Spreads fs bases, which are alike in their low bits and 8 MiB or less apart, over the owned blocks: 2^32 divided by
 /// the golden ratio, as an immediate of `imul`.
 pub const HASH: i32 = 0x9e37_79b1_u32 as i32;
@@ -60,7 +69,7 @@ pub struct Block {
     pub owner: AtomicU64,
     /// What `owner` becomes when the current hook ends.
     pub next_owner: AtomicU64,
-    /// 1 while a hook runs on it.
+    /// The generation, or a later one, while a hook runs on it.
     pub busy: AtomicU32,
     /// Index of the stub that the call came through; set on the way in.
     pub stub: u32,
@@ -68,16 +77,40 @@ pub struct Block {
     pub area: u64,
     /// Where to jump when the hook is done.
     pub target: GuestAddr,
-    /// 1 once a hook has run on it.
-    pub used: AtomicU32,
-    /// A record slot kept for the next call of this block, plus one; 0 if none.
-    pub spare: u32,
+    /// Whose hook ran on it last.
+    pub claim: Claim,
+    /// A record slot kept for the next call of this block.
+    pub spare: Spare,
     /// A mapping for the arguments of an exec that has very many; 0 while there was none.
     pub far_words: u64,
     /// The program's registers.
     pub regs: Registers,
     /// xmm0 to xmm15; the upper halves are never touched.
     pub xmm: Vectors,
+}
+
+/// Room for a record slot; what a former generation left in it is no longer there.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Spare {
+    /// The slot plus one; 0 if none.
+    slot: u32,
+    generation: u32,
+}
+
+impl Spare {
+    /// Takes the slot out.
+    pub fn take(&mut self) -> Option<u32> {
+        let slot = core::mem::take(&mut self.slot).checked_sub(1)?;
+        (self.generation == STATE.generation.load(Ordering::Relaxed)).then_some(slot)
+    }
+
+    /// Puts a slot in; returns the one that was there.
+    pub fn put(&mut self, slot: u32) -> Option<u32> {
+        let former = self.take();
+        *self = Self { slot: slot + 1, generation: STATE.generation.load(Ordering::Relaxed) };
+        former
+    }
 }
 
 /// Sixteen vector registers; `movaps` wants them aligned.
@@ -108,9 +141,8 @@ impl Block {
         [self.regs.rdi, self.regs.rsi, self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9] = args;
     }
 
-    /// Leaves the block to nobody once the current hook ends: its thread exits, or its fs base is about to be shared.
-    pub fn disown(&self) {
-        self.next_owner.store(0, Ordering::Relaxed);
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) >= STATE.generation.load(Ordering::Relaxed)
     }
 }
 
@@ -167,16 +199,55 @@ pub fn adopt(fs_base: u64) {
     }
 }
 
-/// In a forked child: frees every block but `own`, since no other thread has come along.
-pub fn release_all_but(own: &Block) {
-    let adopted = (0..OWNED).filter(|index| STATE.adopted.contains(*index));
-    let blocks = adopted.map(|index| header_at(&STATE.blocks, index));
-    // Shared blocks are taken from the first on: behind one that was never taken there is none. Looking no further
-    // keeps untouched pages untouched.
+/// Leaves the block of the calling thread, whose fs base is `fs_base`, to nobody once no hook runs on it: the thread
+/// exits, or its base is about to be another's as well.
+pub fn disown(fs_base: u64) {
+    let block = header_at(&STATE.blocks, index_of(fs_base));
+    if block.owner.load(Ordering::Relaxed) == fs_base.wrapping_add(1) {
+        block.next_owner.store(0, Ordering::Relaxed);
+        if !block.is_busy() {
+            block.owner.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The shared blocks that have ever been taken. They are taken from the first on, so behind one that was not there is
+/// none, and untouched pages stay untouched.
+fn taken_shared() -> impl Iterator<Item = &'static Block> {
     let shared = (0..SHARED).map(|index| header_at(&STATE.shared_blocks, index));
-    for block in blocks.chain(shared.take_while(|block| block.used.load(Ordering::Relaxed) != 0)) {
-        if !core::ptr::eq(block, own) {
-            block.busy.store(0, Ordering::Relaxed);
+    shared.take_while(|block| block.busy.load(Ordering::Relaxed) != 0 || block.claim.base() != 0)
+}
+
+/// Frees the blocks of hooks that were lost, but for `own`.
+pub fn release(lost: Lost, own: &Block) {
+    let adopted = (0..OWNED).filter(|index| STATE.adopted.contains(*index));
+    let blocks = adopted.map(|index| header_at(&STATE.blocks, index)).chain(taken_shared());
+    for block in blocks.filter(|block| block.claim.is_of(lost) && !core::ptr::eq(*block, own)) {
+        block.busy.store(0, Ordering::Relaxed);
+    }
+}
+
+/// In a forked child: the blocks that its one thread is on, `own` and those of hooks that the handler that
+/// forked has interrupted, stay busy in the generation `next`.
+pub fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
+    own.busy.store(next, Ordering::Relaxed);
+    let Some(fs_base) = fs_base else { return };
+    let owned = header_at(&STATE.blocks, index_of(fs_base));
+    for block in taken_shared().chain([owned]) {
+        if block.is_busy() && block.claim.base() == fs_base {
+            block.busy.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+/// In a forked child: threads that have not come along own nothing. One that is missed, because its block was adopted
+/// while the memory was copied, only keeps others from owning that block.
+pub fn forget_owners(fs_base: Option<u64>) {
+    let own = fs_base.map_or(0, |base| base.wrapping_add(1));
+    for index in (0..OWNED).filter(|index| STATE.adopted.contains(*index)) {
+        let block = header_at(&STATE.blocks, index);
+        if ![0, own].contains(&block.owner.load(Ordering::Relaxed)) {
+            block.owner.store(0, Ordering::Relaxed);
         }
     }
 }

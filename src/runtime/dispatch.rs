@@ -56,7 +56,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 14] = [
+pub const SPECIAL: [u32; 15] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -69,6 +69,7 @@ pub const SPECIAL: [u32; 14] = [
     sysno::ARCH_PRCTL,
     sysno::SECCOMP,
     sysno::PRCTL,
+    sysno::MUNMAP,
     sysno::EXECVE,
     sysno::EXECVEAT,
 ];
@@ -102,6 +103,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::EXIT_GROUP => processes::exit_process(frozen),
         sysno::ARCH_PRCTL => processes::set_base(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
+        sysno::MUNMAP => processes::free_base(block, call),
         sysno::RT_SIGACTION => trap::set_action(call),
         sysno::CLOSE => {
             frozen.output.before_close(call);
@@ -117,6 +119,10 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
 fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
     match step {
         Step::Pass if told.is_empty() && *call == block.call() => {
+            block.target = in_stub(block.stub, stub::SYSCALL);
+        }
+        Step::Leave => {
+            block.set_call(call);
             block.target = in_stub(block.stub, stub::SYSCALL);
         }
         step => go_and_return(block, step, call, told),
@@ -142,21 +148,15 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
         }
         Step::Tell(returns) => returns,
         // A changed call comes back here too, to give the program its own argument registers again.
-        Step::Pass | Step::Filter => Returns::Once,
-        Step::Leave => {
-            block.set_call(call);
-            block.target = in_stub(block.stub, stub::SYSCALL);
-            return;
-        }
+        Step::Pass | Step::Filter | Step::Leave => Returns::Once,
     };
     let originals = block.call().args;
     block.set_call(call);
     let pending = Pending { call: *call, originals, stub: block.stub, told, returns };
-    let slot = record::prepare(&pending, way_back(block.stub), &mut block.spare);
-    if slot.is_none() {
+    block.target = record::prepare(&pending, way_back(block.stub), block).unwrap_or_else(|| {
         record::count_missed();
-    }
-    block.target = slot.unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
+        in_stub(block.stub, stub::SYSCALL)
+    });
 }
 
 /// Runs the exit hooks of the call that has returned in a slot.
@@ -164,15 +164,16 @@ pub extern "C" fn returned(block: &mut Block) {
     settle(block);
     let mut outcome = Outcome(block.regs.rax);
     let failed = outcome.errno().is_some();
-    let Some((pending, side)) = record::collect(block.area, failed, &mut block.spare) else {
+    let Some(collected) = record::collect(block, failed) else {
         unreachable!("a slot's area lies in its record");
     };
+    let pending = collected.pending;
     let call = pending.call;
     block.set_arguments(pending.originals);
-    match side {
+    match collected.side {
         Side::Child => processes::begin_child(block, pending.returns),
         Side::Caller => {
-            processes::finish_split(pending.returns, outcome);
+            processes::finish_split(block, &collected, outcome);
             modules::note_mapping(&call, outcome);
             trap::keep_unblocked(&call, outcome);
             trap::keep_unblocked_in_handler(&call, outcome);
@@ -202,14 +203,21 @@ pub extern "C" fn filtered(block: &mut Block) {
     block.target = in_stub(stub, stub::RETURN);
 }
 
-/// On a shared block: makes the thread the owner of a block of its own for the next time.
+/// Says whose hook runs on the block; on a shared block, makes the thread the owner of a block of its own for the next
+/// time.
 fn settle(block: &Block) {
-    block.used.store(1, Ordering::Relaxed);
-    if block.owner.load(Ordering::Relaxed) == 0 && STATE.fsgsbase.load(Ordering::Relaxed) != 0 {
-        let base = processes::fs_base();
-        if base != 0 && !STATE.shared_bases.contains(base) {
-            block::adopt(base);
-        }
+    match block.owner.load(Ordering::Relaxed) {
+        0 => settle_shared(block),
+        owner => block.claim.stamp(owner - 1),
+    }
+}
+
+#[cold]
+fn settle_shared(block: &Block) {
+    let base = processes::fs_base();
+    block.claim.stamp(base);
+    if processes::own_base().is_some() {
+        block::adopt(base);
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod base_asm;
 pub mod block;
 pub mod candidate;
+pub mod claim;
 pub mod dispatch;
 pub mod enter_asm;
 pub mod exec;
@@ -47,6 +48,8 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     const FSGSBASE: u64 = 1 << 1;
     // The kernel maps what an executable segment has beyond its file writable as well (mm/vma.c, `vm_brk_flags`).
     mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;
+    // A block is free while its number is smaller, as the zeros of fresh memory are.
+    STATE.generation.store(1, Ordering::Relaxed);
     block::set_up()?;
     record::grow();
     mem::name(gate_asm::pools(), c"loader:gate");

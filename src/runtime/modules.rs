@@ -17,16 +17,19 @@ use crate::patch::plan::{self, Gate, Input, Plan};
 use crate::patch::site::{Site, Text, Verdict};
 use crate::patch::space::Space;
 use crate::patch::stub;
+use crate::runtime::claim::Lost;
 use crate::runtime::dispatch::Step;
 use crate::runtime::state::{STATE, policy_address};
-use crate::runtime::{block, enter_asm, file_pages, gate_asm, landings, text, trap};
+use crate::runtime::{block, enter_asm, file_pages, gate_asm, landings, processes, text, trap};
 use crate::sys::file::{self, Fd, View};
+use crate::sys::lock::Guard;
 use crate::sys::mem::{self, Place};
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
 use crate::x86;
 use crate::x86::scan::SyscallBytes;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 /// Stubs that fill one page: a module's stubs start on a page of their own, which nobody executes yet.
 const STUBS_A_PAGE: u32 = PAGE as u32 / stub::LEN as u32;
@@ -129,7 +132,7 @@ impl Room {
     /// Around a text that lies among the mappings that the kernel places.
     #[must_use]
     pub fn around(text: AddrRange) -> Self {
-        let stack = GuestAddr(STATE.stack_top.load(core::sync::atomic::Ordering::Relaxed));
+        let stack = GuestAddr(STATE.stack_top.load(Ordering::Relaxed));
         let highest = text.start.wrapping_add(Self::REACH);
         let top = if stack > text.start { highest.min(stack.wrapping_sub(Self::STACK)) } else { highest };
         let below = GuestAddr(text.end.0.saturating_sub(Self::REACH).max(Self::CLEARANCE));
@@ -169,7 +172,7 @@ fn own_mappings() -> AddrRange {
 /// The kernel's, if the rights can't be had.
 pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
-    let mut modules = STATE.modules.lock();
+    let mut modules = lock();
     let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
     let mut end = mapping.span.end;
     for part in &mapping.texts {
@@ -343,7 +346,7 @@ pub fn map(call: &Call) -> Step {
         return Step::Tell(crate::runtime::record::Returns::Once);
     }
     let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
-    let mut modules = STATE.modules.lock();
+    let mut modules = lock();
     if !process::memory_may_become_executable() {
         return Step::Answer(modules.map_executable_first(call));
     }
@@ -471,14 +474,37 @@ pub fn protect(call: &Call) -> Step {
     let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
     if protection.executable() && STATE.file_pages.overlaps(range) {
         let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
-        file_pages::patch(&mut STATE.modules.lock(), range);
+        file_pages::patch(&mut lock(), range);
     }
     Step::Pass
 }
 
-/// In a forked child: the lock may have been held by a thread that has not come along. What it guards is changed by
-/// single stores, so at worst a page of stubs is lost.
-pub fn release_lock_in_child() {
-    // SAFETY: the child has one thread, and it does not hold the lock.
-    unsafe { STATE.modules.force_unlock() };
+/// Takes the lock of all patching, with all signals blocked.
+pub fn lock() -> Guard<'static, Modules> {
+    let modules = STATE.modules.lock();
+    STATE.patcher.stamp(processes::fs_base());
+    modules
+}
+
+/// Takes the lock away from a holder that is no more. What it guards is changed by single stores, so at worst a page of
+/// stubs is lost.
+///
+/// # Safety
+///
+/// Whoever may hold it will never run again.
+pub unsafe fn break_lock() {
+    if STATE.modules.is_locked() {
+        // SAFETY: only the holder of this lock uses the heap, and it is gone.
+        unsafe { heap::abandon_patch() };
+        // SAFETY: as the caller vouches.
+        unsafe { STATE.modules.force_unlock() };
+    }
+}
+
+/// Takes the lock away from those that are `lost`, if one of them holds it.
+pub fn release(lost: Lost) {
+    if STATE.modules.is_locked() && STATE.patcher.is_of(lost) {
+        // SAFETY: the holder is lost.
+        unsafe { break_lock() };
+    }
 }

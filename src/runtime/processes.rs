@@ -6,21 +6,46 @@ use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, 
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::block::{self, Block};
+use crate::runtime::claim::Lost;
 use crate::runtime::dispatch::Step;
-use crate::runtime::record::{self, Returns};
+use crate::runtime::record::{self, Collected, Returns};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{base_asm, modules};
+use crate::runtime::{base_asm, modules, trap};
 use crate::sys::process;
+use crate::sys::signal::AllBlocked;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The thread's fs base, as a key.
+/// The thread's fs base, as a key; 0 where it can't be read.
 #[must_use]
 pub fn fs_base() -> u64 {
-    // SAFETY: callers have seen `fsgsbase` set, so the instruction exists.
+    if STATE.fsgsbase.load(Ordering::Relaxed) == 0 {
+        return 0;
+    }
+    // SAFETY: `fsgsbase` is set, so the instruction exists.
     unsafe { base_asm::read_fs_base() }
 }
 
-/// fs bases that several threads have at once: children of `CLONE_VM` without `CLONE_SETTLS`, until they set their own.
+/// The calling thread's fs base, if no other thread has it.
+#[must_use]
+pub fn own_base() -> Option<u64> {
+    let base = fs_base();
+    (base != 0 && !STATE.shared_bases.contains(base) && !STATE.departing.contains(base)).then_some(base)
+}
+
+/// Others are about to have the calling thread's fs base, until [`withdraw_base`].
+fn share_base() {
+    // In this order: no hook may adopt the block again.
+    STATE.shared_bases.insert(fs_base());
+    block::disown(fs_base());
+}
+
+/// One thread less has the calling thread's fs base.
+fn withdraw_base() {
+    STATE.shared_bases.remove(fs_base());
+}
+
+/// fs bases that several threads have at once: children of `CLONE_VM` without `CLONE_SETTLS`, until they set their own
+/// or end.
 ///
 /// Such threads never own a block. The table is small, because the sharing is short (Go's runtime ends it in the first
 /// lines of a new thread); once it overflows, every base counts as shared.
@@ -44,8 +69,11 @@ impl SharedBases {
             || self.bases.iter().any(|slot| slot.load(Ordering::Relaxed) == base)
     }
 
-    /// One thread more has `base`.
+    /// One thread more has `base`; a base of 0 is nobody's anyway.
     fn insert(&self, base: u64) {
+        if base == 0 {
+            return;
+        }
         let free =
             |slot: &&AtomicU64| slot.compare_exchange(0, base, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if self.bases.iter().find(free).is_none() {
@@ -55,6 +83,9 @@ impl SharedBases {
 
     /// One thread less has `base`.
     fn remove(&self, base: u64) {
+        if base == 0 {
+            return;
+        }
         let taken =
             |slot: &&AtomicU64| slot.compare_exchange(base, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         let _ = self.bases.iter().find(taken);
@@ -84,6 +115,71 @@ fn read_word(at: GuestAddr, stack: GuestAddr) -> Option<u64> {
     Some(unsafe { core::ptr::with_exposed_provenance::<u64>(at.0 as usize).read_unaligned() })
 }
 
+/// Threads that have freed the memory that their fs base points to, as musl's detached threads do before they exit: at
+/// any moment until then, a new thread may have the same base.
+#[derive(Debug)]
+pub struct Departing {
+    threads: [AtomicU32; 64],
+    bases: [AtomicU64; 64],
+    overflowed: AtomicU32,
+}
+
+impl Departing {
+    /// Nobody.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            threads: [const { AtomicU32::new(0) }; 64],
+            bases: [const { AtomicU64::new(0) }; 64],
+            overflowed: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether a thread with `base` is on its way out.
+    #[must_use]
+    pub fn contains(&self, base: u64) -> bool {
+        self.overflowed.load(Ordering::Relaxed) != 0
+            || self.bases.iter().any(|slot| slot.load(Ordering::Relaxed) == base)
+    }
+
+    fn insert(&self, base: u64, thread: u32) {
+        let free = |slot: &(&AtomicU32, &AtomicU64)| {
+            slot.0.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        match self.threads.iter().zip(&self.bases).find(free) {
+            Some((_, slot)) => slot.store(base, Ordering::Relaxed),
+            None => self.overflowed.store(1, Ordering::Relaxed),
+        }
+    }
+
+    /// In a forked child: none of them has come along.
+    fn clear(&self) {
+        for (thread, base) in self.threads.iter().zip(&self.bases) {
+            if thread.load(Ordering::Relaxed) != 0 {
+                base.store(0, Ordering::Relaxed);
+                thread.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether `thread` was there.
+    fn remove(&self, thread: u32) -> bool {
+        let mut slots = self.threads.iter().zip(&self.bases);
+        let found = slots.find(|(slot, _)| slot.load(Ordering::Relaxed) == thread);
+        found.is_some_and(|(slot, base)| {
+            base.store(0, Ordering::Relaxed);
+            slot.store(0, Ordering::Release);
+            true
+        })
+    }
+}
+
+impl Default for Departing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The flags of a call that makes a thread or process; `None` if its arguments can't be read.
 fn flags_of(call: &Call, stack: GuestAddr) -> Option<u64> {
     match call.nr {
@@ -95,30 +191,27 @@ fn flags_of(call: &Call, stack: GuestAddr) -> Option<u64> {
     }
 }
 
-/// Before `fork`, `vfork`, `clone`, `clone3`: the call returns twice, with every register as the kernel leaves it.
+/// Before `fork`, `vfork`, `clone`, `clone3`: the call returns twice, with every register as the kernel leaves it. What
+/// is counted here is counted before the child can end, and taken back if the call fails.
 pub fn split(block: &Block, call: &Call) -> Step {
     let Some(flags) = flags_of(call, GuestAddr(block.regs.rsp)) else {
         return Step::Tell(Returns::Once); // the kernel will say EFAULT
     };
-    // Counted before they can end; taken back if the call fails.
     match flags & (CLONE_VM | CLONE_THREAD) {
-        0 | CLONE_THREAD => {}
         CLONE_VM => {
             if STATE.process.load(Ordering::Relaxed) == 0 {
                 STATE.process.store(process::id(), Ordering::Relaxed);
             }
             STATE.relatives.fetch_add(1, Ordering::Relaxed);
+            STATE.vforks.fetch_add(1, Ordering::Relaxed);
         }
+        0 | CLONE_THREAD => {}
         _ => {
             STATE.more_threads.fetch_add(1, Ordering::Relaxed);
         }
     }
     if shares_base(flags) {
-        // The child has our fs base until it sets its own, and runs at the same time.
-        block.disown();
-        if STATE.fsgsbase.load(Ordering::Relaxed) != 0 {
-            STATE.shared_bases.insert(fs_base());
-        }
+        share_base();
     }
     Step::Tell(Returns::Twice { flags })
 }
@@ -127,22 +220,32 @@ const fn shares_base(flags: u64) -> bool {
     flags & CLONE_VM != 0 && flags & (CLONE_SETTLS | CLONE_VFORK) == 0
 }
 
-/// In the caller, after such a call: a failed one has made nobody.
-pub fn finish_split(returns: Returns, outcome: Outcome) {
+/// In the caller, after such a call: a failed one has made nobody, and a `vfork` child is gone, whatever it held.
+pub fn finish_split(block: &Block, collected: &Collected, outcome: Outcome) {
+    let returns = collected.pending.returns;
     let Returns::Twice { flags } = returns else { return };
-    let is_gone = outcome.errno().is_some() || flags & CLONE_VFORK != 0;
-    if is_gone && flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM {
-        STATE.relatives.fetch_sub(1, Ordering::Relaxed);
-    }
-    if outcome.errno().is_none() {
-        return;
-    }
-    if flags & CLONE_THREAD != 0 {
+    let has_failed = outcome.errno().is_some();
+    if has_failed && flags & CLONE_THREAD != 0 {
         STATE.more_threads.fetch_sub(1, Ordering::Relaxed);
     }
-    if shares_base(flags) && STATE.fsgsbase.load(Ordering::Relaxed) != 0 {
-        STATE.shared_bases.remove(fs_base());
+    if has_failed && shares_base(flags) {
+        withdraw_base();
     }
+    if flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM && (has_failed || returns.wait_for_child()) {
+        STATE.relatives.fetch_sub(1, Ordering::Relaxed);
+    }
+    if returns.wait_for_child()
+        && !shares_base(flags)
+        && let Some(lost) = Lost::by_child(collected.vforks)
+    {
+        release(lost, block);
+        modules::release(lost);
+    }
+}
+
+fn release(lost: Lost, block: &Block) {
+    record::release(lost);
+    block::release(lost, block);
 }
 
 /// In the child, after such a call.
@@ -150,28 +253,76 @@ pub fn begin_child(block: &Block, returns: Returns) {
     if let Returns::Twice { flags } = returns
         && flags & CLONE_VM == 0
     {
-        // A copy of the memory with this one thread in it.
-        STATE.process.store(0, Ordering::Relaxed);
-        STATE.more_threads.store(0, Ordering::Relaxed);
-        STATE.relatives.store(0, Ordering::Relaxed);
-        block::release_all_but(block);
-        record::release_pending();
-        modules::release_lock_in_child();
+        begin_process(block);
     }
 }
 
-/// Before `arch_prctl`: a thread that sets its fs base no longer shares the one it had.
+/// In a copy of the memory, with the one thread that made it: what others held there is free. Handlers may run and make
+/// calls at any point, so locks come first, and blocks and slots are those of the new generation at one store.
+fn begin_process(block: &Block) {
+    // SAFETY: the thread that is here holds no lock, and the others are not here.
+    unsafe {
+        modules::break_lock();
+        trap::break_lock();
+    }
+    let base = own_base();
+    let next = STATE.generation.load(Ordering::Relaxed) + 1;
+    block::keep_busy(block, base, next);
+    record::release_all_but(base);
+    STATE.generation.store(next, Ordering::Release);
+    block::forget_owners(base);
+    STATE.departing.clear();
+    STATE.more_threads.store(0, Ordering::Relaxed);
+    STATE.relatives.store(0, Ordering::Relaxed);
+    STATE.process.store(0, Ordering::Relaxed); // asked for when there is a need
+}
+
+/// Before `arch_prctl`: a thread that sets its fs base no longer shares the one it had, once that has happened.
 pub fn set_base(call: &Call) -> Step {
-    if call.args[0] as u32 == ARCH_SET_FS && STATE.fsgsbase.load(Ordering::Relaxed) != 0 {
-        STATE.shared_bases.remove(fs_base());
+    let shared = fs_base();
+    if call.args[0] as u32 != ARCH_SET_FS || shared == 0 || !STATE.shared_bases.contains(shared) {
+        return Step::Pass;
+    }
+    // SAFETY: it is the program's own call; the loader does not use the fs base.
+    Step::Answer(match unsafe { crate::sys::call(call.nr, call.args) } {
+        Ok(value) => {
+            STATE.shared_bases.remove(shared);
+            Outcome(value)
+        }
+        Err(errno) => Outcome::failure(errno),
+    })
+}
+
+/// Before `munmap`: a thread that frees the memory at its own fs base gives up all that is found by it.
+pub fn free_base(block: &Block, call: &Call) -> Step {
+    let [at, len, ..] = call.args;
+    let base = fs_base();
+    if base != 0 && base.checked_sub(at).is_some_and(|offset| offset < len) {
+        if let Some(lost) = Lost::by_this_thread() {
+            release(lost, block);
+        }
+        STATE.departing.insert(base, process::thread_id());
+        block::disown(base);
     }
     Step::Pass
 }
 
-/// Before `exit`: the thread's block is free for another; the last thread's end is the process's.
+/// Before `exit`: what the thread holds is free for others; the last thread's end is the process's.
 pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
-    block.disown();
-    record::release_spare(&mut block.spare);
+    if !is_own_process() {
+        withdraw_base();
+        return Step::Leave;
+    }
+    record::release_spare(block);
+    match Lost::by_this_thread() {
+        Some(lost) => {
+            // Calls and hooks that a handler has left by a jump or a cancellation.
+            release(lost, block);
+            block::disown(fs_base());
+        }
+        None if STATE.departing.contains(fs_base()) && STATE.departing.remove(process::thread_id()) => {}
+        None => withdraw_base(),
+    }
     if STATE.more_threads.fetch_sub(1, Ordering::AcqRel) == 0 {
         finish(frozen);
     }
@@ -180,44 +331,49 @@ pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
 
 /// Before `exit_group`.
 pub fn exit_process(frozen: &Frozen) -> Step {
-    finish(frozen);
+    if is_own_process() {
+        finish(frozen);
+    } else {
+        withdraw_base();
+    }
     Step::Leave
 }
 
-/// Lets the tools have their last word, once, in the process that was started. Whoever ends after it brings the word up
-/// to date, where that can be done.
+/// Whether the caller belongs to the process that this memory belongs to, and is not another process in it. Asks the
+/// kernel only while there is one.
+pub fn is_own_process() -> bool {
+    STATE.relatives.load(Ordering::Relaxed) == 0 || process::id() == STATE.process.load(Ordering::Relaxed)
+}
+
+/// Lets the tools have their last word, once, in the process that was started. Other threads that end it meanwhile wait
+/// here until it has ended, or they would cut the word off.
 fn finish(frozen: &Frozen) {
     if frozen.tools.interest().is_empty() {
         return; // they have nothing to say
     }
-    if is_root(frozen) {
-        if STATE.finish_once() {
-            frozen.output.last_words(&frozen.tools, frozen.tree);
+    if STATE.process.load(Ordering::Relaxed) != frozen.root {
+        if frozen.tree.table().is_some() {
+            frozen.output.update_last_words(&frozen.tools, frozen.tree);
         }
-    } else if frozen.tree.table().is_some() {
-        frozen.output.update_last_words(&frozen.tools, frozen.tree);
+        return;
     }
-}
-
-/// Whether this memory is the calling process's own, and not that of a parent that waits in `vfork`. The kernel is asked
-/// only where both are possible.
-#[must_use]
-pub fn is_own_memory() -> bool {
-    STATE.relatives.load(Ordering::Relaxed) == 0 || process::id() == STATE.process.load(Ordering::Relaxed)
-}
-
-fn is_root(frozen: &Frozen) -> bool {
-    STATE.process.load(Ordering::Relaxed) == frozen.root && is_own_memory()
+    // Never unblocked again: a handler must not end the process in the middle either.
+    let _blocked = core::mem::ManuallyDrop::new(AllBlocked::new());
+    while !STATE.finish_once() {
+        process::doze();
+    }
+    frozen.output.last_words(&frozen.tools, frozen.tree);
 }
 
 /// Before the process goes on as a program that is not the loader's: its last words, if they are its to say. Returns
 /// whether they are.
 pub fn close_before_native(frozen: &Frozen) -> bool {
-    let is_root = is_root(frozen);
-    if is_root {
-        finish(frozen);
+    let is_root = is_own_process() && STATE.process.load(Ordering::Relaxed) == frozen.root;
+    let is_last = is_root && STATE.finish_once();
+    if is_last {
+        frozen.output.last_words(&frozen.tools, frozen.tree);
     }
-    is_root
+    is_last
 }
 
 /// It could not be run: the process goes on.

@@ -5,11 +5,13 @@
 //! `clone` returns twice in one slot; its record is freed by whoever comes second.
 
 use crate::abi::call::Call;
-use crate::abi::process::CLONE_VM;
+use crate::abi::process::{CLONE_VFORK, CLONE_VM};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::hook::chain::Told;
+use crate::runtime::block::Block;
+use crate::runtime::claim::{Claim, Lost};
 use crate::runtime::state::{STATE, count};
-use crate::runtime::{enter_asm, gate_asm, text};
+use crate::runtime::{enter_asm, gate_asm, modules, text};
 use crate::sys::signal::AllBlocked;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -24,6 +26,8 @@ pub const RECORD_POINTER: usize = 16;
 pub const BACK_OFFSET: usize = offset_of!(Record, back);
 /// Where in a record the address stands at which a dedicated slot goes on.
 pub const RESUME_OFFSET: usize = offset_of!(Record, resume);
+/// Of these, how many are for calls that return twice.
+const RESERVED: u32 = 64;
 /// Slots whose code fills one page.
 const SLOTS_A_PAGE: u32 = 4096 / SLOT_LEN as u32;
 
@@ -58,6 +62,13 @@ impl Returns {
     const fn share_memory(self) -> bool {
         matches!(self, Self::Twice { flags } if flags & CLONE_VM != 0)
     }
+
+    /// Whether the caller returns only when the child has left its memory.
+    #[must_use]
+    pub const fn wait_for_child(self) -> bool {
+        const WAITING: u64 = CLONE_VM | CLONE_VFORK;
+        matches!(self, Self::Twice { flags } if flags & WAITING == WAITING)
+    }
 }
 
 /// One pending call.
@@ -81,6 +92,7 @@ pub struct Record {
     flags: AtomicU64,
     /// Where a dedicated slot goes on: the stub's way back.
     resume: AtomicU64,
+    claim: Claim,
 }
 const _: () = assert!(size_of::<Record>() == SLOT_LEN);
 
@@ -104,6 +116,7 @@ impl Record {
             returns_twice: AtomicU32::new(0),
             flags: AtomicU64::new(0),
             resume: AtomicU64::new(0),
+            claim: Claim::new(),
         }
     }
 }
@@ -121,6 +134,17 @@ pub struct Pending {
     pub told: Told,
     /// How often it returns.
     pub returns: Returns,
+}
+
+/// A call that has returned.
+#[derive(Clone, Copy, Debug)]
+pub struct Collected {
+    /// What it left behind.
+    pub pending: Pending,
+    /// Who has returned from it.
+    pub side: Side,
+    /// How many `vfork`s there had been when it was made, itself included.
+    pub vforks: u32,
 }
 
 /// Who returned in a slot.
@@ -153,9 +177,11 @@ impl Records {
         }
     }
 
-    /// Takes a free slot, for as long as its call is pending and until it is [`Self::release`]d.
-    fn take(&self) -> Option<u32> {
-        let ready = self.ready.load(Ordering::Acquire);
+    /// Takes a free slot, for as long as its call is pending and until it is [`Self::release`]d. The last slots are
+    /// for calls that return twice, which the loader can't do without.
+    fn take(&self, returns: Returns) -> Option<u32> {
+        let limit = if returns == Returns::Once { SLOTS - RESERVED } else { SLOTS };
+        let ready = self.ready.load(Ordering::Acquire).min(limit);
         for (index, word) in (0_u32..).zip(&self.taken) {
             let first = index * 64;
             if first >= ready {
@@ -180,6 +206,19 @@ impl Records {
         }
     }
 
+    /// The slots that are taken now, with their records.
+    fn taken(&self) -> impl Iterator<Item = (u32, &Record)> {
+        (0_u32..).step_by(64).zip(&self.taken).zip(self.records.chunks(64)).flat_map(
+            |((first, word), records)| {
+                let taken = word.load(Ordering::Relaxed);
+                (0_u32..)
+                    .zip(records)
+                    .filter(move |(bit, _)| taken & (1 << bit) != 0)
+                    .map(move |(bit, record)| (first + bit, record))
+            },
+        )
+    }
+
     fn record(&self, slot: u32) -> Option<&Record> {
         self.records.get(slot as usize)
     }
@@ -192,13 +231,16 @@ impl Default for Records {
 }
 
 /// Takes a slot of a page that is written now.
-fn grow_and_take() -> Option<u32> {
+fn grow_and_take(returns: Returns) -> Option<u32> {
+    if STATE.records.ready.load(Ordering::Relaxed) >= SLOTS {
+        return None;
+    }
     let _blocked = AllBlocked::new()?;
-    let _modules = STATE.modules.lock();
+    let _modules = modules::lock();
     // Somebody else may have grown the pool while this thread waited for the lock.
-    STATE.records.take().or_else(|| {
+    STATE.records.take(returns).or_else(|| {
         grow();
-        STATE.records.take()
+        STATE.records.take(returns)
     })
 }
 
@@ -259,15 +301,12 @@ fn slot_code(at: GuestAddr, record: u64) -> Option<[u8; RECORD_POINTER + 8]> {
     Some(code)
 }
 
-/// Makes `pending` wait in a slot, the one in `spare` if there is one; returns the address to jump to, or `None` if
-/// all slots are taken.
-pub fn prepare(pending: &Pending, back: GuestAddr, spare: &mut u32) -> Option<GuestAddr> {
-    let slot = match spare.checked_sub(1) {
-        Some(slot) => {
-            *spare = 0;
-            slot
-        }
-        None => STATE.records.take().or_else(grow_and_take)?,
+/// Makes `pending` wait in a slot, the block's spare one if there is one; returns the address to jump to, or `None`
+/// if all slots are taken.
+pub fn prepare(pending: &Pending, back: GuestAddr, block: &mut Block) -> Option<GuestAddr> {
+    let slot = match block.spare.take() {
+        Some(slot) => slot,
+        None => STATE.records.take(pending.returns).or_else(|| grow_and_take(pending.returns))?,
     };
     let record = STATE.records.record(slot)?;
     let (landing, flags) = match pending.returns {
@@ -287,13 +326,15 @@ pub fn prepare(pending: &Pending, back: GuestAddr, spare: &mut u32) -> Option<Gu
         to.store(from, Ordering::Relaxed);
     }
     record.told.store(pending.told.0, Ordering::Relaxed);
+    record.claim.stamp(block.claim.base());
     record.pending.store(1 + u32::from(pending.returns.share_memory()), Ordering::Relaxed);
     Some(code_of(slot))
 }
 
-/// Reads what waited behind `area` and gives the slot back (to `spare` if that is empty) once nobody else is to
-/// return in it. `failed` says that the call made no child.
-pub fn collect(area: u64, failed: bool, spare: &mut u32) -> Option<(Pending, Side)> {
+/// Reads what waited behind the block's area and gives the slot back (to the block as a spare one) once nobody else is
+/// to return in it. `failed` says that the call made no child.
+pub fn collect(block: &mut Block, failed: bool) -> Option<Collected> {
+    let area = block.area;
     let slot = slot_of(area)?;
     // Records are aligned to their length.
     let side = if area.is_multiple_of(SLOT_LEN as u64) { Side::Caller } else { Side::Child };
@@ -316,20 +357,21 @@ pub fn collect(area: u64, failed: bool, spare: &mut u32) -> Option<(Pending, Sid
             _ => Returns::Twice { flags: record.flags.load(Ordering::Relaxed) },
         },
     };
+    let vforks = record.claim.vforks();
     let last = match record.pending.load(Ordering::Acquire) {
         0 | 1 => true,
         _ if failed => true,
+        // A vfork child that is gone and has not returned here was killed before it could.
+        _ if side == Side::Caller && pending.returns.wait_for_child() => true,
         _ => record.pending.fetch_sub(1, Ordering::AcqRel) == 1,
     };
     if last {
         record.pending.store(0, Ordering::Relaxed);
-        if *spare == 0 {
-            *spare = slot + 1;
-        } else {
-            STATE.records.release(slot);
+        if let Some(former) = block.spare.put(slot) {
+            STATE.records.release(former);
         }
     }
-    Some((pending, side))
+    Some(Collected { pending, side, vforks })
 }
 
 /// What a slot is dedicated to: any number of threads may be in such a slot at once, for nothing in its record changes.
@@ -349,7 +391,7 @@ pub struct Dedication {
 
 /// Takes a slot for good; returns its code, or `None` if all slots are taken.
 pub fn dedicate(to: &Dedication) -> Option<GuestAddr> {
-    let slot = STATE.records.take().or_else(grow_and_take)?;
+    let slot = STATE.records.take(Returns::Once).or_else(|| grow_and_take(Returns::Once))?;
     let record = STATE.records.record(slot)?;
     record.areas[0].landing.store(to.landing, Ordering::Relaxed);
     record.back.store(to.back.0, Ordering::Relaxed);
@@ -377,19 +419,29 @@ fn slot_of(area: u64) -> Option<u32> {
 }
 
 /// Gives back the slot that an exiting thread's block keeps.
-pub fn release_spare(spare: &mut u32) {
-    if let Some(slot) = spare.checked_sub(1) {
+pub fn release_spare(block: &mut Block) {
+    if let Some(slot) = block.spare.take() {
         STATE.records.release(slot);
-        *spare = 0;
     }
 }
 
-/// In a forked child: frees the slots of calls that other threads were making, since those have not come along.
-pub fn release_pending() {
-    for slot in 0..STATE.records.ready.load(Ordering::Relaxed) {
-        if let Some(record) = STATE.records.record(slot)
-            && record.pending.swap(0, Ordering::Relaxed) != 0
-        {
+/// Frees the slots of calls that will never return. What returns twice may still do so in another thread.
+pub fn release(lost: Lost) {
+    for (slot, record) in STATE.records.taken() {
+        let returns_here = record.claim.is_of(lost) && record.returns_twice.load(Ordering::Relaxed) == 0;
+        if returns_here && record.pending.swap(0, Ordering::Relaxed) != 0 {
+            STATE.records.release(slot);
+        }
+    }
+}
+
+/// In a forked child: frees all slots but dedicated ones and those of calls that its one thread is still in, which are
+/// calls that the handler that forked has interrupted.
+pub fn release_all_but(fs_base: Option<u64>) {
+    for (slot, record) in STATE.records.taken() {
+        let is_pending = record.pending.load(Ordering::Relaxed) != 0;
+        let is_own = is_pending && fs_base.is_some_and(|base| record.claim.base() == base);
+        if !is_own && record.resume.load(Ordering::Relaxed) == 0 {
             STATE.records.release(slot);
         }
     }
@@ -413,8 +465,8 @@ mod tests {
     #[test]
     fn hands_out_each_ready_slot_once() {
         let pool = pool_with(80);
-        let mut slots: std::vec::Vec<u32> = (0..80).map(|_| pool.take().unwrap()).collect();
-        assert_eq!(pool.take(), None);
+        let mut slots: std::vec::Vec<u32> = (0..80).map(|_| pool.take(Returns::Once).unwrap()).collect();
+        assert_eq!(pool.take(Returns::Once), None);
         slots.sort_unstable();
         assert_eq!(slots, (0..80).collect::<std::vec::Vec<u32>>());
     }
@@ -422,10 +474,18 @@ mod tests {
     #[test]
     fn a_released_slot_is_free_again() {
         let pool = pool_with(16);
-        while pool.take().is_some() {}
+        while pool.take(Returns::Once).is_some() {}
         pool.release(11);
-        assert_eq!(pool.take(), Some(11));
-        assert_eq!(pool.take(), None);
+        assert_eq!(pool.take(Returns::Once), Some(11));
+        assert_eq!(pool.take(Returns::Once), None);
+    }
+
+    #[test]
+    fn the_last_slots_are_for_calls_that_return_twice() {
+        let pool = pool_with(SLOTS);
+        let ordinary = core::iter::from_fn(|| pool.take(Returns::Once)).count();
+        assert_eq!(ordinary, (SLOTS - RESERVED) as usize);
+        assert_eq!(pool.take(Returns::Twice { flags: 0 }), Some(SLOTS - RESERVED));
     }
 
     #[test]

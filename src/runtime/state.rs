@@ -6,11 +6,12 @@
 use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
 use crate::runtime::block::Adopted;
+use crate::runtime::claim::Claim;
 use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
 use crate::runtime::modules::Modules;
 use crate::runtime::output::Output;
-use crate::runtime::processes::SharedBases;
+use crate::runtime::processes::{Departing, SharedBases};
 use crate::runtime::record::Records;
 use crate::runtime::trap::Traps;
 use crate::runtime::tree::Tree;
@@ -39,6 +40,12 @@ pub struct State {
     pub shared_blocks: AtomicU64,
     /// The end of the shared blocks.
     pub shared_blocks_end: AtomicU64,
+    /// How many forks lead from the loader's start to this process, plus one: see [`crate::runtime::block`].
+    pub generation: AtomicU32,
+    /// How many `vfork`s there have been.
+    pub vforks: AtomicU32,
+    /// Who holds, or held last, the lock of `modules`.
+    pub patcher: Claim,
     /// Which owned blocks have had owners.
     pub adopted: Adopted,
     /// The end of the program's stack.
@@ -62,12 +69,14 @@ pub struct State {
     /// The process that this memory belongs to: not a `vfork` child that is a guest in it. 0 while it has none such and
     /// has not been asked for.
     pub process: AtomicU32,
-    /// Other processes in this memory.
-    pub relatives: AtomicU32,
     /// Threads of this process besides the first.
     pub more_threads: AtomicU32,
+    /// Other processes in this memory.
+    pub relatives: AtomicU32,
     /// fs bases that more than one thread has.
     pub shared_bases: SharedBases,
+    /// Threads that have freed the memory at their fs base.
+    pub departing: Departing,
     /// Sites that trap.
     pub traps: Traps,
     /// Pages of files that are mapped without execution.
@@ -115,6 +124,9 @@ pub static STATE: State = State {
     blocks: AtomicU64::new(0),
     shared_blocks: AtomicU64::new(0),
     shared_blocks_end: AtomicU64::new(0),
+    generation: AtomicU32::new(0),
+    vforks: AtomicU32::new(0),
+    patcher: Claim::new(),
     adopted: Adopted::new(),
     stack_top: AtomicU64::new(0),
     fsgsbase: AtomicU8::new(0),
@@ -126,9 +138,10 @@ pub static STATE: State = State {
     address_filters: AtomicU64::new(0),
     lost_lines: AtomicU64::new(0),
     process: AtomicU32::new(0),
-    relatives: AtomicU32::new(0),
     more_threads: AtomicU32::new(0),
+    relatives: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
+    departing: Departing::new(),
     traps: Traps::new(),
     file_pages: FilePages::new(),
     modules: Lock::new(Modules::new()),

@@ -62,16 +62,16 @@ impl Actions {
     /// That of the calling process; `None` before the loader's is installed.
     fn get(&self) -> Option<SigAction> {
         self.own.map(|own| match self.lodger {
-            Some((id, action)) if !processes::is_own_memory() && id == process::id() => action,
+            Some((id, action)) if !processes::is_own_process() && id == process::id() => action,
             _ => own,
         })
     }
 
     fn set(&mut self, action: SigAction) {
-        if !processes::is_own_memory() {
-            self.lodger = Some((process::id(), action));
-        } else {
+        if processes::is_own_process() {
             self.own = Some(action);
+        } else {
+            self.lodger = Some((process::id(), action));
         }
     }
 }
@@ -207,6 +207,16 @@ impl Drop for Ignored {
             let _ = signal::set_action(SIGNAL, &installed_for(&ignore));
         }
     }
+}
+
+/// Takes the lock away from whoever holds it.
+///
+/// # Safety
+///
+/// Nobody who may hold it will ever run again.
+pub unsafe fn break_lock() {
+    // SAFETY: as the caller vouches.
+    unsafe { STATE.traps.program.force_unlock() };
 }
 
 /// After `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,

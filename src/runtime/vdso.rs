@@ -5,7 +5,6 @@ use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::elf::image::Image;
 use crate::patch::site::Text;
 use crate::runtime::modules::{self, Access, Job, Room};
-use crate::runtime::state::STATE;
 use crate::sys::{mem, process};
 
 /// Patches the vDSO whose ELF header lies at `at` (AT_SYSINFO_EHDR), if there is one.
@@ -29,7 +28,7 @@ pub fn patch(at: Option<u64>) {
     };
     let text = Text { at: range.start, bytes };
     let job = Job { text, access, image: Some(&image), bias: at, room: Room::around(range) };
-    STATE.modules.lock().patch(&job);
+    modules::lock().patch(&job);
     if access == Access::Writable {
         // Refused only where changing it would have been refused, too.
         let _ = mem::protect(range, Protection::READ_EXECUTE);

@@ -2,4 +2,4 @@
 //!
 //! Taken only while the loader maps or patches, with all signals blocked, so that no handler can meet it held.
 
-pub use spin::mutex::SpinMutex as Lock;
+pub use spin::mutex::{SpinMutex as Lock, SpinMutexGuard as Guard};

@@ -30,6 +30,13 @@ pub fn exit_all(status: Status) -> ! {
     }
 }
 
+/// Lets a millisecond pass.
+pub fn doze() {
+    let interval = [0_u64, 1_000_000]; // struct timespec
+    // SAFETY: the kernel reads the interval.
+    let _ = unsafe { call(sysno::NANOSLEEP, [interval.as_ptr().addr() as u64, 0, 0, 0, 0, 0]) };
+}
+
 /// The process's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
 #[must_use]
 pub fn id() -> u32 {
