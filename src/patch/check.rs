@@ -9,7 +9,7 @@ use core::fmt;
 
 use crate::addr::GuestAddr;
 use crate::patch::lapping::UD_OPCODES;
-use crate::patch::padding::HOPS_MAX;
+use crate::patch::relay::JUMPS_MAX;
 use crate::patch::plan::{Plan, Stub};
 use crate::patch::site::Text;
 use crate::patch::stub;
@@ -18,8 +18,6 @@ use crate::x86::decode::{self, Kind, MAX_LEN};
 use crate::x86::encode::JMP_ABS_LEN;
 use crate::x86::scan::SYSCALL;
 
-/// How many jumps lie between a site and its stub at most: its own, those of a chain, a long one, a trampoline's.
-const JUMPS_MAX: usize = HOPS_MAX + 3;
 
 /// What is wrong with a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,7 +11,7 @@ use crate::patch::plan::{
 };
 use crate::patch::site::{Site, Text};
 use crate::patch::space::Space;
-use crate::patch::stub;
+use crate::patch::stub::{self, Again};
 use crate::patch::tactic::{self, Tactic};
 use crate::x86::decode::{Decoder, Kind};
 
@@ -85,11 +85,13 @@ impl Draft<'_, '_> {
         }
         let at = self.gate.first_free.wrapping_add((index as u64).saturating_mul(stub::LEN as u64));
         let Gate { policy, hooked, .. } = self.gate;
-        let mut fields = stub::Fields { at, evicted: &[], policy, hooked, back: site.back() };
+        let (back, site_len, again) = (site.back(), site.len, Again::Site);
+        let mut fields = stub::Fields { at, evicted: &[], policy, hooked, back, site_len, again };
         // Asked first, because a tactic leaves edits behind that a missing stub would strand.
         stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;
         let decision = tactic::choose(self, site, at);
         fields.evicted = &decision.moved;
+        fields.again = decision.evicted.map_or(Again::Site, |evicted| evicted.again);
         let bytes = stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;
         let Decision { tactic, evicted, .. } = decision;
         self.plan.stubs.push(Stub { index, at, bytes, site: *site, tactic, evicted });

@@ -10,6 +10,7 @@ pub mod find;
 mod lapping;
 mod padding;
 pub mod plan;
+pub mod relay;
 pub mod site;
 pub mod space;
 pub mod stub;

@@ -13,7 +13,7 @@ use crate::elf::functions::Functions;
 use crate::patch::draft;
 use crate::patch::site::{Site, Span, Text};
 use crate::patch::space::Space;
-use crate::patch::stub;
+use crate::patch::stub::{self, Again};
 use crate::patch::tactic::Tactic;
 
 /// The bytes of one edit or trampoline.
@@ -97,9 +97,9 @@ impl Stub {
 pub struct Evicted {
     /// Where it stood, and its length there and in the stub.
     pub span: Span,
-    /// Whether it may run again when the call is restarted: it loads `rax` with a constant, or from a register
+    /// Whether it may run again when the call is made again: it loads `rax` with a constant, or from a register
     /// that calls leave alone.
-    pub is_idempotent: bool,
+    pub again: Again,
 }
 
 /// Code outside the gate that leads to a stub.
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(plan.edits[0].new[0], 0xe9);
         assert_eq!(plan.edits[1].new, UD2);
         let evicted = plan.stubs[0].evicted.unwrap();
-        assert!(evicted.is_idempotent);
+        assert_eq!(evicted.again, Again::Constant);
         assert_eq!(plan.traps, [TrapSite { at: TEXT.wrapping_add(5), entry: plan.stubs[0].plain_entry() }]);
     }
 

@@ -11,7 +11,8 @@
 //! 30  lea rcx, [rip+back] ; jmp back                where back is near
 //! 30  mov rcx, [rip+(56)] ; jmp rcx                 where it is not
 //! 42  lea rcx, [rip+stub] ; jmp hooked
-//! 56  .quad back                  the unwind table and the signal code read it
+//! 54  .byte length of the site, how its call is made again      the signal code reads them
+//! 56  .quad back                                                so does the unwind table
 //! ```
 //! Only rcx and r11 are written before the `syscall`, which destroys both (SDM vol. 2B, SYSCALL); behind it rcx
 //! gets what the processor would have put there. Nothing touches the stack or the flags.
@@ -33,8 +34,43 @@ pub const RETURN: usize = 30;
 /// Where the way to the hook begins.
 pub const HOOKED: usize = 42;
 
+/// Where the length of the site stands, and behind it how its call is made again.
+const SITE_LEN: usize = 54;
+const AGAIN: usize = 55;
 const POLICY_LEA: usize = 12;
 const POLICY_LOAD: usize = 19;
+
+/// Where a call resumes that a signal has interrupted and that is to be made again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Again {
+    /// At the site.
+    Site,
+    /// At the evicted instruction, which loads `rax` with the constant that is its last four bytes; the site itself traps.
+    Constant,
+    /// At the evicted instruction, which copies this register, 0 to 15, to `rax`; the site itself traps.
+    Copy(u8),
+}
+
+impl Again {
+    const COPY: u8 = 0x10;
+
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Site => 0,
+            Self::Constant => 1,
+            Self::Copy(number) => Self::COPY | number,
+        }
+    }
+
+    const fn of_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Site),
+            1 => Some(Self::Constant),
+            Self::COPY..0x20 => Some(Self::Copy(byte & 0xf)),
+            _ => None,
+        }
+    }
+}
 
 /// What sets one stub apart from another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +85,61 @@ pub struct Fields<'a> {
     pub hooked: GuestAddr,
     /// Where the program goes on.
     pub back: GuestAddr,
+    /// The length of the site in bytes.
+    pub site_len: u8,
+    /// Where an interrupted call resumes.
+    pub again: Again,
+}
+
+/// Where a thread is in the story of a call, by where it is in a stub.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// The evicted instruction is next.
+    Evicted,
+    /// The call is next, or is to be made again.
+    Before,
+    /// The call has returned.
+    After,
+}
+
+/// What it means for a thread that the instruction `offset` bytes into a stub is its next.
+#[must_use]
+pub const fn standing(offset: usize) -> Standing {
+    match offset {
+        ..PLAIN_ENTRY => Standing::Evicted,
+        RETURN..HOOKED => Standing::After,
+        _ => Standing::Before,
+    }
+}
+
+impl Fields<'_> {
+    /// The address of the site.
+    #[must_use]
+    pub const fn site(&self) -> GuestAddr {
+        self.back.wrapping_sub(self.site_len as u64)
+    }
+
+    /// The address at which the evicted instruction stood; that of the site if there is none.
+    #[must_use]
+    pub const fn evicted_from(&self) -> GuestAddr {
+        self.site().wrapping_sub(self.evicted.len() as u64)
+    }
+
+    /// Where the program is to resume to make the call `nr` again, with `register` the value of the general register
+    /// of that number.
+    ///
+    /// The evicted instruction may run again only if it leads to the same call: the program may have entered at the site.
+    #[must_use]
+    pub fn resume(&self, nr: u32, register: impl Fn(u8) -> u64) -> GuestAddr {
+        let is_same = match self.again {
+            Again::Site => false,
+            Again::Constant => {
+                self.evicted.last_chunk().is_some_and(|constant| u32::from_le_bytes(*constant) == nr)
+            }
+            Again::Copy(number) => register(number) as u32 == nr,
+        };
+        if is_same { self.evicted_from() } else { self.site() }
+    }
 }
 
 /// Where a stub at `at` is entered so that an evicted instruction of `len` bytes runs first.
@@ -73,6 +164,7 @@ pub fn build(fields: &Fields<'_>) -> Option<[u8; LEN]> {
     put(POLICY_LEA, &encode::rip_relative([0x4c, 0x8d, 0x1d], at(POLICY_LEA), fields.policy)?)?;
     put(POLICY_LOAD, &[0x41, 0x0f, 0xb6, 0x0c, 0x0b, 0xe3, 0x02, 0xeb, 0x0e])?;
     put(SYSCALL, &SYSCALL_BYTES)?;
+    put(SITE_LEN, &[fields.site_len, fields.again.to_byte()])?;
     put(BACK, &fields.back.0.to_le_bytes())?;
     put(RETURN, &way_back(fields.at, fields.back))?;
     put(HOOKED, &encode::rip_relative([0x48, 0x8d, 0x0d], at(HOOKED), fields.at)?)?;
@@ -109,6 +201,8 @@ pub fn read(stub: &[u8; LEN], at: GuestAddr) -> Option<Fields<'_>> {
         policy: relative(POLICY_LEA + 3)?,
         hooked: relative(HOOKED + 8)?,
         back: GuestAddr(u64::from_le_bytes(*stub.get(BACK..)?.first_chunk::<8>()?)),
+        site_len: stub[SITE_LEN],
+        again: Again::of_byte(stub[AGAIN])?,
     };
     (build(&fields)? == *stub).then_some(fields)
 }
@@ -123,7 +217,7 @@ mod tests {
 
     fn fields(evicted: &[u8], back: GuestAddr) -> Fields<'_> {
         let (policy, hooked) = (AT.wrapping_add(0x10_0000), AT.wrapping_sub(0x2000));
-        Fields { at: AT, evicted, policy, hooked, back }
+        Fields { at: AT, evicted, policy, hooked, back, site_len: 2, again: Again::Site }
     }
 
     fn decode_from(stub: &[u8; LEN], mut offset: usize, end: usize) -> std::vec::Vec<(usize, Kind)> {
@@ -171,10 +265,35 @@ mod tests {
         assert_eq!(build(&fields(&[0x90; 10], AT)), None);
     }
 
+    #[test]
+    fn a_call_resumes_where_it_is_made_again_with_the_same_number() {
+        let back = GuestAddr(0x40_0007);
+        let constant = Fields { again: Again::Constant, ..fields(&[0xb8, 39, 0, 0, 0], back) };
+        assert_eq!(constant.resume(39, |_| 0), GuestAddr(0x40_0000));
+        assert_eq!(constant.resume(40, |_| 0), GuestAddr(0x40_0005));
+        let copy = Fields { again: Again::Copy(8), ..fields(&[0x44, 0x89, 0xc0], back) };
+        let register = |number| if number == 8 { 0xffff_0000_0027 } else { 0 };
+        assert_eq!(copy.resume(39, register), GuestAddr(0x40_0002));
+        assert_eq!(copy.resume(40, register), GuestAddr(0x40_0005));
+        assert_eq!(fields(&[0xb8, 39, 0, 0, 0], back).resume(39, register), GuestAddr(0x40_0005));
+    }
+
+    #[test]
+    fn the_offset_tells_whether_the_call_was_made() {
+        let standings = [0, 8, PLAIN_ENTRY, SYSCALL, RETURN, RETURN + 7, HOOKED].map(standing);
+        use Standing::{After, Before, Evicted};
+        assert_eq!(standings, [Evicted, Evicted, Before, Before, After, After, Before]);
+    }
+
     proptest! {
         #[test]
-        fn what_is_built_reads_back(evicted in proptest::collection::vec(0_u8..0xcc, 0..=9), back in any::<u64>()) {
-            let fields = fields(&evicted, GuestAddr(back));
+        fn what_is_built_reads_back(
+            evicted in proptest::collection::vec(0_u8..0xcc, 0..=9),
+            back in any::<u64>(),
+            site_len in any::<u8>(),
+            again in prop_oneof![Just(Again::Site), Just(Again::Constant), (0_u8..16).prop_map(Again::Copy)],
+        ) {
+            let fields = Fields { site_len, again, ..fields(&evicted, GuestAddr(back)) };
             let stub = build(&fields).unwrap();
             prop_assert_eq!(read(&stub, AT), Some(fields));
         }

@@ -22,7 +22,7 @@ use crate::patch::lapping::Lapping;
 use crate::patch::padding::Chain;
 use crate::patch::plan::{Bytes, Evicted};
 use crate::patch::site::{Site, Span};
-use crate::patch::stub;
+use crate::patch::stub::{self, Again};
 use crate::x86::decode::{self, Gpr, Value};
 use crate::x86::encode::{self, INT3, JMP_REL8_LEN, JMP_REL32, JMP_REL32_LEN, UD2};
 
@@ -107,7 +107,7 @@ struct Moved {
     span: Span,
     /// Where the stub is entered to run it.
     entry: GuestAddr,
-    is_idempotent: bool,
+    again: Again,
     bytes: heapless::Vec<u8, { stub::PLAIN_ENTRY }>,
 }
 
@@ -122,17 +122,17 @@ impl Moved {
         if !is_adjacent || draft.decoder.writes_memory() || !draft.is_free(span.at, u64::from(span.len)) {
             return None;
         }
-        let is_idempotent = match draft.decoder.value(Gpr::RAX) {
-            Some(Value::Constant(_)) => true,
-            Some(Value::Copy(source)) => source.survives_call(),
-            _ => false,
+        let again = match draft.decoder.value(Gpr::RAX) {
+            Some(Value::Constant(_)) => Again::Constant,
+            Some(Value::Copy(source)) if source.survives_call() => Again::Copy(source.number()),
+            _ => Again::Site,
         };
         let moved = decode::relocate(original, insn, span.at, entry)?;
-        Some(Self { span, entry, is_idempotent, bytes: heapless::Vec::from_slice(&moved).ok()? })
+        Some(Self { span, entry, again, bytes: heapless::Vec::from_slice(&moved).ok()? })
     }
 
     fn decision(self) -> Decision {
-        let evicted = Some(Evicted { span: self.span, is_idempotent: self.is_idempotent });
+        let evicted = Some(Evicted { span: self.span, again: self.again });
         Decision { tactic: Tactic::Eviction, evicted, moved: self.bytes }
     }
 }
@@ -145,7 +145,7 @@ fn eviction(
 ) -> Option<Decision> {
     let moved = Moved::of(draft, site, stub_at)?;
     let len = usize::from(moved.span.len);
-    if len < JMP_REL32_LEN || (evictee == Evictee::Repeatable && !moved.is_idempotent) {
+    if len < JMP_REL32_LEN || (evictee == Evictee::Repeatable && moved.again == Again::Site) {
         return None;
     }
     let jump = long_jump(draft, moved.span.at, moved.entry)?;

@@ -295,6 +295,12 @@ impl Gpr {
         ALL.get(usize::from(number)).copied().map(Self)
     }
 
+    /// The number that instructions call it by, 0 to 15.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0.number() as u8
+    }
+
     /// Whether a system call leaves it as it was (SDM vol. 2B, SYSCALL; `rax` gets the result).
     #[must_use]
     pub fn survives_call(self) -> bool {
