@@ -9,15 +9,14 @@ use core::fmt;
 
 use crate::addr::GuestAddr;
 use crate::patch::lapping::UD_OPCODES;
-use crate::patch::relay::JUMPS_MAX;
 use crate::patch::plan::{Plan, Stub};
+use crate::patch::relay::JUMPS_MAX;
 use crate::patch::site::Text;
 use crate::patch::stub;
 use crate::patch::tactic::Tactic;
 use crate::x86::decode::{self, Kind, MAX_LEN};
 use crate::x86::encode::JMP_ABS_LEN;
 use crate::x86::scan::SYSCALL;
-
 
 /// What is wrong with a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@
 
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::padding::HOPS_MAX;
-use crate::x86::encode::{JMP_ABS_LEN, JMP_REL32, JMP_REL32_LEN, JMP_REL8, JMP_REL8_LEN, jmp_abs};
+use crate::x86::encode::{JMP_ABS_LEN, JMP_REL8, JMP_REL8_LEN, JMP_REL32, JMP_REL32_LEN, jmp_abs};
 
 /// How many jumps lie between a site and its stub at most: its own, those of a chain, a long one, a trampoline's.
 pub(super) const JUMPS_MAX: usize = HOPS_MAX + 3;
@@ -58,7 +58,8 @@ mod tests {
     const PADDING: GuestAddr = GuestAddr(0x40_0030);
     const FAR: GuestAddr = GuestAddr(0x50_0000);
     const ENTRY: GuestAddr = GuestAddr(0x7000_0000_0009);
-    const STUBS: AddrRange = AddrRange { start: GuestAddr(0x7000_0000_0000), end: GuestAddr(0x7000_0001_0000) };
+    const STUBS: AddrRange =
+        AddrRange { start: GuestAddr(0x7000_0000_0000), end: GuestAddr(0x7000_0001_0000) };
 
     fn padded(bytes: &[u8]) -> Option<Window> {
         let mut window = [0xc3; JMP_ABS_LEN];

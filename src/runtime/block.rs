@@ -77,6 +77,11 @@ pub struct Block {
     pub area: u64,
     /// Where to jump when the hook is done.
     pub target: GuestAddr,
+    /// The block that holds the first signal that waits for the hook to end; 0 if none does. Where this block holds
+    /// such a signal: the next.
+    pub waiting: AtomicU64,
+    /// The block whose hook the signal on this one waits for; 0 if there is none.
+    pub holds_for: AtomicU64,
     /// Whose hook ran on it last.
     pub claim: Claim,
     /// A record slot kept for the next call of this block.
@@ -115,8 +120,13 @@ impl Spare {
 
 /// Sixteen vector registers; `movaps` wants them aligned.
 #[repr(C, align(16))]
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Vectors([[u64; 2]; 16]);
+
+impl Vectors {
+    /// As the kernel gives them to a handler.
+    pub const ZERO: Self = Self([[0; 2]; 16]);
+}
 
 /// Bytes at a block's upper end that its header takes.
 pub const HEADER: u64 = 1024;
@@ -139,6 +149,65 @@ impl Block {
     /// Puts arguments into their registers.
     pub const fn set_arguments(&mut self, args: [u64; 6]) {
         [self.regs.rdi, self.regs.rsi, self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9] = args;
+    }
+
+    /// Its lowest byte.
+    #[must_use]
+    pub fn lowest(&self) -> GuestAddr {
+        GuestAddr((core::ptr::from_ref(self).addr() as u64 + HEADER).wrapping_sub(LEN))
+    }
+
+    /// What the last instructions of a hook do: it is anybody's again.
+    pub fn leave(&self) {
+        self.owner.store(self.next_owner.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.free();
+    }
+
+    /// Nothing runs on it any more, and it holds nothing.
+    pub fn free(&self) {
+        self.holds_for.store(0, Ordering::Relaxed);
+        self.busy.store(0, Ordering::Release);
+    }
+
+    /// The block whose end a signal waits for that has interrupted what runs on this one.
+    #[must_use]
+    pub fn waits_for(&'static self) -> &'static Self {
+        match self.holds_for.load(Ordering::Relaxed) {
+            0 => self,
+            // SAFETY: `hold` has stored the address of a block, and blocks are mapped for good.
+            hook => unsafe { &*core::ptr::with_exposed_provenance::<Self>(hook as usize) },
+        }
+    }
+
+    /// Whether signals wait for its hook to end.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// Adds `holder` to the blocks whose signals wait for this one's hook to end. Only the thread that the hook runs on
+    /// does so.
+    pub fn append_waiting(&self, holder: &Self) {
+        holder.waiting.store(0, Ordering::Relaxed);
+        let mut last = self;
+        while let Some(next) = last.next() {
+            last = next;
+        }
+        last.waiting.store(core::ptr::from_ref(holder).expose_provenance() as u64, Ordering::Relaxed);
+    }
+
+    /// Takes out the first of them.
+    pub fn take_waiting(&self) -> Option<&'static Self> {
+        let first = self.next()?;
+        self.waiting.store(first.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
+        first.waiting.store(0, Ordering::Relaxed);
+        Some(first)
+    }
+
+    fn next(&self) -> Option<&'static Self> {
+        let next = self.waiting.load(Ordering::Relaxed);
+        // SAFETY: only `append_waiting` stores there, the address of a block, and blocks are mapped for good.
+        (next != 0).then(|| unsafe { &*core::ptr::with_exposed_provenance::<Self>(next as usize) })
     }
 
     fn is_busy(&self) -> bool {
@@ -174,6 +243,30 @@ pub fn mapping() -> AddrRange {
     AddrRange::new(GuestAddr(start), GuestAddr(STATE.shared_blocks_end.load(Ordering::Relaxed)))
 }
 
+/// The block whose stack or header `at` lies in.
+#[must_use]
+pub fn around(at: GuestAddr) -> Option<&'static Block> {
+    let all = mapping();
+    // A stack that is still empty ends where the next block begins.
+    let inside = at.wrapping_sub(1);
+    all.contains(inside).then(|| header_at(&STATE.blocks, (inside.0 - all.start.0) / LEN))
+}
+
+/// Takes a shared block for as long as it is not freed.
+pub fn take_shared() -> &'static mut Block {
+    let generation = STATE.generation.load(Ordering::Relaxed);
+    loop {
+        for index in 0..SHARED {
+            let block = header_at(&STATE.shared_blocks, index);
+            if !block.is_busy() && block.busy.swap(generation, Ordering::Acquire) < generation {
+                block.claim.stamp(0);
+                // SAFETY: whoever has made it busy is its only user.
+                return unsafe { &mut *pointer_at(&STATE.shared_blocks, index) };
+            }
+        }
+    }
+}
+
 /// The index of the owned block that `fs_base` hashes to; the same arithmetic as in `enter_asm`.
 #[must_use]
 pub const fn index_of(fs_base: u64) -> u64 {
@@ -181,10 +274,13 @@ pub const fn index_of(fs_base: u64) -> u64 {
 }
 
 fn header_at(first: &AtomicU64, index: u64) -> &'static Block {
-    let at = first.load(Ordering::Relaxed) + index * LEN;
     // SAFETY: `set_up` mapped the blocks for good before any call came; a header is valid when all zero, and what
     // threads share of it is atomic.
-    unsafe { &*core::ptr::with_exposed_provenance::<Block>(at as usize) }
+    unsafe { &*pointer_at(first, index) }
+}
+
+fn pointer_at(first: &AtomicU64, index: u64) -> *mut Block {
+    core::ptr::with_exposed_provenance_mut((first.load(Ordering::Relaxed) + index * LEN) as usize)
 }
 
 /// Makes the thread with `fs_base` the owner of its block for the next hooks, if nobody else is.

@@ -19,9 +19,9 @@ use crate::hook::tool::Verdict;
 use crate::patch::stub;
 use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
-use crate::runtime::record::{self, Pending, Returns, Side};
+use crate::runtime::record::{self, Pending, Returns, Side, Slot};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, seccomp, trap};
+use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap};
 use core::sync::atomic::Ordering;
 
 /// How a call goes on after its enter hooks.
@@ -56,7 +56,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 15] = [
+pub const SPECIAL: [u32; 16] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -67,6 +67,7 @@ pub const SPECIAL: [u32; 15] = [
     sysno::EXIT,
     sysno::EXIT_GROUP,
     sysno::ARCH_PRCTL,
+    sysno::RT_SIGACTION,
     sysno::SECCOMP,
     sysno::PRCTL,
     sysno::MUNMAP,
@@ -76,11 +77,7 @@ pub const SPECIAL: [u32; 15] = [
 
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
 const HANDLED: Interest = {
-    let mut handled = filter::CALLS
-        .with(sysno::CLOSE)
-        .with(sysno::RT_SIGPROCMASK)
-        .with(sysno::RT_SIGACTION)
-        .with(sysno::RT_SIGRETURN);
+    let mut handled = filter::CALLS.with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK).with(sysno::RT_SIGRETURN);
     let mut rest: &[u32] = &SPECIAL;
     while let [nr, tail @ ..] = rest {
         handled = handled.with(*nr);
@@ -104,7 +101,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::ARCH_PRCTL => processes::set_base(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
         sysno::MUNMAP => processes::free_base(block, call),
-        sysno::RT_SIGACTION => trap::set_action(call),
+        sysno::RT_SIGACTION => signals::set_action(block, call),
         sysno::CLOSE => {
             frozen.output.before_close(call);
             Step::Pass
@@ -150,9 +147,9 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
         // A changed call comes back here too, to give the program its own argument registers again.
         Step::Pass | Step::Filter | Step::Leave => Returns::Once,
     };
-    let originals = block.call().args;
+    let Call { nr: original_nr, args: originals } = block.call();
     block.set_call(call);
-    let pending = Pending { call: *call, originals, stub: block.stub, told, returns };
+    let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns };
     block.target = record::prepare(&pending, way_back(block.stub), block).unwrap_or_else(|| {
         record::count_missed();
         in_stub(block.stub, stub::SYSCALL)
@@ -162,21 +159,36 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
 /// Runs the exit hooks of the call that has returned in a slot.
 pub extern "C" fn returned(block: &mut Block) {
     settle(block);
-    let mut outcome = Outcome(block.regs.rax);
+    let ended = end(block, block.area, Outcome(block.regs.rax));
+    block.set_arguments(ended.pending.originals);
+    block.regs.rax = ended.outcome.0;
+    block.target = in_stub(ended.pending.stub, stub::RETURN);
+}
+
+/// A call that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// What it left behind.
+    pub pending: Pending,
+    /// What the program is to see.
+    pub outcome: Outcome,
+}
+
+/// Ends the call behind `area`, which has returned, or is to be made again as an outcome of
+/// [`Errno::is_restart`](crate::abi::errno::Errno::is_restart) says. The hooks run on `block`.
+pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
     let failed = outcome.errno().is_some();
-    let Some(collected) = record::collect(block, failed) else {
+    let Some(collected) = record::collect(block, area, failed) else {
         unreachable!("a slot's area lies in its record");
     };
     let pending = collected.pending;
     let call = pending.call;
-    block.set_arguments(pending.originals);
     match collected.side {
         Side::Child => processes::begin_child(block, pending.returns),
         Side::Caller => {
             processes::finish_split(block, &collected, outcome);
             modules::note_mapping(&call, outcome);
             trap::keep_unblocked(&call, outcome);
-            trap::keep_unblocked_in_handler(&call, outcome);
             seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
                 if filter::wants(&call, outcome) {
@@ -186,26 +198,31 @@ pub extern "C" fn returned(block: &mut Block) {
             }
         }
     }
-    block.regs.rax = outcome.0;
-    block.target = in_stub(pending.stub, stub::RETURN);
+    Ended { pending, outcome }
 }
 
-/// Runs the exit hook of the call that has returned in a dedicated slot.
+/// Runs the exit hook of the call that has returned in a dedicated slot and that its filter wants to be seen.
 pub extern "C" fn filtered(block: &mut Block) {
     settle(block);
-    let Some((stub, nr)) = record::dedication(block.area) else {
+    let Some((stub, nr)) = Slot::of_area(block.area).dedication() else {
         unreachable!("a dedicated slot's area is its record");
     };
     let call = Call { nr, ..block.call() };
-    if let Some(frozen) = STATE.frozen() {
-        block.regs.rax = identity::corrected(&call, Outcome(block.regs.rax), frozen).0;
-    }
+    block.regs.rax = end_filtered(&call, Outcome(block.regs.rax)).0;
     block.target = in_stub(stub, stub::RETURN);
+}
+
+/// Ends a call that has returned in a dedicated slot.
+pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
+    match STATE.frozen() {
+        Some(frozen) if filter::wants(call, outcome) => identity::corrected(call, outcome, frozen),
+        _ => outcome,
+    }
 }
 
 /// Says whose hook runs on the block; on a shared block, makes the thread the owner of a block of its own for the next
 /// time.
-fn settle(block: &Block) {
+pub fn settle(block: &Block) {
     match block.owner.load(Ordering::Relaxed) {
         0 => settle_shared(block),
         owner => block.claim.stamp(owner - 1),

@@ -3,12 +3,19 @@
 //! A call arrives with rcx and r11 as the only scratch registers (`syscall` destroys them) and the flags live. The
 //! upper half of rax is free as well: the kernel reads eax only, and rax holds the result afterwards. So the first
 //! steps pack number, flags and stub index into rax; then the flags are free, and a block can be found by arithmetic.
+//!
+//! A signal may interrupt anywhere here. Until a block has everything, [`window!`] marks say where things are.
 
+use crate::abi::signal::SigContext;
 use crate::runtime::block::{self, Block, Registers};
+use crate::runtime::delivery;
 use crate::runtime::dispatch;
 use crate::runtime::filter;
+use crate::runtime::frame;
+use crate::runtime::handlers;
 use crate::runtime::record::{self, Area};
 use crate::runtime::state::{self, STATE, State};
+use crate::runtime::windows::window;
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -19,10 +26,12 @@ const CONTROL_FLAGS: u64 = 0x4_4500;
 /// The bits of rflags that are always set.
 const FIXED_FLAGS: u64 = 2;
 
-/// r11 = a free block for this thread, marked busy. Clobbers rcx and flags.
+/// r11 = a free block for this thread, marked busy. Clobbers rcx and flags. The windows: while no block is taken, when
+/// one is, and where the comparison of ecx with the generation is what tells.
 macro_rules! find_block {
-    () => {
+    ($free:tt, $taken:tt, $perhaps:tt) => {
         concat!(
+            window!($free),
             "cmp byte ptr [rip + {state} + {fsgsbase}], 0\n",
             "je 22f\n",
             "rdfsbase rcx\n",
@@ -39,7 +48,9 @@ macro_rules! find_block {
             "cmp [r11 + {busy}], ecx\n",
             "jae 22f\n",
             "mov [r11 + {busy}], ecx\n",
+            window!($taken),
             "jmp 24f\n",
+            window!($free),
             "22:\n", // a shared block: the first that is free
             "mov r11, [rip + {state} + {shared}]\n",
             "23:\n",
@@ -47,14 +58,17 @@ macro_rules! find_block {
             "cmp [r11 + {busy}], ecx\n", // never written while busy: a forked child marks its own for the next one
             "jae 26f\n",
             "xchg ecx, [r11 + {busy}]\n",
+            window!($perhaps),
             "cmp ecx, [rip + {state} + {generation}]\n",
             "jb 24f\n",
+            window!($free),
             "26:\n",
             "add r11, {block_len}\n",
             "cmp r11, [rip + {state} + {shared_end}]\n",
             "jb 23b\n",
             "pause\n",
             "jmp 22b\n",
+            window!($taken),
             "24:\n",
         )
     };
@@ -81,11 +95,16 @@ macro_rules! go_through_filter {
             "jne 26f\n",
             "mov rcx, [r11 + 8]\n",
             "rol rax, 16\n",
+            window!(filter_rotated),
             "add al, 0x7f\n", // overflows exactly if al was 1
+            window!(filter_added),
             "sahf\n",
+            window!(filter_swapped),
             "bswap rax\n",
+            window!(filter_whole),
             "mov eax, eax\n",
             "jmp rcx\n",
+            window!(hooked_packed),
             "26:\n",
         )
     };
@@ -108,8 +127,9 @@ macro_rules! save_registers {
             "mov [r11 + {r13}], r13\n",
             "mov [r11 + {r14}], r14\n",
             "mov [r11 + {r15}], r15\n",
-            "mov rbx, r11\n", // Rust keeps rbx
             "mov rsp, r11\n", // the stack grows down from the header; 64-aligned
+            window!(nothing),
+            "mov rbx, rsp\n", // Rust keeps rbx
         )
     };
 }
@@ -215,16 +235,22 @@ landing!(
     /// Reached only by the jump at the end of a stub.
     hooked,
     concat!(
+        window!(hooked_whole),
         "bswap rax\n",   // the number moves up; the low half is scratch. Touches no flag, as all up to `seto`
+        window!(hooked_swapped),
         "lahf\n",        // ah = SF ZF AF PF CF
         "seto al\n",
         "ror rax, 16\n", // flags in bits 48..63, number in 16..47
+        window!(hooked_packed_address),
         "lea r11, [rip + __gate_stubs]\n",
         "sub rcx, r11\n",
+        window!(hooked_packed_offset),
         "shr ecx, 6\n",
+        window!(hooked_packed_index),
         "mov ax, cx\n",  // stub index in bits 0..15
+        window!(hooked_packed),
         go_through_filter!(),
-        find_block!(),
+        find_block!(hooked_packed, hooked_packed_taken, hooked_packed_perhaps),
         save_registers!(),
         "movzx ecx, ax\n",
         "mov [rbx + {stub}], ecx\n",
@@ -258,15 +284,20 @@ landing!(
     /// Reached only from the filters.
     filtered,
     concat!(
+        window!(filtered_whole),
         "bswap rax\n", // packed as in `hooked`, with the slot's index for the stub's
+        window!(filtered_swapped),
         "lahf\n",
         "seto al\n",
         "ror rax, 16\n",
+        window!(filtered_packed_address),
         "lea r11, [rip + {state} + {records}]\n",
         "sub rcx, r11\n",
+        window!(filtered_packed_offset),
         "shr ecx, {slot_shift}\n",
+        window!(filtered_packed_index),
         "mov ax, cx\n",
-        find_block!(),
+        find_block!(filtered_packed, filtered_packed_taken, filtered_packed_perhaps),
         save_registers!(),
         "movzx ecx, ax\n",
         "shl ecx, {slot_shift}\n",
@@ -302,13 +333,14 @@ landing!(
     /// Reached only by the jump at the end of a slot.
     told,
     concat!(
-        "mov r11, rcx\n",
-        "mov [r11 + {spill_rax}], rax\n",
+        window!(told_result),
+        "mov [rcx + {spill_rax}], rax\n",
         "lahf\n",
+        window!(told_spilled),
         "seto al\n",
-        "mov [r11 + {spill_flags}], ax\n",
-        "mov rax, r11\n",
-        find_block!(),
+        "mov [rcx + {spill_flags}], ax\n",
+        "mov rax, rcx\n",
+        find_block!(told_area, told_area_taken, told_area_perhaps),
         save_registers!(),
         "mov [rbx + {area}], rax\n",
         "movzx edx, word ptr [rax + {spill_flags}]\n",
@@ -337,7 +369,9 @@ landing!(
 #[unsafe(naked)]
 pub unsafe extern "C" fn told_split() -> ! {
     naked_asm!(
+        window!(split_start),
         "mov r11, rcx",
+        window!(split),
         "mov rcx, rax",
         "jrcxz 2f", // a test that leaves the flags alone
         "mov rcx, r11",
@@ -345,18 +379,127 @@ pub unsafe extern "C" fn told_split() -> ! {
         "2:",
         "lea rcx, [r11 + {area_len}]",
         "jmp {told}",
+        window!(nothing),
         area_len = const size_of::<Area>(),
         told = sym told,
     )
 }
 
-/// Puts the program's state back and goes where the hook decided.
+landing!(
+    /// Lands a signal that came for one of the program's handlers.
+    ///
+    /// | on entry | rax: the handler's entry · all else as the kernel sets it for a handler |
+    /// | on exit  | through [`leave`], or back in the loader's code where the signal came, or at the restorer |
+    /// | stack    | below the frame that the kernel built, nothing is read or written |
+    ///
+    /// # Safety
+    ///
+    /// Reached only from the entries of handlers.
+    signalled,
+    concat!(
+        find_block!(signalled, signalled_taken, signalled_perhaps),
+        save_registers!(),
+        "lea rcx, [rip + __gate_handlers]\n",
+        "sub rax, rcx\n",
+        "shr eax, {entry_shift}\n",
+        "mov [rbx + {stub}], eax\n",
+        "xor eax, eax\n", // what the kernel sets it to
+        "mov [rbx + {rax}], rax\n",
+        "xor edx, edx\n", // nor do flags mean anything to a handler
+        save_flags_and_vectors!(),
+        "mov rdi, rbx\n",
+        "call {delivered}\n",
+        "test rax, rax\n",
+        "jz {leave}\n",
+        "mov rdi, rax\n",
+        "jmp {resume}\n",
+    ),
+    entry_shift = const handlers::ENTRY_LEN.ilog2(),
+    stub = const offset_of!(Block, stub),
+    delivered = sym delivery::delivered,
+    resume = sym resume,
+);
+
+/// Goes on in the loader's code that a signal has interrupted, as if it had not.
+///
+/// | on entry | rdi: the registers that the kernel saved |
+/// | on exit  | all general registers, the flags and xmm0 to xmm15 as they were |
+/// | stack    | what the interrupted code's stack pointer leaves free below its red zone (psABI 3.2.2) |
+///
+/// # Safety
+///
+/// The interrupted code ran on a block.
+#[unsafe(naked)]
+unsafe extern "C" fn resume() -> ! {
+    naked_asm!(
+        "mov rcx, [rdi + {fpstate}]",
+        "movups xmm0, [rcx + {xmm}]",
+        "movups xmm1, [rcx + {xmm} + 16]",
+        "movups xmm2, [rcx + {xmm} + 32]",
+        "movups xmm3, [rcx + {xmm} + 48]",
+        "movups xmm4, [rcx + {xmm} + 64]",
+        "movups xmm5, [rcx + {xmm} + 80]",
+        "movups xmm6, [rcx + {xmm} + 96]",
+        "movups xmm7, [rcx + {xmm} + 112]",
+        "movups xmm8, [rcx + {xmm} + 128]",
+        "movups xmm9, [rcx + {xmm} + 144]",
+        "movups xmm10, [rcx + {xmm} + 160]",
+        "movups xmm11, [rcx + {xmm} + 176]",
+        "movups xmm12, [rcx + {xmm} + 192]",
+        "movups xmm13, [rcx + {xmm} + 208]",
+        "movups xmm14, [rcx + {xmm} + 224]",
+        "movups xmm15, [rcx + {xmm} + 240]",
+        "mov rsp, [rdi + {rsp}]",
+        "lea rsp, [rsp - 128]",
+        "push [rdi + {rip}]",
+        "push [rdi + {eflags}]",
+        "mov rax, [rdi + {rax}]",
+        "mov rbx, [rdi + {rbx}]",
+        "mov rcx, [rdi + {rcx}]",
+        "mov rdx, [rdi + {rdx}]",
+        "mov rsi, [rdi + {rsi}]",
+        "mov rbp, [rdi + {rbp}]",
+        "mov r8, [rdi + {r8}]",
+        "mov r9, [rdi + {r9}]",
+        "mov r10, [rdi + {r10}]",
+        "mov r11, [rdi + {r11}]",
+        "mov r12, [rdi + {r12}]",
+        "mov r13, [rdi + {r13}]",
+        "mov r14, [rdi + {r14}]",
+        "mov r15, [rdi + {r15}]",
+        "mov rdi, [rdi + {rdi}]",
+        "popfq",
+        "ret 128", // takes the red zone back
+        fpstate = const offset_of!(SigContext, fpstate),
+        xmm = const frame::XMM_OFFSET,
+        rip = const offset_of!(SigContext, rip),
+        eflags = const offset_of!(SigContext, eflags),
+        rax = const offset_of!(SigContext, rax),
+        rbx = const offset_of!(SigContext, rbx),
+        rcx = const offset_of!(SigContext, rcx),
+        rdx = const offset_of!(SigContext, rdx),
+        rsi = const offset_of!(SigContext, rsi),
+        rdi = const offset_of!(SigContext, rdi),
+        rbp = const offset_of!(SigContext, rbp),
+        rsp = const offset_of!(SigContext, rsp),
+        r8 = const offset_of!(SigContext, r8),
+        r9 = const offset_of!(SigContext, r9),
+        r10 = const offset_of!(SigContext, r10),
+        r11 = const offset_of!(SigContext, r11),
+        r12 = const offset_of!(SigContext, r12),
+        r13 = const offset_of!(SigContext, r13),
+        r14 = const offset_of!(SigContext, r14),
+        r15 = const offset_of!(SigContext, r15),
+    )
+}
+
+/// Puts the program's state back and goes where the hook decided, once no signal waits for the hook to end.
 ///
 /// | on entry | rbx: the block, on whose stack rsp lies |
 /// | on exit  | at `target` · rcx: target, r11: rflags, as after a real call · all else from the block |
 ///
-/// The block is given back before the last jump. Until then everything is read from it; a handler that interrupts
-/// between the two last loads could at most change r11, which every call destroys.
+/// The block is given back before the last jump. Until then everything is in it, where a signal that comes meanwhile
+/// finds it.
 ///
 /// # Safety
 ///
@@ -364,7 +507,11 @@ pub unsafe extern "C" fn told_split() -> ! {
 #[unsafe(naked)]
 unsafe extern "C" fn leave() -> ! {
     naked_asm!(
+        window!(leave_start),
+        "cmp qword ptr [rbx + {waiting}], 0",
+        "jne 4f",
         "mov r11, rbx",
+        window!(leave),
         "movaps xmm0, [r11 + {xmm}]",
         "movaps xmm1, [r11 + {xmm} + 16]",
         "movaps xmm2, [r11 + {xmm} + 32]",
@@ -410,12 +557,22 @@ unsafe extern "C" fn leave() -> ! {
         "mov [r11 + {owner}], rcx",
         "mov rcx, [r11 + {target}]",
         "mov dword ptr [r11 + {busy}], 0", // stores are seen in order (SDM 3A 9.2.2): free after all reads above
+        window!(left),
         "mov r11, [r11 + {rflags}]",
         "jmp rcx",
+        window!(leave),
         "3:", // DF, AC, TF or NT: only popfq sets them, for 15 ns
         "push rax",
         "popfq",
         "jmp 2b",
+        window!(nothing),
+        "4:",
+        "mov rdi, rbx",
+        "call {deliver_waiting}",
+        "jmp {leave}",
+        waiting = const offset_of!(Block, waiting),
+        deliver_waiting = sym delivery::deliver_waiting,
+        leave = sym leave,
         owner = const offset_of!(Block, owner),
         next_owner = const offset_of!(Block, next_owner),
         busy = const offset_of!(Block, busy),

@@ -9,6 +9,7 @@ use crate::runtime::enter_asm::filtered;
 use crate::runtime::filter::{STAT_INODE, STATX_INODE};
 use crate::runtime::record::RESUME_OFFSET;
 use crate::runtime::state::{STATE, State};
+use crate::runtime::windows::window;
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -29,6 +30,7 @@ macro_rules! restore {
             "add al, 0x78\n", // overflows exactly if OF was set
             "sahf\n",
             "bswap rax\n",
+            window!(path_result),
             "cdqe\n",
         )
     };
@@ -42,10 +44,13 @@ macro_rules! path_filter {
         pub unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 concat!(
+                    window!(path_result),
                     "test eax, eax\n",
                     "js 3f\n",
                     "bswap rax\n", // the result moves up, which leaves zeros
+                    window!(path_swapped),
                     "or rax, r11\n", // the flags fit below
+                    window!(path_flags),
                     "xor r11d, r11d\n",
                     "1:\n",
                     "cmp byte ptr [", $path, " + r11], 0\n",
@@ -74,6 +79,7 @@ macro_rules! path_filter {
                     "je 6f\n",
                     "4:\n", // of no interest
                     "mov r11d, eax\n",
+                    window!(path_swapped),
                     restore!(),
                     "jmp [rcx + {resume}]\n",
                     "3:\n", // a failure
@@ -82,19 +88,24 @@ macro_rules! path_filter {
                     "cmp eax, {read_only}\n",
                     "je 7f\n",
                     "bswap rax\n",
+                    window!(path_swapped),
                     restore!(),
                     "jmp [rcx + {resume}]\n",
+                    window!(path_flags),
                     "5:\n",
                     "cmp r11d, 1\n",
                     "jne 4b\n",
                     "6:\n",
                     "mov r11d, eax\n",
+                    window!(path_swapped),
                     restore!(),
                     "jmp {filtered}\n",
                     "7:\n",
                     "bswap rax\n",
+                    window!(path_swapped),
                     restore!(),
                     "jmp {filtered}\n",
+                    window!(nothing),
                 ),
                 path_max = const PATH_MAX,
                 refused = const REFUSED,
@@ -114,22 +125,28 @@ macro_rules! inode_filter {
         pub unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 concat!(
+                    window!(path_result),
                     "test eax, eax\n",
                     "jne 3f\n",
                     "test r11d, {alignment_check}\n",
                     "jne 6f\n",
                     "mov rax, [", $buffer, " + {offset}]\n",
+                    window!(path_zero),
                     "cmp rax, [rip + {state} + {inode}]\n",
                     "mov eax, 0\n",
+                    window!(path_result),
                     "je 6f\n",
                     "3:\n", // of no interest
                     "bswap rax\n",
+                    window!(path_swapped),
                     restore!(),
                     "jmp [rcx + {resume}]\n",
                     "6:\n",
                     "bswap rax\n",
+                    window!(path_swapped),
                     restore!(),
                     "jmp {filtered}\n",
+                    window!(nothing),
                 ),
                 alignment_check = const ALIGNMENT_CHECK,
                 offset = const $offset,

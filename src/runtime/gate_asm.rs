@@ -7,7 +7,7 @@
 
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
-use crate::runtime::record;
+use crate::runtime::{handlers, record};
 use core::arch::global_asm;
 
 /// Stubs that fit into the gate.
@@ -40,11 +40,18 @@ global_asm!(
     ".skip {slots_len}",
     ".cfi_endproc",
     ".popsection",
+    ".pushsection .gate.handlers,\"ax\",@nobits",
+    ".hidden __gate_handlers",
+    ".globl __gate_handlers",
+    "__gate_handlers:",
+    ".skip {handlers_len}",
+    ".popsection",
     back = const stub::BACK,
     stubs_len = const STUBS as usize * stub::LEN,
     record = const record::RECORD_POINTER,
     slot_back = const record::BACK_OFFSET,
     slots_len = const record::SLOTS as usize * record::SLOT_LEN,
+    handlers_len = const handlers::CAPACITY * handlers::ENTRY_LEN,
 );
 
 const _: () = assert!(record::BACK_OFFSET < 128, "one ULEB digit and its continuation");
@@ -52,12 +59,13 @@ const _: () = assert!(record::BACK_OFFSET < 128, "one ULEB digit and its continu
 unsafe extern "C" {
     static __gate_stubs: u8;
     static __gate_slots: u8;
+    static __gate_handlers: u8;
 }
 
 /// The pools: all of the gate but the loader's own instruction.
 #[must_use]
 pub fn pools() -> AddrRange {
-    let end = slots() + u64::from(record::SLOTS) * record::SLOT_LEN as u64;
+    let end = handlers() + (handlers::CAPACITY * handlers::ENTRY_LEN) as u64;
     AddrRange::new(GuestAddr(stubs()), GuestAddr(end))
 }
 
@@ -71,4 +79,10 @@ pub fn stubs() -> u64 {
 #[must_use]
 pub fn slots() -> u64 {
     (&raw const __gate_slots).expose_provenance() as u64
+}
+
+/// The address of the first handler's entry.
+#[must_use]
+pub fn handlers() -> u64 {
+    (&raw const __gate_handlers).expose_provenance() as u64
 }

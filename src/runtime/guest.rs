@@ -1,5 +1,6 @@
 //! The program as tools see it: its memory, its ids, and the way out for their words. Zone: call.
 
+use crate::abi::errno::Errno;
 use crate::addr::GuestAddr;
 use crate::hook::tool::Guest;
 use crate::runtime::state::{STATE, count};
@@ -36,4 +37,22 @@ impl Guest for Memory {
             count(&STATE.lost_lines);
         }
     }
+}
+
+/// Bytes that a call of the program's points at, without asking the kernel where there is no need: what lies a little above
+/// the stack pointer is the stack. Where the kernel may not be asked, a bad address is a fault, as it would be in the
+/// vDSO. `None` if they can't be read.
+pub fn read<const LEN: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; LEN]> {
+    const NEAR: u64 = 64 << 10;
+    let mut bytes = [0_u8; LEN];
+    let is_on_stack = at >= stack && at.0 - stack.0 < NEAR;
+    if !is_on_stack {
+        match process::read_memory(at, &mut bytes) {
+            Ok(len) => return (len == LEN).then_some(bytes),
+            Err(Errno::EFAULT) => return None,
+            Err(_) => {}
+        }
+    }
+    // SAFETY: it is mapped, or the program has passed the kernel a bad address.
+    Some(unsafe { core::ptr::with_exposed_provenance::<[u8; LEN]>(at.0 as usize).read() })
 }

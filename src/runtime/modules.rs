@@ -282,7 +282,9 @@ impl Modules {
         let pages = landings.iter().map(|&page| AddrRange::new(page, page.wrapping_add(PAGE)));
         for area in near.into_iter().chain(pages) {
             mem::protect(area, Protection::READ_EXECUTE)?;
+            STATE.patched.insert(area);
         }
+        STATE.patched.insert(AddrRange::new(job.text.at, job.text.addr(job.text.bytes.len())));
         if !plan.traps.is_empty() {
             trap::arm()?;
             if !plan.traps.iter().all(|site| trap::add(site.at, site.entry)) {
@@ -418,7 +420,9 @@ impl Modules {
 
 /// Forgets what was known of these addresses; returns whether there is anything to patch.
 fn forget_and_scan(text: &Text<'_>, access: Access) -> bool {
-    trap::forget(AddrRange::new(text.at, text.addr(text.bytes.len())));
+    let range = AddrRange::new(text.at, text.addr(text.bytes.len()));
+    trap::forget(range);
+    STATE.patched.remove(range);
     let has_hits = SyscallBytes::of(text.bytes).next().is_some();
     if !has_hits {
         give_back(text, access);

@@ -1,7 +1,6 @@
 //! New threads and processes, and their ends. Zone: call.
 
 use crate::abi::call::{Call, Outcome};
-use crate::abi::errno::Errno;
 use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
@@ -10,7 +9,7 @@ use crate::runtime::claim::Lost;
 use crate::runtime::dispatch::Step;
 use crate::runtime::record::{self, Collected, Returns};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{base_asm, modules, trap};
+use crate::runtime::{base_asm, guest, modules, trap};
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -98,23 +97,6 @@ impl Default for SharedBases {
     }
 }
 
-/// Reads a word of the program's, without asking the kernel where there is no need: what lies a little above the stack
-/// pointer is the stack. Where the kernel may not be asked, a bad address is a fault, as it would be in the vDSO.
-fn read_word(at: GuestAddr, stack: GuestAddr) -> Option<u64> {
-    const NEAR: u64 = 64 << 10;
-    let mut bytes = [0_u8; 8];
-    let is_on_stack = at >= stack && at.0 - stack.0 < NEAR;
-    if !is_on_stack {
-        match process::read_memory(at, &mut bytes) {
-            Ok(len) => return (len == bytes.len()).then(|| u64::from_ne_bytes(bytes)),
-            Err(Errno::EFAULT) => return None,
-            Err(_) => {}
-        }
-    }
-    // SAFETY: it is mapped, or the program has passed the kernel a bad address.
-    Some(unsafe { core::ptr::with_exposed_provenance::<u64>(at.0 as usize).read_unaligned() })
-}
-
 /// Threads that have freed the memory that their fs base points to, as musl's detached threads do before they exit: at
 /// any moment until then, a new thread may have the same base.
 #[derive(Debug)]
@@ -187,7 +169,7 @@ fn flags_of(call: &Call, stack: GuestAddr) -> Option<u64> {
         sysno::VFORK => Some(CLONE_VM | CLONE_VFORK),
         sysno::CLONE => Some(call.args[0]),
         // clone3's struct starts with the flags (include/uapi/linux/sched.h).
-        _ => read_word(GuestAddr(call.args[0]), stack),
+        _ => guest::read(GuestAddr(call.args[0]), stack).map(u64::from_ne_bytes),
     }
 }
 

@@ -28,6 +28,8 @@ pub const BACK_OFFSET: usize = offset_of!(Record, back);
 pub const RESUME_OFFSET: usize = offset_of!(Record, resume);
 /// Of these, how many are for calls that return twice.
 const RESERVED: u32 = 64;
+/// Where in a slot's code its call has returned.
+pub const RETURN: usize = 2;
 /// Slots whose code fills one page.
 const SLOTS_A_PAGE: u32 = 4096 / SLOT_LEN as u32;
 
@@ -81,6 +83,8 @@ pub struct Record {
     back: AtomicU64,
     stub: AtomicU32,
     nr: AtomicU32,
+    /// The number as the program gave it.
+    original_nr: AtomicU32,
     args: [AtomicU64; 6],
     /// The argument registers as the program had them, where a tool has changed the call.
     originals: [AtomicU64; 6],
@@ -109,6 +113,7 @@ impl Record {
             back: AtomicU64::new(0),
             stub: AtomicU32::new(0),
             nr: AtomicU32::new(0),
+            original_nr: AtomicU32::new(0),
             args: [const { AtomicU64::new(0) }; 6],
             originals: [const { AtomicU64::new(0) }; 6],
             told: AtomicU32::new(0),
@@ -126,6 +131,8 @@ impl Record {
 pub struct Pending {
     /// The call as the kernel was asked.
     pub call: Call,
+    /// The number as the program gave it.
+    pub original_nr: u32,
     /// The arguments as the program gave them: its registers afterwards.
     pub originals: [u64; 6],
     /// The stub it came through.
@@ -319,6 +326,7 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &mut Block) -> Option<
     record.back.store(back.0, Ordering::Relaxed);
     record.stub.store(pending.stub, Ordering::Relaxed);
     record.nr.store(pending.call.nr, Ordering::Relaxed);
+    record.original_nr.store(pending.original_nr, Ordering::Relaxed);
     for (to, from) in record.args.iter().zip(pending.call.args) {
         to.store(from, Ordering::Relaxed);
     }
@@ -331,13 +339,12 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &mut Block) -> Option<
     Some(code_of(slot))
 }
 
-/// Reads what waited behind the block's area and gives the slot back (to the block as a spare one) once nobody else is
-/// to return in it. `failed` says that the call made no child.
-pub fn collect(block: &mut Block, failed: bool) -> Option<Collected> {
-    let area = block.area;
+/// Reads what waited behind `area` and gives the slot back (to the block as a spare one) once nobody else is to return in
+/// it. `failed` says that the call made no child.
+pub fn collect(block: &mut Block, area: u64, failed: bool) -> Option<Collected> {
     let slot = slot_of(area)?;
     // Records are aligned to their length.
-    let side = if area.is_multiple_of(SLOT_LEN as u64) { Side::Caller } else { Side::Child };
+    let side = if is_childs(area) { Side::Child } else { Side::Caller };
     let record = STATE.records.record(slot)?;
     let mut call = Call { nr: record.nr.load(Ordering::Relaxed), args: [0; 6] };
     for (to, from) in call.args.iter_mut().zip(&record.args) {
@@ -349,6 +356,7 @@ pub fn collect(block: &mut Block, failed: bool) -> Option<Collected> {
     }
     let pending = Pending {
         call,
+        original_nr: record.original_nr.load(Ordering::Relaxed),
         originals,
         stub: record.stub.load(Ordering::Relaxed),
         told: Told(record.told.load(Ordering::Relaxed)),
@@ -401,10 +409,80 @@ pub fn dedicate(to: &Dedication) -> Option<GuestAddr> {
     Some(code_of(slot))
 }
 
-/// The stub and the number that the slot of the record at `area` is dedicated to.
-pub fn dedication(area: u64) -> Option<(u32, u32)> {
-    let record = STATE.records.record(slot_of(area)?)?;
-    Some((record.stub.load(Ordering::Relaxed), record.nr.load(Ordering::Relaxed)))
+/// A slot that a thread is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// The slot with this number.
+    #[must_use]
+    pub const fn at(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// The slot of the record that `area` lies in.
+    #[must_use]
+    pub fn of_area(area: u64) -> Self {
+        Self(slot_of(area).unwrap_or(SLOTS))
+    }
+
+    fn record(self) -> Option<&'static Record> {
+        STATE.records.record(self.0)
+    }
+
+    /// The address of the caller's area, or the child's.
+    #[must_use]
+    pub fn area(self, childs: bool) -> u64 {
+        self.record().map_or(0, |record| record.areas[usize::from(childs)].address())
+    }
+
+    /// Whether its call returns twice.
+    #[must_use]
+    pub fn returns_twice(self) -> bool {
+        self.record().is_some_and(|record| record.returns_twice.load(Ordering::Relaxed) != 0)
+    }
+
+    /// The stub and the number that it is dedicated to, if it is.
+    #[must_use]
+    pub fn dedication(self) -> Option<(u32, u32)> {
+        let record = self.record().filter(|record| record.resume.load(Ordering::Relaxed) != 0)?;
+        Some((record.stub.load(Ordering::Relaxed), record.nr.load(Ordering::Relaxed)))
+    }
+}
+
+impl Area {
+    fn address(&self) -> u64 {
+        core::ptr::from_ref(self).expose_provenance() as u64
+    }
+}
+
+/// The slot whose code `at` lies in, and how far into it.
+#[must_use]
+pub fn slot_around(at: GuestAddr) -> Option<(Slot, usize)> {
+    let offset = at.0.checked_sub(gate_asm::slots())? as usize;
+    (offset < SLOTS as usize * SLOT_LEN).then_some((Slot((offset / SLOT_LEN) as u32), offset % SLOT_LEN))
+}
+
+/// The result and the flags that were spilled to `area`.
+#[must_use]
+pub fn spilled(area: u64) -> (u64, u64) {
+    let slot = Slot::of_area(area);
+    slot.record().map_or((0, 0), |record| {
+        let area = &record.areas[usize::from(is_childs(area))];
+        (area.rax.load(Ordering::Relaxed), area.flags.load(Ordering::Relaxed))
+    })
+}
+
+/// Whether an area is a child's. Records are aligned to their length.
+#[must_use]
+pub const fn is_childs(area: u64) -> bool {
+    !area.is_multiple_of(SLOT_LEN as u64)
+}
+
+/// The address of the first record.
+#[must_use]
+pub fn first_record() -> u64 {
+    (&raw const STATE.records.records).addr() as u64
 }
 
 /// The code of a slot.
@@ -414,8 +492,7 @@ fn code_of(slot: u32) -> GuestAddr {
 
 /// The slot whose record `area` lies in.
 fn slot_of(area: u64) -> Option<u32> {
-    let first = (&raw const STATE.records.records).addr() as u64;
-    u32::try_from(area.checked_sub(first)? / SLOT_LEN as u64).ok()
+    u32::try_from(area.checked_sub(first_record())? / SLOT_LEN as u64).ok()
 }
 
 /// Gives back the slot that an exiting thread's block keeps.

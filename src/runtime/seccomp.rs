@@ -12,6 +12,7 @@ use crate::abi::process::{
 };
 use crate::abi::sysno;
 use crate::runtime::dispatch::Step;
+use crate::runtime::handlers;
 use crate::runtime::record::{self, Returns};
 use crate::runtime::state::{Frozen, STATE};
 use crate::sys::seccomp as filters;
@@ -43,6 +44,7 @@ pub fn begin(call: &Call, frozen: &Frozen) -> Step {
         return Step::Pass;
     }
     record::make_ready();
+    let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
     frozen.output.keep(&frozen.tools);
     // With the flag to synchronise threads it may be in force for others before this thread is back.
     filters::close();

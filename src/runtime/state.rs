@@ -9,8 +9,10 @@ use crate::runtime::block::Adopted;
 use crate::runtime::claim::Claim;
 use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
+use crate::runtime::handlers::Handlers;
 use crate::runtime::modules::Modules;
 use crate::runtime::output::Output;
+use crate::runtime::patched::Patched;
 use crate::runtime::processes::{Departing, SharedBases};
 use crate::runtime::record::Records;
 use crate::runtime::trap::Traps;
@@ -77,6 +79,10 @@ pub struct State {
     pub shared_bases: SharedBases,
     /// Threads that have freed the memory at their fs base.
     pub departing: Departing,
+    /// The program's signal handlers.
+    pub handlers: Handlers,
+    /// Code that was written to.
+    pub patched: Patched,
     /// Sites that trap.
     pub traps: Traps,
     /// Pages of files that are mapped without execution.
@@ -142,6 +148,8 @@ pub static STATE: State = State {
     relatives: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
     departing: Departing::new(),
+    handlers: Handlers::new(),
+    patched: Patched::new(),
     traps: Traps::new(),
     file_pages: FilePages::new(),
     modules: Lock::new(Modules::new()),

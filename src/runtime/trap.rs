@@ -1,23 +1,22 @@
 //! Sites that trap: the last tactic, and boundaries that nothing is known to enter. Zone: call.
 //!
-//! The bytes there raise SIGILL (`ud2`, guaranteed by SDM 2B). The handler does no more than send the thread to the
-//! site's stub, which makes the call with the state of that moment. The program's own use of SIGILL goes on
+//! The bytes there raise SIGILL (`ud2`, guaranteed by SDM 2B). What is done about it is no more than to send the thread to
+//! the site's stub, which makes the call with the state of that moment. The program's own use of SIGILL goes on
 //! underneath: it sees the action that it set, and its handler gets every SIGILL that is not one of our sites.
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{
     SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIG_IGN, SIG_UNBLOCK, SigAction,
-    SigInfo, Signal, SignalSet, UContext,
+    Signal, SignalSet,
 };
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
 use crate::runtime::dispatch::Step;
-use crate::runtime::record::Returns;
+use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
-use crate::runtime::trap_asm::on_illegal_instruction;
-use crate::runtime::{gate_asm, processes};
+use crate::runtime::{gate_asm, handlers, processes};
 use crate::sys::lock::Lock;
 use crate::sys::{process, signal};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -132,22 +131,41 @@ pub fn forget(range: AddrRange) {
     }
 }
 
-fn restorer() -> u64 {
-    gate_asm::stubs() + u64::from(RESTORER_STUB) * stub::LEN as u64
+/// The gate's restorer.
+#[must_use]
+pub fn restorer() -> GuestAddr {
+    GuestAddr(gate_asm::stubs()).wrapping_add(u64::from(RESTORER_STUB) * stub::LEN as u64)
 }
 
 /// The action that makes traps work while the program's is `program`.
-fn installed_for(program: &SigAction) -> SigAction {
+fn installed_for(program: &SigAction) -> Option<SigAction> {
     let handles = program.handler != SIG_DFL && program.handler != SIG_IGN;
     // The program's flags decide on which stack and with which mask its handler runs. SA_RESETHAND would take our
     // handler away; it is acted out in `deliver`.
     let flags = if handles { program.flags & !SA_RESETHAND } else { SA_ONSTACK | SA_NODEFER };
-    SigAction {
-        handler: on_illegal_instruction as *const () as u64,
+    Some(SigAction {
+        handler: handlers::trap_entry()?,
         flags: flags | SA_SIGINFO | SA_RESTORER,
-        restorer: if program.flags & SA_RESTORER != 0 { program.restorer } else { restorer() },
-        mask: if handles { program.mask } else { SignalSet::NONE },
-    }
+        restorer: restorer().0,
+        mask: if handles { program.mask.without(reserved()) } else { SignalSet::NONE },
+    })
+}
+
+/// Makes the kernel act for the program as `action` says.
+fn install(action: &SigAction) -> Result<(), Errno> {
+    installed_for(action).ok_or(Errno::ENOMEM).and_then(|installed| signal::set_action(SIGNAL, &installed))
+}
+
+/// What a handler of the program's can't block: a blocked trap would kill.
+#[must_use]
+pub fn reserved() -> SignalSet {
+    if STATE.traps.is_armed() { SignalSet::of(&[SIGNAL]) } else { SignalSet::NONE }
+}
+
+/// Whether the program's action for `signal` is kept here, and the kernel has the loader's.
+#[must_use]
+pub fn owns(signal: Signal) -> bool {
+    reserved().contains(signal)
 }
 
 /// Installs the handler, if it is not yet.
@@ -159,10 +177,9 @@ pub fn arm() -> Result<(), Errno> {
     let mut program = STATE.traps.program.lock();
     if program.own.is_none() {
         let current = signal::action(SIGNAL)?;
-        signal::set_action(SIGNAL, &installed_for(&current))?;
+        install(&current)?;
         program.own = Some(current);
         STATE.hook(sysno::RT_SIGPROCMASK);
-        STATE.hook(sysno::RT_SIGACTION);
         STATE.traps.armed.store(1, Ordering::Release);
         (1..=Signal::MAX.0).map(Signal).for_each(unblock_in_handler_of);
     }
@@ -204,7 +221,7 @@ impl Drop for Ignored {
     fn drop(&mut self) {
         if self.is_restored {
             let ignore = SigAction { handler: SIG_IGN, ..SigAction::DEFAULT };
-            let _ = signal::set_action(SIGNAL, &installed_for(&ignore));
+            let _ = install(&ignore);
         }
     }
 }
@@ -234,34 +251,8 @@ pub fn keep_unblocked(call: &Call, outcome: Outcome) {
     }
 }
 
-/// `rt_sigaction`: the trap signal's action is the program's in all it sees, and other handlers don't block it.
-pub fn set_action(call: &Call) -> Step {
-    let [number, new, _, set_len, ..] = call.args;
-    if !STATE.traps.is_armed() || set_len != size_of::<SignalSet>() as u64 {
-        return Step::Pass;
-    }
-    if number as u32 != SIGNAL.0 {
-        return if new == 0 { Step::Pass } else { Step::Tell(Returns::Once) };
-    }
-    set_own_action(call)
-}
-
-/// After `rt_sigaction`: the handler of another signal runs without blocking the trap signal.
-pub fn keep_unblocked_in_handler(call: &Call, outcome: Outcome) {
-    let [number, new, ..] = call.args;
-    let number = Signal(number as u32);
-    if call.nr != sysno::RT_SIGACTION || outcome.errno().is_some() || new == 0 || number == SIGNAL {
-        return;
-    }
-    // SAFETY: the kernel has just read it there.
-    let bytes =
-        unsafe { core::ptr::with_exposed_provenance::<[u8; size_of::<SigAction>()]>(new as usize).read() };
-    if STATE.traps.is_armed() && SigAction::from_bytes(bytes).mask.contains(SIGNAL) {
-        unblock_in_handler_of(number);
-    }
-}
-
-fn set_own_action(call: &Call) -> Step {
+/// `rt_sigaction` of the trap signal: its action is the program's in all that the program sees.
+pub fn set_own_action(call: &Call) -> Step {
     let [_, new, old, ..] = call.args;
     // The handler takes the same lock.
     let Some(_blocked) = signal::AllBlocked::new() else { return Step::Pass };
@@ -269,7 +260,7 @@ fn set_own_action(call: &Call) -> Step {
     let Some(current) = program.get() else { return Step::Pass };
     let answer = exchange(&current, GuestAddr(new), GuestAddr(old)).and_then(|replacement| {
         if let Some(replacement) = replacement {
-            signal::set_action(SIGNAL, &installed_for(&replacement))?;
+            install(&replacement)?;
             program.set(replacement);
         }
         Ok(())
@@ -302,43 +293,38 @@ fn read_action(at: GuestAddr) -> Result<Option<SigAction>, Errno> {
     }
 }
 
-/// Decides on a SIGILL: 0 if it is dealt with, else the program's handler to jump to.
-///
-/// # Safety
-///
-/// `context` is the frame that the kernel built for the signal being handled.
-pub unsafe extern "C" fn resolve(context: *mut UContext, info: *const SigInfo) -> u64 {
-    // SAFETY: the kernel built the frame, and nobody else knows of it yet.
-    let context = unsafe { &mut *context };
-    if let Some(entry) = STATE.traps.entry_of(GuestAddr(context.mcontext.rip)) {
-        context.mcontext.rip = entry;
-        return 0;
+/// Decides on a trap signal: `None` if it is dealt with, else the program's handler for it.
+#[must_use]
+pub fn resolve(frame: Frame) -> Option<GuestAddr> {
+    let context = frame.context();
+    if let Some(entry) = STATE.traps.entry_of(GuestAddr(context.rip)) {
+        context.rip = entry;
+        return None;
     }
-    // SAFETY: as above; siginfo lies in the same frame.
-    deliver(unsafe { (*info).code })
+    handler_for(frame.info().code)
 }
 
-/// Gives a SIGILL of the program's own to the program.
-fn deliver(code: i32) -> u64 {
+/// What the program does about a signal of its own.
+fn handler_for(code: i32) -> Option<GuestAddr> {
     let mut program = STATE.traps.program.lock();
-    let Some(action) = program.get() else { return 0 };
+    let action = program.get()?;
     let is_fault = code > 0;
     match action.handler {
-        SIG_IGN if !is_fault => 0,
+        SIG_IGN if !is_fault => None,
         SIG_DFL | SIG_IGN => {
             // A fault that nobody handles kills, ignored or not: so it does when the instruction is met again.
             let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
             if !is_fault {
                 signal::raise(SIGNAL);
             }
-            0
+            None
         }
         handler => {
             if action.flags & SA_RESETHAND != 0 {
                 program.set(SigAction::DEFAULT);
-                let _ = signal::set_action(SIGNAL, &installed_for(&SigAction::DEFAULT));
+                let _ = install(&SigAction::DEFAULT);
             }
-            handler
+            Some(GuestAddr(handler))
         }
     }
 }

@@ -1,0 +1,435 @@
+//! Signals on their way to the program's handlers. Zone: call.
+//!
+//! The kernel delivers to an entry in the gate, which lands here, on a block. The frame that the kernel has built says
+//! where the signal came; if that is in the loader, the frame is made to say what it would without one ([`settle`]):
+//!
+//! - in a stub, or on the way to one: before the call, after it, or at the evicted instruction;
+//! - in a slot: the call is over, and its exit hooks run here, or it is to be made again, and they hear of that;
+//! - in assembly that saves or restores registers: as the marks there say ([`windows`]);
+//! - in a hook: the signal is *held* until the hook is done, its frame on the block it came on, and the hook goes on. At the
+//!   hook's end ([`deliver_waiting`]) the frame is put where the kernel would have built it for the program.
+//!
+//! So no handler of the program's ever runs while a hook is under way, and one that never returns leaves nothing behind.
+//! Masks, actions and the order of signals are the kernel's own all along.
+
+use crate::abi::call::{Call, Outcome};
+use crate::abi::errno::Errno;
+use crate::abi::signal::{SigContext, SignalSet};
+use crate::addr::{AddrRange, GuestAddr};
+use crate::patch::relay;
+use crate::patch::stub::{self, Fields, Standing};
+use crate::runtime::block::{self, Block, Vectors};
+use crate::runtime::frame::Frame;
+use crate::runtime::handlers::{self, Handler};
+use crate::runtime::record::{self, Slot};
+use crate::runtime::state::STATE;
+use crate::runtime::windows::{self, Index, Taken, Value, Window};
+use crate::runtime::{dispatch, gate_asm, trap};
+use core::sync::atomic::Ordering;
+
+/// Where a thread is, once its registers have been made the program's where that can be done.
+enum Whereabouts {
+    /// In the program.
+    Program,
+    /// In a hook that runs on this block.
+    Hook(&'static Block),
+}
+
+/// Lands a signal: returns 0 with where to go on in the block, or the registers of loader code to resume.
+pub extern "C" fn delivered(block: &mut Block) -> u64 {
+    dispatch::settle(block);
+    // SAFETY: the kernel has just built it there, and its handler has not been entered.
+    let frame = unsafe { Frame::at(GuestAddr(block.regs.rsp)) };
+    let Some(handler) = handler_of(block.stub, frame) else {
+        // As the handler would have returned: the restorer finds the frame above its return address.
+        block.regs.rsp += size_of::<u64>() as u64;
+        block.target = trap::restorer();
+        return 0;
+    };
+    let came_at = frame.context().rip;
+    match settle(frame, block) {
+        Whereabouts::Program => {
+            let info = frame.info();
+            if info.addr() == came_at && is_fault(frame) {
+                info.fields[0] = frame.context().rip;
+            }
+            let frame = at_home(frame);
+            enter(block, frame, handler);
+            0
+        }
+        Whereabouts::Hook(hook) => hold(block, frame, handler, hook),
+    }
+}
+
+/// The program's handler for the signal in `frame`, which came through an entry; `None` if the loader has dealt with it.
+fn handler_of(entry: u32, frame: Frame) -> Option<GuestAddr> {
+    match handlers::of(entry)? {
+        Handler::Program(handler) => Some(handler),
+        Handler::Trap => trap::resolve(frame),
+    }
+}
+
+/// Whether the signal was raised for what an instruction did.
+fn is_fault(frame: Frame) -> bool {
+    let info = frame.info();
+    info.code > 0 && SignalSet::SYNCHRONOUS.contains(crate::abi::signal::Signal(info.signo.cast_unsigned()))
+}
+
+/// Goes on at the handler, with the registers that the kernel gives it.
+fn enter(block: &mut Block, frame: Frame, handler: GuestAddr) {
+    block.regs.rax = 0;
+    block.regs.rdi = u64::from(frame.info().signo.cast_unsigned());
+    block.regs.rsi = frame.info_at().0;
+    block.regs.rdx = frame.ucontext_at().0;
+    block.regs.rsp = frame.start().0;
+    block.target = handler;
+}
+
+/// The frame where the kernel would have built it: it may lie on a block that is no longer in use.
+fn at_home(frame: Frame) -> Frame {
+    if !block::mapping().contains(frame.start()) {
+        return frame;
+    }
+    let home = frame.home(frame.start(), frame.context().rsp);
+    // SAFETY: what lies below the program's stack pointer and its red zone is free.
+    unsafe { frame.move_to(home) }
+}
+
+/// Keeps the signal on its block until `hook` is done; returns the registers to resume it with.
+fn hold(block: &mut Block, frame: Frame, handler: GuestAddr, hook: &Block) -> u64 {
+    block.target = handler;
+    block.area = frame.start().0;
+    block.holds_for.store(core::ptr::from_ref(hook).expose_provenance() as u64, Ordering::Relaxed);
+    // SAFETY: the stack of this block ends far above its lowest bytes.
+    let held = unsafe { frame.move_to(Frame::room_at(block.lowest())) };
+    hook.append_waiting(block);
+    (&raw const *held.context()).expose_provenance() as u64
+}
+
+/// At the end of a hook: puts the signals that have waited for it on the program's stack, one on the other, as the kernel
+/// does when several come at once.
+pub extern "C" fn deliver_waiting(block: &mut Block) {
+    while let Some(holder) = block.take_waiting() {
+        // SAFETY: `hold` has put it there.
+        let held = unsafe { Frame::at(Frame::room_at(holder.lowest())) };
+        load(held, block);
+        if let Whereabouts::Hook(_) = settle(held, block) {
+            unreachable!("a hook ends in the gate or at a handler");
+        }
+        let home = held.home(GuestAddr(holder.area), held.context().rsp);
+        // SAFETY: what lies below the program's stack pointer and its red zone is free, and so is its alternate stack if
+        // the kernel has built the frame there.
+        let frame = unsafe { held.move_to(home) };
+        enter(block, frame, holder.target);
+        block.regs.rflags &= !CLEARED_FOR_HANDLERS;
+        block.xmm = Vectors::ZERO;
+        holder.free();
+    }
+}
+
+/// DF, RF and TF, which `handle_signal` clears (arch/x86/kernel/signal.c).
+const CLEARED_FOR_HANDLERS: u64 = 1 << 10 | 1 << 16 | 1 << 8;
+
+/// Puts the registers that a hook has left on its block into the frame.
+fn load(frame: Frame, block: &Block) {
+    let context = frame.context();
+    let regs = &block.regs;
+    *context = SigContext {
+        rax: regs.rax,
+        rbx: regs.rbx,
+        rcx: block.target.0,
+        rdx: regs.rdx,
+        rsi: regs.rsi,
+        rdi: regs.rdi,
+        rbp: regs.rbp,
+        rsp: regs.rsp,
+        r8: regs.r8,
+        r9: regs.r9,
+        r10: regs.r10,
+        r11: regs.rflags,
+        r12: regs.r12,
+        r13: regs.r13,
+        r14: regs.r14,
+        r15: regs.r15,
+        rip: block.target.0,
+        eflags: regs.rflags,
+        ..*context
+    };
+    frame.set_vectors(&block.xmm);
+}
+
+/// Makes the frame show the thread where it would be if there were no loader. Hooks that are due run on `block`.
+fn settle(frame: Frame, block: &mut Block) -> Whereabouts {
+    loop {
+        let context = frame.context();
+        let at = GuestAddr(context.rip);
+        if let Some(entry) = handlers::index_of(at) {
+            return settle_below(frame, entry, block);
+        }
+        if let Some((fields, offset)) = stub_around(at) {
+            show(context, &fields, offset);
+            return Whereabouts::Program;
+        }
+        if let Some((slot, offset)) = record::slot_around(at) {
+            settle_in_slot(context, block, slot, offset);
+            continue;
+        }
+        if let Some((window, taken)) = windows::around(at) {
+            match settle_in_window(frame, block, window, taken) {
+                Some(found) => return found,
+                None => continue,
+            }
+        }
+        if let Some(hook) = block::around(GuestAddr(context.rsp)) {
+            if !is_fault(frame) {
+                return Whereabouts::Hook(hook.waits_for());
+            }
+            abandon(frame, hook);
+            continue;
+        }
+        match relay::entry_from(at, stubs(), |at| STATE.patched.window(at), origin) {
+            Some(entry) => context.rip = entry.0,
+            None => return Whereabouts::Program,
+        }
+    }
+}
+
+fn stubs() -> AddrRange {
+    AddrRange::new(GuestAddr(gate_asm::stubs()), GuestAddr(gate_asm::slots()))
+}
+
+/// The address of the original instruction that one in a stub stands for.
+fn origin(at: GuestAddr) -> Option<GuestAddr> {
+    let (fields, offset) = stub_around(at)?;
+    Some(if stub::standing(offset) == Standing::Evicted { fields.evicted_from() } else { fields.site() })
+}
+
+/// The stub that `at` lies in, and how far into it.
+fn stub_around(at: GuestAddr) -> Option<(Fields<'static>, usize)> {
+    if !stubs().contains(at) {
+        return None;
+    }
+    let offset = at.0 as usize % stub::LEN;
+    let start = at.wrapping_sub(offset as u64);
+    // SAFETY: the gate's pools are readable, and nobody changes a stub that a thread is in.
+    let bytes = unsafe { &*core::ptr::with_exposed_provenance::<[u8; stub::LEN]>(start.0 as usize) };
+    Some((stub::read(bytes, start)?, offset))
+}
+
+/// Shows a thread that is in a stub where the program would be.
+fn show(context: &mut SigContext, fields: &Fields<'_>, offset: usize) {
+    match stub::standing(offset) {
+        Standing::Evicted => context.rip = fields.evicted_from().0,
+        Standing::Before => {
+            context.rip = fields.resume(context.rax as u32, |number| general(context, number)).0;
+            leave_kernel(context, fields.back);
+        }
+        Standing::After => {
+            context.rip = fields.back.0;
+            leave_kernel(context, fields.back);
+        }
+    }
+}
+
+/// What a system call at the site leaves in the registers that it destroys (SDM vol. 2B, SYSCALL).
+const fn leave_kernel(context: &mut SigContext, back: GuestAddr) {
+    context.rcx = back.0;
+    context.r11 = context.eflags;
+}
+
+/// The general register that instructions call `number`.
+fn general(context: &SigContext, number: u8) -> u64 {
+    let SigContext { rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, .. } =
+        *context;
+    let all = [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15];
+    all.get(usize::from(number)).copied().unwrap_or_default()
+}
+
+fn set_arguments(context: &mut SigContext, args: [u64; 6]) {
+    [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9] = args;
+}
+
+const fn arguments(context: &SigContext) -> [u64; 6] {
+    [context.rdi, context.rsi, context.rdx, context.r10, context.r8, context.r9]
+}
+
+/// In a slot: the call is next or to be made again, or it has returned.
+fn settle_in_slot(context: &mut SigContext, block: &mut Block, slot: Slot, offset: usize) {
+    if offset >= record::RETURN {
+        let is_child = slot.returns_twice() && context.rax == 0;
+        return end(context, block, slot, is_child);
+    }
+    let stub = match slot.dedication() {
+        Some((stub, _)) => stub,
+        None => {
+            let interrupted = Outcome::failure(Errno::ERESTARTSYS);
+            let ended = dispatch::end(block, slot.area(false), interrupted);
+            set_arguments(context, ended.pending.originals);
+            context.rax = ended.pending.original_nr.into();
+            ended.pending.stub
+        }
+    };
+    context.rip = dispatch::in_stub(stub, stub::SYSCALL).0;
+}
+
+/// Runs the exit hooks of a call that has returned in a slot.
+fn end(context: &mut SigContext, block: &mut Block, slot: Slot, is_child: bool) {
+    let outcome = Outcome(context.rax);
+    let stub = match slot.dedication() {
+        Some((stub, nr)) => {
+            let call = Call { nr, args: arguments(context) };
+            context.rax = dispatch::end_filtered(&call, outcome).0;
+            stub
+        }
+        None => {
+            let ended = dispatch::end(block, slot.area(is_child), outcome);
+            set_arguments(context, ended.pending.originals);
+            context.rax = ended.outcome.0;
+            ended.pending.stub
+        }
+    };
+    context.rip = dispatch::in_stub(stub, stub::RETURN).0;
+}
+
+/// In assembly between the program and a hook. `None` if the registers are the program's now, and the thread is in the
+/// gate.
+fn settle_in_window(frame: Frame, block: &mut Block, window: Window, taken: Taken) -> Option<Whereabouts> {
+    let context = frame.context();
+    let entry = || handlers::index_of(GuestAddr(context.rax));
+    if window == Window::Signalled {
+        let entry = entry();
+        give_back(context, taken);
+        return Some(entry.map_or(Whereabouts::Program, |entry| settle_below(frame, entry, block)));
+    }
+    let (rax, rcx, live) = (context.rax, context.rcx, context.eflags);
+    match window {
+        Window::LeaveStart | Window::Leave => return leave(frame, window),
+        Window::Left => {
+            context.rip = rcx;
+            return None;
+        }
+        Window::Hooked(value, index) => {
+            let stub = index_of(index, rax, rcx, gate_asm::stubs(), stub::LEN);
+            context.rip = dispatch::in_stub(stub, stub::SYSCALL).0;
+            context.rax = value.of(rax).into();
+            context.eflags = value.flags(rax, live);
+        }
+        Window::Filter(value, flags) => {
+            context.rip = rcx;
+            context.rax = value.of(rax).into();
+            context.eflags = flags.of(rax, live);
+        }
+        Window::Filtered(value, index) => {
+            let slot = Slot::at(index_of(index, rax, rcx, record::first_record(), record::SLOT_LEN));
+            context.rax = sign_extended(value.of(rax));
+            context.eflags = value.flags(rax, live);
+            end(context, block, slot, false);
+        }
+        Window::Path(value) => settle_in_filter(context, block, value.of(rax), context.r11),
+        Window::PathFlags => settle_in_filter(context, block, Value::Swapped.of(rax), u64::from(rax as u32)),
+        Window::PathZero => settle_in_filter(context, block, 0, context.r11),
+        Window::SplitStart | Window::Split => {
+            let area = if window == Window::Split { context.r11 } else { rcx };
+            let slot = Slot::of_area(area);
+            end(context, block, slot, rax == 0);
+        }
+        Window::ToldResult | Window::ToldSpilled | Window::ToldArea => {
+            let area = if window == Window::ToldArea { rax } else { rcx };
+            let (result, flags) = record::spilled(area);
+            if window != Window::ToldResult {
+                context.rax = result;
+            }
+            if window == Window::ToldArea {
+                context.eflags = windows::with_flags(live, flags as u8, (flags >> 8) as u8);
+            }
+            give_back(context, taken);
+            end(context, block, Slot::of_area(area), record::is_childs(area));
+            return None;
+        }
+        Window::Signalled => {}
+    }
+    give_back(context, taken);
+    None
+}
+
+/// A filter was looking at a call that has returned with `result`.
+fn settle_in_filter(context: &mut SigContext, block: &mut Block, result: u32, flags: u64) {
+    context.rax = sign_extended(result);
+    context.eflags = flags;
+    end(context, block, Slot::of_area(context.rcx), false);
+}
+
+const fn sign_extended(value: u32) -> u64 {
+    (value.cast_signed() as i64).cast_unsigned()
+}
+
+fn index_of(index: Index, rax: u64, rcx: u64, first: u64, len: usize) -> u32 {
+    let number = match index {
+        Index::Address => rcx.wrapping_sub(first) / len as u64,
+        Index::Offset => rcx / len as u64,
+        Index::Number => u64::from(rcx as u32),
+        Index::InRax => rax & 0xffff,
+    };
+    number as u32
+}
+
+/// Gives back the block that a window may have taken.
+fn give_back(context: &SigContext, taken: Taken) {
+    let is_taken = match taken {
+        Taken::No => false,
+        Taken::Yes => true,
+        Taken::Perhaps => (context.rcx as u32) < STATE.generation.load(Ordering::Relaxed),
+    };
+    if is_taken && let Some(block) = block::around(GuestAddr(context.r11)) {
+        block.free();
+    }
+}
+
+/// A hook was done: the frame takes what it has left.
+fn leave(frame: Frame, window: Window) -> Option<Whereabouts> {
+    let context = frame.context();
+    let at = if window == Window::LeaveStart { context.rbx } else { context.r11 };
+    let hook = block::around(GuestAddr(at))?;
+    if hook.has_waiting() {
+        return Some(Whereabouts::Hook(hook));
+    }
+    load(frame, hook);
+    hook.leave();
+    None
+}
+
+/// A hook has faulted, on memory that the program has passed it: the program's call does.
+fn abandon(frame: Frame, hook: &Block) {
+    load(frame, hook);
+    frame.context().rip = dispatch::in_stub(hook.stub, stub::SYSCALL).0;
+    hook.free();
+}
+
+/// The thread was about to enter a handler, for a signal that came just before: that one's frame is settled first.
+fn settle_below(frame: Frame, entry: u32, block: &mut Block) -> Whereabouts {
+    let context = frame.context();
+    // SAFETY: the kernel has built it there, and its handler has not been entered.
+    let below = unsafe { Frame::at(GuestAddr(context.rsp)) };
+    let Some(handler) = handler_of(entry, below) else {
+        frame.take_state(below);
+        frame.ucontext().sigmask = below.ucontext().sigmask;
+        return settle(frame, block);
+    };
+    match settle(below, block) {
+        Whereabouts::Program => {
+            let below = at_home(below);
+            context.rip = handler.0;
+            context.rax = 0;
+            context.rsp = below.start().0;
+            context.rsi = below.info_at().0;
+            context.rdx = below.ucontext_at().0;
+            Whereabouts::Program
+        }
+        Whereabouts::Hook(hook) => {
+            let holder = block::take_shared();
+            frame.take_state(below);
+            hold(holder, below, handler, hook);
+            Whereabouts::Hook(hook)
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The program's signal handlers as the kernel knows them: one entry in the gate for each. Zone: call.
+//!
+//! The entry is made for one handler's address and never for another, so an action can be read back from what the kernel
+//! says, and no table of actions can go stale where processes share memory or handlers, or don't.
+
+use crate::addr::{AddrRange, GuestAddr};
+use crate::runtime::state::STATE;
+use crate::runtime::{enter_asm, gate_asm, modules, text};
+use crate::sys::signal::AllBlocked;
+use crate::x86::encode;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Entries of the pool.
+pub const CAPACITY: usize = 1024;
+/// Bytes of an entry.
+pub const ENTRY_LEN: usize = 16;
+
+/// What traps are delivered to, in place of a handler's address.
+const TRAP: u64 = 1;
+
+/// What an entry was made for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Handler {
+    /// A handler of the program's, at this address.
+    Program(GuestAddr),
+    /// The loader's own, for sites that trap.
+    Trap,
+}
+
+/// The handlers that have entries: a hash table without removal.
+#[derive(Debug)]
+pub struct Handlers {
+    addresses: [AtomicU64; CAPACITY],
+    /// The restorer that each was last installed with.
+    restorers: [AtomicU64; CAPACITY],
+    /// 1 once the entries' code is written.
+    ready: AtomicU32,
+}
+
+impl Handlers {
+    /// No handler.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            addresses: [const { AtomicU64::new(0) }; CAPACITY],
+            restorers: [const { AtomicU64::new(0) }; CAPACITY],
+            ready: AtomicU32::new(0),
+        }
+    }
+
+    /// The place of `address`, taken now if it has none yet; `None` if all are taken by others.
+    fn place(&self, address: u64) -> Option<usize> {
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 divided by the golden ratio
+        let first = (address.wrapping_mul(SPREAD) >> 54) as usize;
+        (0..CAPACITY).map(|step| (first + step) % CAPACITY).find(|&index| {
+            self.addresses.get(index).is_some_and(|slot| {
+                let taken = slot.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed);
+                taken.is_ok() || taken == Err(address)
+            })
+        })
+    }
+}
+
+impl Default for Handlers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The entry for the program's handler at `address`, installed with `restorer`. `None` if there is none and none can be
+/// made any more.
+pub fn entry(address: u64, restorer: u64) -> Option<u64> {
+    make_ready()?;
+    let index = STATE.handlers.place(address)?;
+    STATE.handlers.restorers.get(index)?.store(restorer, Ordering::Relaxed);
+    Some(code_of(index))
+}
+
+/// The entry for traps. Needs the modules' lock.
+pub fn trap_entry() -> Option<u64> {
+    write_entries()?;
+    STATE.handlers.place(TRAP).map(code_of)
+}
+
+/// What the entry at `index` was made for.
+#[must_use]
+pub fn of(index: u32) -> Option<Handler> {
+    match STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed) {
+        0 => None,
+        TRAP => Some(Handler::Trap),
+        address => Some(Handler::Program(GuestAddr(address))),
+    }
+}
+
+/// The handler and the restorer that the action with `entry` stands for, if it is an entry.
+#[must_use]
+pub fn behind(entry: u64) -> Option<(u64, u64)> {
+    let index = index_of(GuestAddr(entry))?;
+    match of(index)? {
+        Handler::Program(address) => {
+            Some((address.0, STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed)))
+        }
+        Handler::Trap => None,
+    }
+}
+
+/// The entry that `at` lies in.
+#[must_use]
+pub fn index_of(at: GuestAddr) -> Option<u32> {
+    let offset = at.0.checked_sub(gate_asm::handlers())? as usize;
+    (offset < CAPACITY * ENTRY_LEN).then_some((offset / ENTRY_LEN) as u32)
+}
+
+fn code_of(index: usize) -> u64 {
+    gate_asm::handlers() + (index * ENTRY_LEN) as u64
+}
+
+/// Writes the entries, if they are not yet.
+pub fn make_ready() -> Option<()> {
+    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
+        return Some(());
+    }
+    let _blocked = AllBlocked::new()?;
+    let _modules = modules::lock();
+    write_entries()
+}
+
+fn write_entries() -> Option<()> {
+    const PAGE_ENTRIES: usize = 4096 / ENTRY_LEN;
+    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
+        return Some(());
+    }
+    for first in (0..CAPACITY).step_by(PAGE_ENTRIES) {
+        let mut page = [encode::INT3; 4096];
+        for (index, entry) in (first..).zip(page.chunks_exact_mut(ENTRY_LEN)) {
+            let code =
+                entry_code(GuestAddr(code_of(index)), GuestAddr(enter_asm::signalled as *const () as u64))?;
+            entry.get_mut(..code.len())?.copy_from_slice(&code);
+        }
+        let start = GuestAddr(code_of(first));
+        text::write_fresh(AddrRange::new(start, start.wrapping_add(4096)), &page).ok()?;
+    }
+    STATE.handlers.ready.store(1, Ordering::Release);
+    Some(())
+}
+
+/// `lea rax, [rip - 7]`, the entry's own address; `jmp landing`.
+fn entry_code(at: GuestAddr, landing: GuestAddr) -> Option<[u8; 12]> {
+    let [a, b, c, d, e, f, g] = encode::rip_relative([0x48, 0x8d, 0x05], at, at)?;
+    let [h, i, j, k, l] = encode::jmp_rel32(at.wrapping_add(7), landing)?;
+    Some([a, b, c, d, e, f, g, h, i, j, k, l])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_has_one_place_and_shares_it_with_nobody() {
+        let handlers = std::boxed::Box::new(Handlers::new());
+        let places: std::collections::BTreeSet<_> =
+            (0..CAPACITY as u64).map(|at| handlers.place(0x40_0000 + 16 * at).unwrap()).collect();
+        assert_eq!(places.len(), CAPACITY);
+        assert_eq!(handlers.place(0x40_0000), handlers.place(0x40_0000));
+        assert_eq!(handlers.place(0x50_0000), None);
+    }
+
+    #[test]
+    fn an_entry_loads_its_own_address() {
+        let code = entry_code(GuestAddr(0x1000), GuestAddr(0x2000)).unwrap();
+        assert_eq!(code[..7], [0x48, 0x8d, 0x05, 0xf9, 0xff, 0xff, 0xff]);
+        assert_eq!(code[7], encode::JMP_REL32);
+    }
+}

@@ -1,0 +1,72 @@
+//! The program's signal actions. Zone: call.
+//!
+//! The kernel is given an entry of the gate for each handler, and the gate's restorer; the program is given back what it has
+//! set. Everything else of an action is the program's, in the kernel as well.
+
+use crate::abi::call::{Call, Outcome};
+use crate::abi::errno::Errno;
+use crate::abi::signal::{SA_RESTORER, SIG_DFL, SIG_IGN, SigAction, Signal, SignalSet};
+use crate::addr::GuestAddr;
+use crate::runtime::block::Block;
+use crate::runtime::dispatch::Step;
+use crate::runtime::{guest, handlers, trap};
+
+/// `rt_sigaction`: as the kernel does it, with an entry of the gate in place of a handler.
+pub fn set_action(block: &Block, call: &Call) -> Step {
+    let [number, new, old, set_len, ..] = call.args;
+    if set_len != size_of::<SignalSet>() as u64 {
+        return Step::Pass;
+    }
+    if trap::owns(Signal(number as u32)) {
+        return trap::set_own_action(call);
+    }
+    let replacement = match new {
+        0 => None,
+        at => match guest::read(GuestAddr(at), GuestAddr(block.regs.rsp)) {
+            Some(bytes) => Some(installed_for(&SigAction::from_bytes(bytes))),
+            None => return Step::Answer(Outcome::failure(Errno::EFAULT)),
+        },
+    };
+    let mut args = call.args;
+    args[1] = replacement.as_ref().map_or(0, |action| core::ptr::from_ref(action).expose_provenance() as u64);
+    // SAFETY: it is the program's own call, with a copy of its action.
+    Step::Answer(match unsafe { crate::sys::call(call.nr, args) } {
+        Ok(value) => {
+            give_back(GuestAddr(old));
+            Outcome(value)
+        }
+        Err(errno) => Outcome::failure(errno),
+    })
+}
+
+/// What the kernel is told when the program sets `action`.
+fn installed_for(action: &SigAction) -> SigAction {
+    let mut installed = *action;
+    installed.mask = action.mask.without(trap::reserved());
+    let is_handler = action.handler != SIG_DFL && action.handler != SIG_IGN;
+    if is_handler && let Some(entry) = handlers::entry(action.handler, action.restorer) {
+        installed.handler = entry;
+        if action.flags & SA_RESTORER != 0 {
+            installed.restorer = trap::restorer().0;
+        }
+    }
+    installed
+}
+
+/// Makes the action that the kernel has just written at `old` the program's again; nothing at 0.
+fn give_back(old: GuestAddr) {
+    if old.0 == 0 {
+        return;
+    }
+    let at = core::ptr::with_exposed_provenance_mut::<SigAction>(old.0 as usize);
+    // SAFETY: the kernel has just written there.
+    let mut action = unsafe { at.read_unaligned() };
+    if let Some((handler, restorer)) = handlers::behind(action.handler) {
+        action.handler = handler;
+        if action.flags & SA_RESTORER != 0 {
+            action.restorer = restorer;
+        }
+        // SAFETY: as above.
+        unsafe { at.write_unaligned(action) };
+    }
+}
