@@ -14,7 +14,7 @@
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
-use crate::abi::signal::{SigContext, SignalSet};
+use crate::abi::signal::{SigContext, Signal, SignalSet};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::relay;
 use crate::patch::stub::{self, Fields, Standing};
@@ -35,92 +35,116 @@ enum Whereabouts {
     Hook(&'static Block),
 }
 
+/// A signal that the kernel has delivered, and whose handler has not been entered.
+#[derive(Clone, Copy)]
+struct Delivery {
+    frame: Frame,
+    /// The handler.
+    handler: GuestAddr,
+    /// The signal, as the handler gets it.
+    number: u64,
+    /// Whether it was raised for what an instruction did.
+    is_fault: bool,
+}
+
+impl Delivery {
+    /// That of `number` with its frame at `at`, which came through an entry; `None` if the loader has dealt with it.
+    ///
+    /// # Safety
+    ///
+    /// The kernel has built the frame there.
+    unsafe fn through(entry: u32, at: u64, number: u64) -> Option<Self> {
+        // SAFETY: as the caller vouches.
+        let frame = unsafe { Frame::at(GuestAddr(at)) };
+        let (handler, is_informed) = match handlers::of(entry)? {
+            Handler::Program { at, is_informed } => (at, is_informed),
+            Handler::Trap => (trap::resolve(frame)?, true),
+        };
+        let is_synchronous = SignalSet::SYNCHRONOUS.contains(Signal(number as u32));
+        // Who is not told why is not told by whom either; such signals are hardly ever sent.
+        let is_fault = is_synchronous && (!is_informed || frame.info().code > 0);
+        Some(Self { frame, handler, number, is_fault })
+    }
+
+    /// Goes on at the handler, with the registers that the kernel gives it.
+    fn enter(&self, block: &mut Block) {
+        block.regs.rax = 0;
+        block.regs.rdi = self.number;
+        block.regs.rsi = self.frame.info_at().0;
+        block.regs.rdx = self.frame.ucontext_at().0;
+        block.regs.rsp = self.frame.start().0;
+        block.target = self.handler;
+    }
+
+    /// Puts the frame where the kernel would have built it: it may lie on a block that is no longer in use.
+    fn bring_home(&mut self) {
+        if block::mapping().contains(self.frame.start()) {
+            let home = self.frame.home(self.frame.start(), self.frame.context().rsp);
+            // SAFETY: what lies below the program's stack pointer and its red zone is free.
+            self.frame = unsafe { self.frame.move_to(home) };
+        }
+    }
+
+    /// Keeps it on `block` until `hook` is done; returns the registers to resume the hook with.
+    fn hold(&self, block: &mut Block, hook: &Block) -> u64 {
+        block.target = self.handler;
+        block.regs.rdi = self.number;
+        block.area = self.frame.start().0;
+        block.holds_for.store(core::ptr::from_ref(hook).expose_provenance() as u64, Ordering::Relaxed);
+        // SAFETY: the stack of this block ends far above its lowest bytes.
+        let held = unsafe { self.frame.move_to(Frame::room_at(block.lowest())) };
+        hook.append_waiting(block);
+        (&raw const *held.context()).expose_provenance() as u64
+    }
+
+    /// The one that `holder` has kept.
+    fn held_by(holder: &Block) -> Self {
+        // SAFETY: `hold` has put it there.
+        let frame = unsafe { Frame::at(Frame::room_at(holder.lowest())) };
+        Self { frame, handler: holder.target, number: holder.regs.rdi, is_fault: false }
+    }
+}
+
 /// Lands a signal: returns 0 with where to go on in the block, or the registers of loader code to resume.
 pub extern "C" fn delivered(block: &mut Block) -> u64 {
     dispatch::settle(block);
-    // SAFETY: the kernel has just built it there, and its handler has not been entered.
-    let frame = unsafe { Frame::at(GuestAddr(block.regs.rsp)) };
-    let Some(handler) = handler_of(block.stub, frame) else {
+    // SAFETY: the kernel has just built it there.
+    let Some(mut delivery) = (unsafe { Delivery::through(block.stub, block.regs.rsp, block.regs.rdi) })
+    else {
         // As the handler would have returned: the restorer finds the frame above its return address.
         block.regs.rsp += size_of::<u64>() as u64;
         block.target = trap::restorer();
         return 0;
     };
-    let came_at = frame.context().rip;
-    match settle(frame, block) {
+    let came_at = delivery.frame.context().rip;
+    match settle(&delivery, block) {
         Whereabouts::Program => {
-            let info = frame.info();
-            if info.addr() == came_at && is_fault(frame) {
-                info.fields[0] = frame.context().rip;
+            let info = delivery.frame.info();
+            if delivery.is_fault && info.addr() == came_at {
+                info.fields[0] = delivery.frame.context().rip;
             }
-            let frame = at_home(frame);
-            enter(block, frame, handler);
+            delivery.bring_home();
+            delivery.enter(block);
             0
         }
-        Whereabouts::Hook(hook) => hold(block, frame, handler, hook),
+        Whereabouts::Hook(hook) => delivery.hold(block, hook),
     }
-}
-
-/// The program's handler for the signal in `frame`, which came through an entry; `None` if the loader has dealt with it.
-fn handler_of(entry: u32, frame: Frame) -> Option<GuestAddr> {
-    match handlers::of(entry)? {
-        Handler::Program(handler) => Some(handler),
-        Handler::Trap => trap::resolve(frame),
-    }
-}
-
-/// Whether the signal was raised for what an instruction did.
-fn is_fault(frame: Frame) -> bool {
-    let info = frame.info();
-    info.code > 0 && SignalSet::SYNCHRONOUS.contains(crate::abi::signal::Signal(info.signo.cast_unsigned()))
-}
-
-/// Goes on at the handler, with the registers that the kernel gives it.
-fn enter(block: &mut Block, frame: Frame, handler: GuestAddr) {
-    block.regs.rax = 0;
-    block.regs.rdi = u64::from(frame.info().signo.cast_unsigned());
-    block.regs.rsi = frame.info_at().0;
-    block.regs.rdx = frame.ucontext_at().0;
-    block.regs.rsp = frame.start().0;
-    block.target = handler;
-}
-
-/// The frame where the kernel would have built it: it may lie on a block that is no longer in use.
-fn at_home(frame: Frame) -> Frame {
-    if !block::mapping().contains(frame.start()) {
-        return frame;
-    }
-    let home = frame.home(frame.start(), frame.context().rsp);
-    // SAFETY: what lies below the program's stack pointer and its red zone is free.
-    unsafe { frame.move_to(home) }
-}
-
-/// Keeps the signal on its block until `hook` is done; returns the registers to resume it with.
-fn hold(block: &mut Block, frame: Frame, handler: GuestAddr, hook: &Block) -> u64 {
-    block.target = handler;
-    block.area = frame.start().0;
-    block.holds_for.store(core::ptr::from_ref(hook).expose_provenance() as u64, Ordering::Relaxed);
-    // SAFETY: the stack of this block ends far above its lowest bytes.
-    let held = unsafe { frame.move_to(Frame::room_at(block.lowest())) };
-    hook.append_waiting(block);
-    (&raw const *held.context()).expose_provenance() as u64
 }
 
 /// At the end of a hook: puts the signals that have waited for it on the program's stack, one on the other, as the kernel
 /// does when several come at once.
 pub extern "C" fn deliver_waiting(block: &mut Block) {
     while let Some(holder) = block.take_waiting() {
-        // SAFETY: `hold` has put it there.
-        let held = unsafe { Frame::at(Frame::room_at(holder.lowest())) };
-        load(held, block);
-        if let Whereabouts::Hook(_) = settle(held, block) {
+        let mut delivery = Delivery::held_by(holder);
+        load(delivery.frame, block);
+        if let Whereabouts::Hook(_) = settle(&delivery, block) {
             unreachable!("a hook ends in the gate or at a handler");
         }
-        let home = held.home(GuestAddr(holder.area), held.context().rsp);
+        let home = delivery.frame.home(GuestAddr(holder.area), delivery.frame.context().rsp);
         // SAFETY: what lies below the program's stack pointer and its red zone is free, and so is its alternate stack if
         // the kernel has built the frame there.
-        let frame = unsafe { held.move_to(home) };
-        enter(block, frame, holder.target);
+        delivery.frame = unsafe { delivery.frame.move_to(home) };
+        delivery.enter(block);
         block.regs.rflags &= !CLEARED_FOR_HANDLERS;
         block.xmm = Vectors::ZERO;
         holder.free();
@@ -159,12 +183,13 @@ fn load(frame: Frame, block: &Block) {
 }
 
 /// Makes the frame show the thread where it would be if there were no loader. Hooks that are due run on `block`.
-fn settle(frame: Frame, block: &mut Block) -> Whereabouts {
+fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
+    let frame = delivery.frame;
     loop {
         let context = frame.context();
         let at = GuestAddr(context.rip);
         if let Some(entry) = handlers::index_of(at) {
-            return settle_below(frame, entry, block);
+            return settle_below(delivery, entry, block);
         }
         if let Some((fields, offset)) = stub_around(at) {
             show(context, &fields, offset);
@@ -175,13 +200,13 @@ fn settle(frame: Frame, block: &mut Block) -> Whereabouts {
             continue;
         }
         if let Some((window, taken)) = windows::around(at) {
-            match settle_in_window(frame, block, window, taken) {
+            match settle_in_window(delivery, block, window, taken) {
                 Some(found) => return found,
                 None => continue,
             }
         }
         if let Some(hook) = block::around(GuestAddr(context.rsp)) {
-            if !is_fault(frame) {
+            if !delivery.is_fault {
                 return Whereabouts::Hook(hook.waits_for());
             }
             abandon(frame, hook);
@@ -293,13 +318,19 @@ fn end(context: &mut SigContext, block: &mut Block, slot: Slot, is_child: bool) 
 
 /// In assembly between the program and a hook. `None` if the registers are the program's now, and the thread is in the
 /// gate.
-fn settle_in_window(frame: Frame, block: &mut Block, window: Window, taken: Taken) -> Option<Whereabouts> {
+fn settle_in_window(
+    delivery: &Delivery,
+    block: &mut Block,
+    window: Window,
+    taken: Taken,
+) -> Option<Whereabouts> {
+    let frame = delivery.frame;
     let context = frame.context();
     let entry = || handlers::index_of(GuestAddr(context.rax));
     if window == Window::Signalled {
         let entry = entry();
         give_back(context, taken);
-        return Some(entry.map_or(Whereabouts::Program, |entry| settle_below(frame, entry, block)));
+        return Some(entry.map_or(Whereabouts::Program, |entry| settle_below(delivery, entry, block)));
     }
     let (rax, rcx, live) = (context.rax, context.rcx, context.eflags);
     match window {
@@ -406,29 +437,30 @@ fn abandon(frame: Frame, hook: &Block) {
 }
 
 /// The thread was about to enter a handler, for a signal that came just before: that one's frame is settled first.
-fn settle_below(frame: Frame, entry: u32, block: &mut Block) -> Whereabouts {
+fn settle_below(delivery: &Delivery, entry: u32, block: &mut Block) -> Whereabouts {
+    let frame = delivery.frame;
     let context = frame.context();
-    // SAFETY: the kernel has built it there, and its handler has not been entered.
-    let below = unsafe { Frame::at(GuestAddr(context.rsp)) };
-    let Some(handler) = handler_of(entry, below) else {
+    // SAFETY: the kernel has built it there, and set the stack pointer to it.
+    let Some(mut below) = (unsafe { Delivery::through(entry, context.rsp, context.rdi) }) else {
+        // SAFETY: as above; nobody else looks at it any more.
+        let below = unsafe { Frame::at(GuestAddr(context.rsp)) };
         frame.take_state(below);
         frame.ucontext().sigmask = below.ucontext().sigmask;
-        return settle(frame, block);
+        return settle(delivery, block);
     };
-    match settle(below, block) {
+    match settle(&below, block) {
         Whereabouts::Program => {
-            let below = at_home(below);
-            context.rip = handler.0;
+            below.bring_home();
+            context.rip = below.handler.0;
             context.rax = 0;
-            context.rsp = below.start().0;
-            context.rsi = below.info_at().0;
-            context.rdx = below.ucontext_at().0;
+            context.rsp = below.frame.start().0;
+            context.rsi = below.frame.info_at().0;
+            context.rdx = below.frame.ucontext_at().0;
             Whereabouts::Program
         }
         Whereabouts::Hook(hook) => {
-            let holder = block::take_shared();
-            frame.take_state(below);
-            hold(holder, below, handler, hook);
+            frame.take_state(below.frame);
+            below.hold(block::take_shared(), hook);
             Whereabouts::Hook(hook)
         }
     }

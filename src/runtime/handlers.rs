@@ -3,6 +3,7 @@
 //! The entry is made for one handler's address and never for another, so an action can be read back from what the kernel
 //! says, and no table of actions can go stale where processes share memory or handlers, or don't.
 
+use crate::abi::signal::{SA_SIGINFO, SigAction};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::runtime::state::STATE;
 use crate::runtime::{enter_asm, gate_asm, modules, text};
@@ -17,12 +18,19 @@ pub const ENTRY_LEN: usize = 16;
 
 /// What traps are delivered to, in place of a handler's address.
 const TRAP: u64 = 1;
+/// Marks the address of a handler that is told why a signal came: for the others the kernel leaves that out of the frame.
+const INFORMED: u64 = 1 << 63;
 
 /// What an entry was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Handler {
-    /// A handler of the program's, at this address.
-    Program(GuestAddr),
+    /// A handler of the program's.
+    Program {
+        /// Its address.
+        at: GuestAddr,
+        /// Whether it was installed with `SA_SIGINFO`.
+        is_informed: bool,
+    },
     /// The loader's own, for sites that trap.
     Trap,
 }
@@ -67,12 +75,12 @@ impl Default for Handlers {
     }
 }
 
-/// The entry for the program's handler at `address`, installed with `restorer`. `None` if there is none and none can be
-/// made any more.
-pub fn entry(address: u64, restorer: u64) -> Option<u64> {
+/// The entry for the handler of `action`. `None` if there is none and none can be made any more.
+pub fn entry(action: &SigAction) -> Option<u64> {
     make_ready()?;
-    let index = STATE.handlers.place(address)?;
-    STATE.handlers.restorers.get(index)?.store(restorer, Ordering::Relaxed);
+    let mark = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
+    let index = STATE.handlers.place(action.handler | mark)?;
+    STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
     Some(code_of(index))
 }
 
@@ -88,7 +96,10 @@ pub fn of(index: u32) -> Option<Handler> {
     match STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed) {
         0 => None,
         TRAP => Some(Handler::Trap),
-        address => Some(Handler::Program(GuestAddr(address))),
+        address => Some(Handler::Program {
+            at: GuestAddr(address & !INFORMED),
+            is_informed: address & INFORMED != 0,
+        }),
     }
 }
 
@@ -97,8 +108,8 @@ pub fn of(index: u32) -> Option<Handler> {
 pub fn behind(entry: u64) -> Option<(u64, u64)> {
     let index = index_of(GuestAddr(entry))?;
     match of(index)? {
-        Handler::Program(address) => {
-            Some((address.0, STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed)))
+        Handler::Program { at, .. } => {
+            Some((at.0, STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed)))
         }
         Handler::Trap => None,
     }

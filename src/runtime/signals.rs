@@ -44,7 +44,7 @@ fn installed_for(action: &SigAction) -> SigAction {
     let mut installed = *action;
     installed.mask = action.mask.without(trap::reserved());
     let is_handler = action.handler != SIG_DFL && action.handler != SIG_IGN;
-    if is_handler && let Some(entry) = handlers::entry(action.handler, action.restorer) {
+    if is_handler && let Some(entry) = handlers::entry(action) {
         installed.handler = entry;
         if action.flags & SA_RESTORER != 0 {
             installed.restorer = trap::restorer().0;
