@@ -18,26 +18,6 @@ fn descriptors_however_few() {
     guest::check("few_descriptors.c");
 }
 
-#[test]
-fn strict_mode() {
-    guest::check("seccomp_strict.c");
-}
-
-#[test]
-fn a_filter_that_kills_at_every_other_call() {
-    guest::check("seccomp_filter.c");
-}
-
-/// Not even the summary can be written then.
-#[test]
-fn a_filter_that_leaves_two_calls() {
-    guest::check("seccomp_errno.c");
-    for program in guest::build("seccomp_errno.c") {
-        let run = Run::new([&program]);
-        run.go(Mode::Native).expect_same(&run.go(Mode::Summary));
-    }
-}
-
 /// A site that nothing but a trap fits is served by a signal handler, and that signal is kept unblocked.
 const TRAPS_ADD: [&str; 2] = ["rt_sigprocmask", "rt_sigreturn"];
 

@@ -35,6 +35,8 @@ pub const SECCOMP_MODE_FILTER: u64 = 2;
 pub const SECCOMP_SET_MODE_STRICT: u32 = 0;
 /// First argument of `seccomp`, as [`SECCOMP_MODE_FILTER`].
 pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
+/// Flag of `seccomp`: answers with a descriptor.
+pub const SECCOMP_FILTER_FLAG_NEW_LISTENER: u64 = 1 << 3;
 /// Flag of `seccomp`: for all threads of the process.
 pub const SECCOMP_FILTER_FLAG_TSYNC: u64 = 1;
 

@@ -15,3 +15,4 @@ pub mod space;
 pub mod stub;
 pub mod tactic;
 mod trace;
+pub mod undo;

@@ -21,7 +21,8 @@ use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, seccomp, trap};
+use crate::runtime::{bad_call, exec, filter, gate_asm, identity, modules, processes, seccomp, trap};
+use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
 
 /// How a call goes on after its enter hooks.
@@ -102,12 +103,13 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::EXIT_GROUP => processes::exit_process(frozen),
         sysno::ARCH_PRCTL => processes::set_base(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
-        sysno::RT_SIGACTION => trap::set_action(call),
+        sysno::RT_SIGACTION => bad_call::set_action(call).unwrap_or_else(|| trap::set_action(call)),
         sysno::CLOSE => {
             frozen.output.before_close(call);
             Step::Pass
         }
         sysno::RT_SIGPROCMASK => Step::Tell(Returns::Once),
+        sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
         nr if filter::CALLS.contains(nr) => Step::Filter,
         _ => Step::Pass,
@@ -176,6 +178,7 @@ pub extern "C" fn returned(block: &mut Block) {
             modules::note_mapping(&call, outcome);
             trap::keep_unblocked(&call, outcome);
             trap::keep_unblocked_in_handler(&call, outcome);
+            bad_call::finish_action(&call, outcome);
             seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
                 if filter::wants(&call, outcome) {
@@ -219,8 +222,17 @@ pub fn in_stub(index: u32, offset: usize) -> GuestAddr {
     GuestAddr(gate_asm::stubs()).wrapping_add(u64::from(index) * stub::LEN as u64 + offset as u64)
 }
 
+/// The stub whose `syscall` ends at `at`.
+#[must_use]
+pub fn stub_at(at: GuestAddr) -> Option<u32> {
+    let offset = at.0.checked_sub(gate_asm::stubs())?;
+    let index = u32::try_from(offset / stub::LEN as u64).ok().filter(|index| *index < gate_asm::STUBS)?;
+    (offset % stub::LEN as u64 == stub::RETURN as u64).then_some(index)
+}
+
 /// The address after the site of stub `index`, from the stub itself.
-fn way_back(index: u32) -> GuestAddr {
+#[must_use]
+pub fn way_back(index: u32) -> GuestAddr {
     let at = in_stub(index, stub::BACK);
     // SAFETY: the call came through this stub, so it is written, and its page stays readable.
     GuestAddr(unsafe { *core::ptr::with_exposed_provenance::<u64>(at.0 as usize) })

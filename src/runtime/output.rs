@@ -6,11 +6,14 @@
 
 use crate::abi::call::Call;
 use crate::abi::errno::Errno;
+use crate::abi::open::AT_FDCWD;
+use crate::abi::sysno;
 use crate::hook::chain::Chain;
 use crate::runtime::state::{STATE, count};
 use crate::runtime::tree::Tree;
 use crate::sys::file::{self, Access, Fd, OpenFile};
 use crate::sys::line::Line;
+use crate::sys::seccomp;
 use core::ffi::CStr;
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -58,6 +61,16 @@ impl Output {
         {
             STATE.kept_output.store(copy.number() as u32, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the program's filters would keep the file from being opened again and written to.
+    #[must_use]
+    pub fn is_needed_open(&self) -> bool {
+        const NEEDED: [u32; 6] =
+            [sysno::OPENAT, sysno::WRITE, sysno::CLOSE, sysno::FSTAT, sysno::FLOCK, sysno::FTRUNCATE];
+        let Self::File(path) = self else { return false };
+        let args = [AT_FDCWD, path.as_ptr().addr() as u64, Access::Append.flags(), 0o666, 0, 0];
+        !NEEDED.iter().all(|&nr| seccomp::allows(nr, args))
     }
 
     /// Closes what [`Self::keep`] has left open.

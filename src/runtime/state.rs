@@ -5,6 +5,7 @@
 
 use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
+use crate::runtime::bad_call::BadCalls;
 use crate::runtime::block::Adopted;
 use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
@@ -70,6 +71,8 @@ pub struct State {
     pub shared_bases: SharedBases,
     /// Sites that trap.
     pub traps: Traps,
+    /// Calls that a filter turns down by a signal.
+    pub bad_calls: BadCalls,
     /// Pages of files that are mapped without execution.
     pub file_pages: FilePages,
     /// What is patched; taken with all signals blocked.
@@ -130,6 +133,7 @@ pub static STATE: State = State {
     more_threads: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
     traps: Traps::new(),
+    bad_calls: BadCalls::new(),
     file_pages: FilePages::new(),
     modules: Lock::new(Modules::new()),
     frozen: AtomicPtr::new(core::ptr::null_mut()),

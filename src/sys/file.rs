@@ -83,7 +83,9 @@ pub enum Access {
 }
 
 impl Access {
-    const fn flags(self) -> u64 {
+    /// The `O_*` flags that this takes.
+    #[must_use]
+    pub const fn flags(self) -> u64 {
         use crate::abi::open;
         let bits = match self {
             Self::Read => open::RDONLY,

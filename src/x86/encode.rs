@@ -12,6 +12,8 @@ pub const JMP_REL32_LEN: usize = 5;
 /// Bytes of a jump through the eight bytes that follow it.
 pub const JMP_ABS_LEN: usize = 16;
 
+/// The opcode of `jmp rel8`.
+pub const JMP_REL8: u8 = 0xeb;
 /// The opcode of `jmp rel32`.
 pub const JMP_REL32: u8 = 0xe9;
 /// A one-byte trap that fills what is never to be executed.
@@ -23,7 +25,7 @@ pub const UD2: [u8; 2] = [0x0f, 0x0b];
 #[must_use]
 pub const fn jmp_rel8(at: GuestAddr, target: GuestAddr) -> Option<[u8; JMP_REL8_LEN]> {
     match target.rel8_from(at.wrapping_add(JMP_REL8_LEN as u64)) {
-        Some(rel) => Some([0xeb, rel.cast_unsigned()]),
+        Some(rel) => Some([JMP_REL8, rel.cast_unsigned()]),
         None => None,
     }
 }
