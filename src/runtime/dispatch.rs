@@ -103,12 +103,12 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::EXIT_GROUP => processes::exit_process(frozen),
         sysno::ARCH_PRCTL => processes::set_base(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
-        sysno::RT_SIGACTION => bad_call::set_action(call).unwrap_or_else(|| trap::set_action(call)),
+        sysno::RT_SIGACTION => bad_call::set_action(call).unwrap_or_else(|| trap::set_action(block, call)),
         sysno::CLOSE => {
             frozen.output.before_close(call);
             Step::Pass
         }
-        sysno::RT_SIGPROCMASK => Step::Tell(Returns::Once),
+        sysno::RT_SIGPROCMASK => trap::change_mask(block, call),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
         nr if filter::CALLS.contains(nr) => Step::Filter,

@@ -1,9 +1,25 @@
 //! The program as tools see it: its memory, its ids, and the way out for their words. Zone: call.
 
-use crate::addr::GuestAddr;
+use crate::addr::{AddrRange, GuestAddr};
 use crate::hook::tool::Guest;
 use crate::runtime::state::{STATE, count};
 use crate::sys::process;
+
+/// How far above the stack pointer the stack is taken to reach.
+const STACK_NEAR: u64 = 64 << 10;
+
+/// Reads `N` bytes of the program's without asking the kernel, where there is no doubt that they can be read: on the stack
+/// a little above its pointer, or where a file is mapped. `None` elsewhere.
+#[must_use]
+pub fn peek<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> {
+    let range = AddrRange { start: at, end: at.checked_add(N as u64)? };
+    let near = AddrRange { start: stack, end: stack.checked_add(STACK_NEAR)? };
+    let is_on_stack = near.contains(at) && range.end <= near.end;
+    // SAFETY: the program's stack reaches beyond what a call's arguments point to; a file that has been unmapped again is
+    // memory that natively the kernel would refuse to read.
+    (is_on_stack || STATE.file_pages.holds(range))
+        .then(|| unsafe { core::ptr::with_exposed_provenance::<[u8; N]>(at.0 as usize).read() })
+}
 
 /// The memory that the calling thread sees.
 ///

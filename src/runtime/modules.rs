@@ -170,6 +170,7 @@ fn own_mappings() -> AddrRange {
 pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
     let mut modules = STATE.modules.lock();
+    STATE.file_pages.insert(mapping.span);
     let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
     let mut end = mapping.span.end;
     for part in &mapping.texts {

@@ -7,6 +7,7 @@ use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::block::{self, Block};
 use crate::runtime::dispatch::Step;
+use crate::runtime::guest::peek;
 use crate::runtime::record::{self, Returns};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{base_asm, modules};
@@ -67,18 +68,16 @@ impl Default for SharedBases {
     }
 }
 
-/// Reads a word of the program's, without asking the kernel where there is no need: what lies a little above the stack
-/// pointer is the stack. Where the kernel may not be asked, a bad address is a fault, as it would be in the vDSO.
+/// Reads a word of the program's. Where the kernel may not be asked, a bad address is a fault, as it would be in the vDSO.
 fn read_word(at: GuestAddr, stack: GuestAddr) -> Option<u64> {
-    const NEAR: u64 = 64 << 10;
+    if let Some(bytes) = peek(at, stack) {
+        return Some(u64::from_ne_bytes(bytes));
+    }
     let mut bytes = [0_u8; 8];
-    let is_on_stack = at >= stack && at.0 - stack.0 < NEAR;
-    if !is_on_stack {
-        match process::read_memory(at, &mut bytes) {
-            Ok(len) => return (len == bytes.len()).then(|| u64::from_ne_bytes(bytes)),
-            Err(Errno::EFAULT) => return None,
-            Err(_) => {}
-        }
+    match process::read_memory(at, &mut bytes) {
+        Ok(len) => return (len == bytes.len()).then(|| u64::from_ne_bytes(bytes)),
+        Err(Errno::EFAULT) => return None,
+        Err(_) => {}
     }
     // SAFETY: it is mapped, or the program has passed the kernel a bad address.
     Some(unsafe { core::ptr::with_exposed_provenance::<u64>(at.0 as usize).read_unaligned() })

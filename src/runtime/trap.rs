@@ -7,13 +7,15 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIG_IGN, SIG_UNBLOCK, SigAction,
-    SigInfo, Signal, SignalSet, UContext,
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_UNBLOCK,
+    SigAction, SigInfo, Signal, SignalSet, UContext,
 };
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
+use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
+use crate::runtime::guest::peek;
 use crate::runtime::record::Returns;
 use crate::runtime::state::STATE;
 use crate::runtime::trap_asm::on_illegal_instruction;
@@ -209,8 +211,38 @@ impl Drop for Ignored {
     }
 }
 
-/// After `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
-/// `force_sig_info_to_task`), so it is unblocked again. The set was readable, since the call succeeded.
+/// `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
+/// `force_sig_info_to_task`), so it is not blocked. What may unblock signals is made by the program itself, where handlers
+/// may run.
+pub fn change_mask(block: &Block, call: &Call) -> Step {
+    let [how, set, ..] = call.args;
+    if set == 0 || how as u32 == SIG_UNBLOCK {
+        return Step::Pass;
+    }
+    let known =
+        peek(GuestAddr(set), GuestAddr(block.regs.rsp)).map(|bytes| SignalSet(u64::from_ne_bytes(bytes)));
+    match known {
+        Some(set) if !set.contains(SIGNAL) => Step::Pass,
+        Some(set) if how as u32 == SIG_BLOCK => {
+            let others = set.without(SignalSet::of(&[SIGNAL]));
+            Step::Answer(with_second(call, &others))
+        }
+        _ => Step::Tell(Returns::Once),
+    }
+}
+
+/// Makes a call of the program's with a struct of ours as its second argument.
+fn with_second<T>(call: &Call, second: &T) -> Outcome {
+    let mut args = call.args;
+    args[1] = core::ptr::from_ref(second).expose_provenance() as u64;
+    // SAFETY: it is the program's own call, with a copy of what it has passed.
+    match unsafe { crate::sys::program_call(call.nr, args) } {
+        Ok(value) => Outcome(value),
+        Err(errno) => Outcome::failure(errno),
+    }
+}
+
+/// After `rt_sigprocmask` where [`change_mask`] could not see to it. The set was readable, since the call succeeded.
 pub fn keep_unblocked(call: &Call, outcome: Outcome) {
     let [how, set, _, _, ..] = call.args;
     if call.nr != sysno::RT_SIGPROCMASK || outcome.errno().is_some() || set == 0 || how as u32 == SIG_UNBLOCK
@@ -225,18 +257,34 @@ pub fn keep_unblocked(call: &Call, outcome: Outcome) {
 }
 
 /// `rt_sigaction`: the trap signal's action is the program's in all it sees, and other handlers don't block it.
-pub fn set_action(call: &Call) -> Step {
-    let [number, new, _, set_len, ..] = call.args;
+pub fn set_action(block: &Block, call: &Call) -> Step {
+    let [number, _, _, set_len, ..] = call.args;
     if !STATE.traps.is_armed() || set_len != size_of::<SignalSet>() as u64 {
         return Step::Pass;
     }
     if number as u32 != SIGNAL.0 {
-        return if new == 0 { Step::Pass } else { Step::Tell(Returns::Once) };
+        return set_other_action(block, call);
     }
     set_own_action(call)
 }
 
-/// After `rt_sigaction`: the handler of another signal runs without blocking the trap signal.
+/// The handler of another signal runs without blocking the trap signal.
+fn set_other_action(block: &Block, call: &Call) -> Step {
+    let new = call.args[1];
+    if new == 0 {
+        return Step::Pass;
+    }
+    match peek(GuestAddr(new), GuestAddr(block.regs.rsp)).map(SigAction::from_bytes) {
+        Some(action) if !action.mask.contains(SIGNAL) => Step::Pass,
+        Some(mut action) => {
+            action.mask = action.mask.without(SignalSet::of(&[SIGNAL]));
+            Step::Answer(with_second(call, &action))
+        }
+        None => Step::Tell(Returns::Once),
+    }
+}
+
+/// After `rt_sigaction` where [`set_action`] could not see to it.
 pub fn keep_unblocked_in_handler(call: &Call, outcome: Outcome) {
     let [number, new, ..] = call.args;
     let number = Signal(number as u32);
