@@ -18,6 +18,21 @@ fn descriptors_however_few() {
     guest::check("few_descriptors.c");
 }
 
+/// With more descriptors inherited than the standard streams, as for socket activation.
+#[test]
+fn nothing_registered_and_nothing_open() {
+    guest::check("kernel_state.c");
+    for program in guest::build("kernel_state.c") {
+        let open = ["/bin/sh", "-c", "exec \"$@\" 3</dev/null 4<>/dev/zero 9>/dev/null", "sh"];
+        let run = Run::new([program]).wrapped(open);
+        let native = run.go(Mode::Native);
+        assert!(native.text().contains("fd 9 /dev/null"), "{native}");
+        for mode in [Mode::Plain, Mode::Summary, Mode::Trace] {
+            native.expect_same(&run.go(mode));
+        }
+    }
+}
+
 /// The one extra: a site that nothing but a trap fits is served by a signal handler, which ends with this. Two of a static
 /// glibc's thread functions are such.
 const TRAPS_ADD: &str = "rt_sigreturn";
