@@ -45,6 +45,8 @@ pub use linux_raw_sys::prctl::prctl_mm_map as ImageMap;
 
 /// `clone` flag: the child runs in the caller's memory.
 pub const CLONE_VM: u64 = linux_raw_sys::general::CLONE_VM as u64;
+/// `clone` flag: the child has the caller's descriptors.
+pub const CLONE_FILES: u64 = linux_raw_sys::general::CLONE_FILES as u64;
 /// `clone` flag: the caller waits until the child execs or ends.
 pub const CLONE_VFORK: u64 = linux_raw_sys::general::CLONE_VFORK as u64;
 /// `clone` flag: the child is a thread of the caller's process.

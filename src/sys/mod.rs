@@ -7,6 +7,8 @@ pub mod file;
 pub mod gate_asm;
 pub mod line;
 pub mod lock;
+pub mod lodger;
+pub mod lodger_asm;
 pub mod mem;
 pub mod process;
 pub mod seccomp;
