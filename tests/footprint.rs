@@ -213,6 +213,69 @@ fn write_or_execute_but_never_both() {
     }
 }
 
+/// Code that is loaded later is patched where memory may not become executable, where `/proc/self` belongs to somebody
+/// else; only where both hold it runs as it is.
+#[test]
+fn code_that_comes_late_is_patched_under_restrictions() {
+    for program in guest::build("late_code.c") {
+        for (words, is_seen) in [(&["mdwe"][..], true), (&["dumpable"], true), (&["mdwe", "dumpable"], false)]
+        {
+            let words = || words.iter().map(|&word| word.to_owned());
+            let unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+            let (dir, copy, loader) = public_copies(&program);
+            let native = Run::new([copy.to_string_lossy().into_owned()].into_iter().chain(words()));
+            let native = native.wrapped(unprivileged).go(Mode::Native);
+            let front =
+                [loader.to_string_lossy().into_owned(), "-c".into(), copy.to_string_lossy().into_owned()];
+            let loaded = Run::new(front.into_iter().chain(words())).wrapped(unprivileged).go(Mode::Native);
+            let _ = fs::remove_dir_all(dir);
+            native.expect_ok();
+            assert_eq!(native.stdout, loaded.stdout, "{native}\n{loaded}");
+            let counts = harness::summary::of_loader(&loaded.errors()).expect("a table");
+            let calls = counts["getppid"];
+            assert_eq!(calls, if is_seen { 200 } else { 100 }, "{loaded}");
+        }
+    }
+}
+
+/// A process may have no more than vm.max_map_count.
+#[test]
+fn few_mappings() {
+    let run = Run::new(["/bin/cat", "/proc/self/maps"]);
+    let count = |mode| run.go(mode).text().lines().count();
+    let native = count(Mode::Native);
+    for mode in [Mode::Plain, Mode::Summary] {
+        let own = count(mode) - native;
+        assert!((5..40).contains(&own), "{own} mappings more than {native}");
+    }
+}
+
+/// The tools' words must not end a program: by the signal of a reader that has gone, or of a limit on files.
+#[test]
+fn an_output_whose_writer_is_punished() {
+    const READER_GONE: &str = "exec 3>&1; { sleep 0.1; \"$@\" 2>&1 >&3; echo $? >&3; } | true";
+    const NO_FILES: &str = "{ ulimit -f 0; \"$@\"; echo $?; } | cat";
+    if need_program("/bin/bash").is_none() {
+        return;
+    }
+    for program in guest::build("hello.c") {
+        for tool in ["-c", "--trace"] {
+            for (script, option, name) in [(READER_GONE, tool, "--"), (NO_FILES, "-o", "punished.txt")] {
+                let scratch = Scratch::new("punished");
+                let run = |front: &[&str]| {
+                    let words = ["/bin/bash", "-c", script, "bash"].into_iter().chain(front.iter().copied());
+                    let words = words.map(str::to_owned).chain([program.to_string_lossy().into_owned()]);
+                    Run::new(words).cwd(scratch.dir()).go(Mode::Native)
+                };
+                let loader = loader();
+                let native = run(&[]);
+                assert!(native.text().ends_with("ok\n0\n"), "{native}");
+                native.expect_same(&run(&[&loader.to_string_lossy(), tool, option, name]));
+            }
+        }
+    }
+}
+
 /// A directory that everybody may read, with a copy of `program` and of the loader.
 fn public_copies(program: &Path) -> (PathBuf, PathBuf, PathBuf) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

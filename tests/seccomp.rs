@@ -36,3 +36,15 @@ fn a_broker_behind_a_signal_and_a_filter_that_knows_an_address() {
 fn errors_logs_supervisors_and_all_threads_at_once() {
     guest::check("seccomp_actions.c");
 }
+
+/// The child's calls are counted by its parent, which writes the table.
+#[test]
+fn a_part_of_a_server_behind_limits_and_a_filter() {
+    guest::check("seccomp_limits.c");
+    for program in guest::build("seccomp_limits.c") {
+        let run = Run::new([&program]);
+        let counted = run.go(Mode::Summary);
+        run.go(Mode::Native).expect_same(&counted);
+        assert!(counted.counts()["openat"] >= 50, "{counted}");
+    }
+}
