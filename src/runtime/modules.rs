@@ -416,8 +416,12 @@ impl Modules {
         let bytes = unsafe { bytes_of(range.start, range.len().min(in_file)) };
         let text = Text { at: range.start, bytes };
         if forget_and_scan(&text, access) {
+            let was_armed = STATE.traps.is_armed();
             // SAFETY: the image lives no longer than the call, and `patch_hits` keeps nothing on the heap.
             unsafe { with_scratch(|| self.patch_viewed(text, fd, offset, access)) };
+            if STATE.traps.is_armed() && !was_armed {
+                trap::unblock_in_handlers();
+            }
         }
     }
 

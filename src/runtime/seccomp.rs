@@ -20,10 +20,11 @@ use crate::patch::{stub, undo};
 use crate::runtime::dispatch::Step;
 use crate::runtime::record::{self, Returns};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{bad_call, dispatch, text};
+use crate::runtime::{bad_call, dispatch, gate_asm, text};
 use crate::sys::process;
 use crate::sys::seccomp::{self as filters, Filter};
 use crate::sys::signal::AllBlocked;
+use crate::x86::scan::SYSCALL;
 use core::sync::atomic::Ordering;
 
 /// What a call restricts the program to.
@@ -57,6 +58,7 @@ pub fn begin(call: &Call, frozen: &Frozen) -> Step {
         bad_call::take_over();
         if let Some(filter) = stage(GuestAddr(at)) {
             leave_native(filter);
+            do_without_traps(filter);
         }
     }
     filters::close();
@@ -132,6 +134,15 @@ fn leave_native(filter: Filter) {
         if differs && let Some((at, bytes)) = undo::original(&fields) {
             give_back(at, &bytes);
         }
+    }
+}
+
+/// A trap ends with a call that the program itself may never make: where `filter` does not let it through, the sites that
+/// trap get their own instruction back.
+fn do_without_traps(filter: Filter) {
+    let end = Call { nr: sysno::RT_SIGRETURN, args: [0; 6] };
+    if !bpf::allows(|at| filter.instruction(at), &end, gate_asm::stubs()) {
+        STATE.traps.sites().for_each(|site| give_back(site, &SYSCALL));
     }
 }
 

@@ -92,8 +92,16 @@ impl Traps {
     }
 
     /// Whether the loader's handler is installed.
-    fn is_armed(&self) -> bool {
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Acquire) != 0
+    }
+
+    /// The sites that trap.
+    pub fn sites(&self) -> impl Iterator<Item = GuestAddr> {
+        let len = self.len.load(Ordering::Acquire) as usize;
+        let sites = self.sites.iter().take(len).map(|at| GuestAddr(at.load(Ordering::Acquire)));
+        sites.filter(|site| site.0 != 0)
     }
 
     fn entry_of(&self, site: GuestAddr) -> Option<u64> {
@@ -166,9 +174,13 @@ pub fn arm() -> Result<(), Errno> {
         STATE.hook(sysno::RT_SIGPROCMASK);
         STATE.hook(sysno::RT_SIGACTION);
         STATE.traps.armed.store(1, Ordering::Release);
-        (1..=Signal::MAX.0).map(Signal).for_each(unblock_in_handler_of);
     }
     Ok(())
+}
+
+/// When the handler has been installed in a program that runs already: its own handlers don't block the trap signal.
+pub fn unblock_in_handlers() {
+    (1..=Signal::MAX.0).map(Signal).for_each(unblock_in_handler_of);
 }
 
 /// Takes the trap signal out of the mask of a handler that the program has installed so far.
