@@ -201,12 +201,12 @@ fn finish(frozen: &Frozen) {
 /// Whether this memory is the calling process's own, and not that of a parent that waits in `vfork`. The kernel is asked
 /// only where both are possible.
 #[must_use]
-pub fn is_own_memory() -> bool {
+pub fn is_own_process() -> bool {
     STATE.relatives.load(Ordering::Relaxed) == 0 || process::id() == STATE.process.load(Ordering::Relaxed)
 }
 
 fn is_root(frozen: &Frozen) -> bool {
-    STATE.process.load(Ordering::Relaxed) == frozen.root && is_own_memory()
+    STATE.process.load(Ordering::Relaxed) == frozen.root && is_own_process()
 }
 
 /// Before the process goes on as a program that is not the loader's: its last words, if they are its to say. Returns

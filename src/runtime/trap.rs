@@ -64,13 +64,13 @@ impl Actions {
     /// That of the calling process; `None` before the loader's is installed.
     fn get(&self) -> Option<SigAction> {
         self.own.map(|own| match self.lodger {
-            Some((id, action)) if !processes::is_own_memory() && id == process::id() => action,
+            Some((id, action)) if !processes::is_own_process() && id == process::id() => action,
             _ => own,
         })
     }
 
     fn set(&mut self, action: SigAction) {
-        if !processes::is_own_memory() {
+        if !processes::is_own_process() {
             self.lodger = Some((process::id(), action));
         } else {
             self.own = Some(action);
