@@ -9,6 +9,7 @@ use harness::scratch::Scratch;
 use harness::{find_program, guest, loader, need_program, skip};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -221,13 +222,12 @@ fn code_that_comes_late_is_patched_under_restrictions() {
         for (words, is_seen) in [(&["mdwe"][..], true), (&["dumpable"], true), (&["mdwe", "dumpable"], false)]
         {
             let words = || words.iter().map(|&word| word.to_owned());
-            let unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
             let (dir, copy, loader) = public_copies(&program);
             let native = Run::new([copy.to_string_lossy().into_owned()].into_iter().chain(words()));
-            let native = native.wrapped(unprivileged).go(Mode::Native);
+            let native = native.wrapped(unprivileged()).go(Mode::Native);
             let front =
                 [loader.to_string_lossy().into_owned(), "-c".into(), copy.to_string_lossy().into_owned()];
-            let loaded = Run::new(front.into_iter().chain(words())).wrapped(unprivileged).go(Mode::Native);
+            let loaded = Run::new(front.into_iter().chain(words())).wrapped(unprivileged()).go(Mode::Native);
             let _ = fs::remove_dir_all(dir);
             native.expect_ok();
             assert_eq!(native.stdout, loaded.stdout, "{native}\n{loaded}");
@@ -310,19 +310,30 @@ fn check_copies(program: &Path, wrapper: &[&str], inside: Option<&str>) {
     let _ = fs::remove_dir_all(dir);
 }
 
+/// What makes a command run without privileges, where the tests themselves have them.
+fn unprivileged() -> Vec<&'static str> {
+    let is_root = fs::metadata("/proc/self").expect("there is a /proc").uid() == 0;
+    if is_root { vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] } else { vec!["env"] }
+}
+
 #[test]
 fn an_unprivileged_user() {
+    let mut bounded = unprivileged();
+    bounded.extend(["setpriv", "--no-new-privs", "--inh-caps=-all"]);
     for program in programs() {
-        check_copies(&program, &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], None);
-        let bounded = [
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "--no-new-privs",
-            "--bounding-set=-all",
-        ];
+        check_copies(&program, &unprivileged(), None);
         check_copies(&program, &bounded, None);
+    }
+}
+
+/// As containers are made: by a user who is nobody outside, and where `/proc` is not mounted.
+#[test]
+fn namespaces_of_its_own() {
+    for program in programs() {
+        check_wrapped(&["unshare", "--user", "--map-root-user"], &program);
+        let script = "umount -l /proc && exec \"$@\"";
+        check_wrapped(&["unshare", "--mount", "sh", "-c", script, "sh"], &program);
+        check_wrapped(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], &program);
     }
 }
 
