@@ -35,6 +35,8 @@ pub const SECCOMP_MODE_FILTER: u64 = 2;
 pub const SECCOMP_SET_MODE_STRICT: u32 = 0;
 /// First argument of `seccomp`, as [`SECCOMP_MODE_FILTER`].
 pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
+/// Flag of `seccomp`: answers with a descriptor.
+pub const SECCOMP_FILTER_FLAG_NEW_LISTENER: u64 = 1 << 3;
 /// Flag of `seccomp`: for all threads of the process.
 pub const SECCOMP_FILTER_FLAG_TSYNC: u64 = 1;
 
@@ -43,6 +45,8 @@ pub use linux_raw_sys::prctl::prctl_mm_map as ImageMap;
 
 /// `clone` flag: the child runs in the caller's memory.
 pub const CLONE_VM: u64 = linux_raw_sys::general::CLONE_VM as u64;
+/// `clone` flag: the child has the caller's descriptors.
+pub const CLONE_FILES: u64 = linux_raw_sys::general::CLONE_FILES as u64;
 /// `clone` flag: the caller waits until the child execs or ends.
 pub const CLONE_VFORK: u64 = linux_raw_sys::general::CLONE_VFORK as u64;
 /// `clone` flag: the child is a thread of the caller's process.

@@ -47,6 +47,9 @@ struct Delivery {
     is_fault: bool,
 }
 
+/// The signal that a filter turns a call down with (SECCOMP_RET_TRAP).
+const TURNED_DOWN: Signal = Signal::SIGSYS;
+
 impl Delivery {
     /// That of `number` with its frame at `at`, which came through an entry; `None` if the loader has dealt with it.
     ///
@@ -64,6 +67,11 @@ impl Delivery {
         // Who is not told why is not told by whom either; such signals are hardly ever sent.
         let is_fault = is_synchronous && (!is_informed || frame.info().code > 0);
         Some(Self { frame, handler, number, is_fault })
+    }
+
+    /// Whether it came instead of a call.
+    fn is_turned_down(&self) -> bool {
+        self.is_fault && self.number == u64::from(TURNED_DOWN.0)
     }
 
     /// Goes on at the handler, with the registers that the kernel gives it.
@@ -196,7 +204,7 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             return Whereabouts::Program;
         }
         if let Some((slot, offset)) = record::slot_around(at) {
-            settle_in_slot(context, block, slot, offset);
+            settle_in_slot(delivery, block, slot, offset);
             continue;
         }
         if let Some((window, taken)) = windows::around(at) {
@@ -209,7 +217,7 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             if !delivery.is_fault {
                 return Whereabouts::Hook(hook.waits_for());
             }
-            abandon(frame, hook);
+            abandon(delivery, hook);
             continue;
         }
         match relay::entry_from(at, stubs(), |at| STATE.patched.window(at), origin) {
@@ -279,7 +287,15 @@ const fn arguments(context: &SigContext) -> [u64; 6] {
 }
 
 /// In a slot: the call is next or to be made again, or it has returned.
-fn settle_in_slot(context: &mut SigContext, block: &mut Block, slot: Slot, offset: usize) {
+fn settle_in_slot(delivery: &Delivery, block: &mut Block, slot: Slot, offset: usize) {
+    let context = delivery.frame.context();
+    if delivery.is_turned_down() {
+        // rax is the number still, and is what the handler sees (kernel/entry/common.c, `syscall_rollback`).
+        let nr = core::mem::replace(&mut context.rax, Outcome::failure(Errno::ENOSYS).0);
+        end(context, block, slot, false);
+        context.rax = nr;
+        return;
+    }
     if offset >= record::RETURN {
         let is_child = slot.returns_twice() && context.rax == 0;
         return end(context, block, slot, is_child);
@@ -429,10 +445,12 @@ fn leave(frame: Frame, window: Window) -> Option<Whereabouts> {
     None
 }
 
-/// A hook has faulted, on memory that the program has passed it: the program's call does.
-fn abandon(frame: Frame, hook: &Block) {
-    load(frame, hook);
-    frame.context().rip = dispatch::in_stub(hook.stub, stub::SYSCALL).0;
+/// A hook has faulted, on memory that the program has passed it, or the call that it made for the program was turned
+/// down: the program's call is.
+fn abandon(delivery: &Delivery, hook: &Block) {
+    load(delivery.frame, hook);
+    let offset = if delivery.is_turned_down() { stub::RETURN } else { stub::SYSCALL };
+    delivery.frame.context().rip = dispatch::in_stub(hook.stub, offset).0;
     hook.free();
 }
 

@@ -22,6 +22,7 @@ use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap};
+use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
 
 /// How a call goes on after its enter hooks.
@@ -106,7 +107,8 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             frozen.output.before_close(call);
             Step::Pass
         }
-        sysno::RT_SIGPROCMASK => Step::Tell(Returns::Once),
+        sysno::RT_SIGPROCMASK => trap::change_mask(block, call),
+        sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
         nr if filter::CALLS.contains(nr) => Step::Filter,
         _ => Step::Pass,
@@ -244,8 +246,17 @@ pub fn in_stub(index: u32, offset: usize) -> GuestAddr {
     GuestAddr(gate_asm::stubs()).wrapping_add(u64::from(index) * stub::LEN as u64 + offset as u64)
 }
 
+/// The stub whose `syscall` ends at `at`.
+#[must_use]
+pub fn stub_at(at: GuestAddr) -> Option<u32> {
+    let offset = at.0.checked_sub(gate_asm::stubs())?;
+    let index = u32::try_from(offset / stub::LEN as u64).ok().filter(|index| *index < gate_asm::STUBS)?;
+    (offset % stub::LEN as u64 == stub::RETURN as u64).then_some(index)
+}
+
 /// The address after the site of stub `index`, from the stub itself.
-fn way_back(index: u32) -> GuestAddr {
+#[must_use]
+pub fn way_back(index: u32) -> GuestAddr {
     let at = in_stub(index, stub::BACK);
     // SAFETY: the call came through this stub, so it is written, and its page stays readable.
     GuestAddr(unsafe { *core::ptr::with_exposed_provenance::<u64>(at.0 as usize) })

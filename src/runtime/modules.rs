@@ -20,7 +20,7 @@ use crate::patch::stub;
 use crate::runtime::claim::Lost;
 use crate::runtime::dispatch::Step;
 use crate::runtime::state::{STATE, policy_address};
-use crate::runtime::{block, enter_asm, file_pages, gate_asm, landings, processes, text, trap};
+use crate::runtime::{block, dispatch, enter_asm, file_pages, gate_asm, landings, processes, text, trap};
 use crate::sys::file::{self, Fd, View};
 use crate::sys::lock::Guard;
 use crate::sys::mem::{self, Place};
@@ -173,6 +173,7 @@ fn own_mappings() -> AddrRange {
 pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
     let mut modules = lock();
+    STATE.file_pages.insert(mapping.span);
     let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
     let mut end = mapping.span.end;
     for part in &mapping.texts {
@@ -207,6 +208,20 @@ pub(super) unsafe fn bytes_of<'a>(at: GuestAddr, len: u64) -> &'a [u8] {
 }
 
 impl Modules {
+    /// The stubs that have been written.
+    pub fn stubs(&self) -> impl Iterator<Item = u32> + use<> {
+        trap::RESTORER_STUB + 1..self.next_stub
+    }
+
+    /// What one of them was made of; `None` if it stands for no site.
+    #[must_use]
+    pub fn stub(&self, index: u32) -> Option<stub::Fields<'_>> {
+        let at = dispatch::in_stub(index.min(gate_asm::STUBS - 1), 0);
+        // SAFETY: the gate is readable as far as there are stubs, and what has been written there stays as it is.
+        let bytes = unsafe { &*core::ptr::with_exposed_provenance(at.0 as usize) };
+        stub::read(bytes, at)
+    }
+
     /// Replaces the proved system calls of a text; what can't be replaced is counted and stays as it is. Returns the
     /// end of the highest trampoline, or 0.
     pub fn patch(&mut self, job: &Job<'_, '_>) -> GuestAddr {
@@ -341,7 +356,7 @@ pub fn map(call: &Call) -> Step {
     let protection = Protection::from_bits(prot as u32);
     let flags = flags as u32;
     let is_private_file = flags & ANONYMOUS == 0 && flags & TYPE == Sharing::Private.bits();
-    if !is_private_file {
+    if !is_private_file || !may_patch(call) {
         return Step::Pass;
     }
     if !protection.executable() {
@@ -367,6 +382,13 @@ pub fn map(call: &Call) -> Step {
             Step::Answer(modules.map_executable_first(call))
         }
     }
+}
+
+/// Whether code may be patched that `call` makes executable: not where filters look at where calls come from, nor where
+/// one has something to say to the call itself, which it must then say to the program's own.
+fn may_patch(call: &Call) -> bool {
+    STATE.address_filters.load(core::sync::atomic::Ordering::Relaxed) == 0
+        && crate::sys::seccomp::allows(call.nr, call.args)
 }
 
 /// Makes a call as it is.
@@ -399,8 +421,12 @@ impl Modules {
         let bytes = unsafe { bytes_of(range.start, range.len().min(in_file)) };
         let text = Text { at: range.start, bytes };
         if forget_and_scan(&text, access) {
+            let was_armed = STATE.traps.is_armed();
             // SAFETY: the image lives no longer than the call, and `patch_hits` keeps nothing on the heap.
             unsafe { with_scratch(|| self.patch_viewed(text, fd, offset, access)) };
+            if STATE.traps.is_armed() && !was_armed {
+                trap::unblock_in_handlers();
+            }
         }
     }
 
@@ -476,7 +502,7 @@ pub fn protect(call: &Call) -> Step {
     let [at, len, prot, ..] = call.args;
     let protection = Protection::from_bits(prot as u32);
     let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
-    if protection.executable() && STATE.file_pages.overlaps(range) {
+    if protection.executable() && STATE.file_pages.overlaps(range) && may_patch(call) {
         let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
         file_pages::patch(&mut lock(), range);
     }

@@ -13,6 +13,7 @@ use crate::runtime::claim::{Claim, Lost};
 use crate::runtime::state::{STATE, count};
 use crate::runtime::{enter_asm, gate_asm, modules, text};
 use crate::sys::signal::AllBlocked;
+use crate::x86::scan::SYSCALL;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -483,6 +484,19 @@ pub const fn is_childs(area: u64) -> bool {
 #[must_use]
 pub fn first_record() -> u64 {
     (&raw const STATE.records.records).addr() as u64
+}
+
+/// What waits at `at`, an address right behind a slot's `syscall`: the area of a call that is to be told of, and the address
+/// after the program's own instruction.
+#[must_use]
+pub fn waiting_at(at: GuestAddr) -> Option<(Option<u64>, GuestAddr)> {
+    const BEHIND: u64 = SYSCALL.len() as u64;
+    let offset = at.0.checked_sub(gate_asm::slots())?;
+    let record = STATE.records.record(u32::try_from(offset / SLOT_LEN as u64).ok()?)?;
+    let back = GuestAddr(record.back.load(Ordering::Relaxed));
+    let waits = record.pending.load(Ordering::Relaxed) != 0;
+    let area = waits.then(|| core::ptr::from_ref(record).addr() as u64);
+    (offset % SLOT_LEN as u64 == BEHIND).then_some((area, back))
 }
 
 /// The code of a slot.

@@ -7,16 +7,19 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIG_IGN, SIG_UNBLOCK, SigAction,
-    Signal, SignalSet,
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_UNBLOCK,
+    SigAction, Signal, SignalSet,
 };
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
+use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
+use crate::runtime::guest::peek;
+use crate::runtime::record::Returns;
 use crate::runtime::state::STATE;
-use crate::runtime::{gate_asm, handlers, processes};
+use crate::runtime::{gate_asm, handlers, processes, signals};
 use crate::sys::lock::Lock;
 use crate::sys::{process, signal};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -89,8 +92,16 @@ impl Traps {
     }
 
     /// Whether the loader's handler is installed.
-    fn is_armed(&self) -> bool {
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Acquire) != 0
+    }
+
+    /// The sites that trap.
+    pub fn sites(&self) -> impl Iterator<Item = GuestAddr> {
+        let len = self.len.load(Ordering::Acquire) as usize;
+        let sites = self.sites.iter().take(len).map(|at| GuestAddr(at.load(Ordering::Acquire)));
+        sites.filter(|site| site.0 != 0)
     }
 
     fn entry_of(&self, site: GuestAddr) -> Option<u64> {
@@ -181,9 +192,13 @@ pub fn arm() -> Result<(), Errno> {
         program.own = Some(current);
         STATE.hook(sysno::RT_SIGPROCMASK);
         STATE.traps.armed.store(1, Ordering::Release);
-        (1..=Signal::MAX.0).map(Signal).for_each(unblock_in_handler_of);
     }
     Ok(())
+}
+
+/// When the handler has been installed in a program that runs already: its own handlers don't block the trap signal.
+pub fn unblock_in_handlers() {
+    (1..=Signal::MAX.0).map(Signal).for_each(unblock_in_handler_of);
 }
 
 /// Takes the trap signal out of the mask of a handler that the program has installed so far.
@@ -236,8 +251,27 @@ pub unsafe fn break_lock() {
     unsafe { STATE.traps.program.force_unlock() };
 }
 
-/// After `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
-/// `force_sig_info_to_task`), so it is unblocked again. The set was readable, since the call succeeded.
+/// `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
+/// `force_sig_info_to_task`), so it is not blocked. What may unblock signals is made by the program itself, where handlers
+/// may run.
+pub fn change_mask(block: &Block, call: &Call) -> Step {
+    let [how, set, ..] = call.args;
+    if set == 0 || how as u32 == SIG_UNBLOCK {
+        return Step::Pass;
+    }
+    let known =
+        peek(GuestAddr(set), GuestAddr(block.regs.rsp)).map(|bytes| SignalSet(u64::from_ne_bytes(bytes)));
+    match known {
+        Some(set) if !set.contains(SIGNAL) => Step::Pass,
+        Some(set) if how as u32 == SIG_BLOCK => {
+            let others = set.without(SignalSet::of(&[SIGNAL]));
+            Step::Answer(signals::with_second(call, Some(&others)))
+        }
+        _ => Step::Tell(Returns::Once),
+    }
+}
+
+/// After `rt_sigprocmask` where [`change_mask`] could not see to it. The set was readable, since the call succeeded.
 pub fn keep_unblocked(call: &Call, outcome: Outcome) {
     let [how, set, _, _, ..] = call.args;
     if call.nr != sysno::RT_SIGPROCMASK || outcome.errno().is_some() || set == 0 || how as u32 == SIG_UNBLOCK
