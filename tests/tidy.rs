@@ -23,7 +23,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("runtime", &["abi", "addr", "elf", "x86", "patch", "hook", "options", "sys", "heap", "load"]),
     ("start", &["abi", "addr", "sys", "heap", "load", "runtime"]),
     ("launch", &["abi", "addr", "elf", "sys", "load", "runtime"]),
-    ("cli", &["abi", "addr", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
+    ("cli", &["abi", "addr", "elf", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
 ];
 
 /// The last pure module; those after it are the shell.

@@ -54,7 +54,9 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     STATE.fsgsbase.store(fsgsbase.into(), Ordering::Relaxed);
     STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);
     STATE.own_inode.store(frozen.own.map_or(0, Identity::inode), Ordering::Relaxed);
-    filter::set_up();
+    if !process.is_interpreter() {
+        filter::set_up(); // else the kernel's links lead to the program itself
+    }
     let interest = frozen.tools.interest();
     (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
     if interest.contains(NUMBERS) {

@@ -1,0 +1,143 @@
+//! A program that the kernel has mapped and started, with the loader as its interpreter (`PT_INTERP`). Zone: load.
+//!
+//! It is taken as it lies: its segments, its stack, its break, its names are the kernel's own. What is left to do is to
+//! replace its system calls, to map its own interpreter and patch that, and to say so in `AT_BASE`, on the stack and in
+//! `/proc/self/auxv`.
+
+use super::{Failure, Fault, Found};
+use crate::abi::auxv::{AuxEntry, AuxKind};
+use crate::abi::errno::Errno;
+use crate::addr::{AddrRange, GuestAddr};
+use crate::elf::Role;
+use crate::elf::image::Image;
+use crate::elf::stack::InitialStack;
+use crate::load::map::Mapping;
+use crate::load::{Process, map};
+use crate::runtime::modules::{self, Room};
+use crate::runtime::vdso;
+use crate::sys::file::{Access, Identity, OpenFile, View};
+use crate::sys::process;
+use alloc::ffi::CString;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+
+/// Finds the file of the program that lies in memory.
+///
+/// # Errors
+///
+/// The kernel's, where the file can't be read.
+pub fn find(process: &Process) -> Result<Found, Failure> {
+    // Without /proc: the path that was passed to the exec, or, where that is a script's, the name in its first line.
+    let names = [c"/proc/self/exe", process.path()].into_iter().chain(process.args.first().copied());
+    let mut first_error = None;
+    for name in names {
+        match open(name) {
+            Ok((file, view)) if is_mapped(&view, process) => {
+                return Ok(Found {
+                    path: process.path().into(),
+                    file_path: name.into(),
+                    file,
+                    view,
+                    args: Vec::new(),
+                    nameless: false,
+                });
+            }
+            Ok(_) => {}
+            Err(errno) => first_error = first_error.or(Some(errno)),
+        }
+    }
+    let fault = Fault::Kernel(first_error.unwrap_or(Errno::ENOENT));
+    Err(Failure { fault, program: process.path().into(), interpreter: None })
+}
+
+fn open(name: &CStr) -> Result<(OpenFile, View), Errno> {
+    let file = OpenFile::open(name, Access::Read)?;
+    let view = View::of(file.fd())?;
+    Ok((file, view))
+}
+
+/// Whether the program headers that the kernel tells of are those of this file.
+fn is_mapped(view: &View, process: &Process) -> bool {
+    let Ok(image) = Image::parse(view.bytes()) else { return false };
+    let in_file = image.program_header_table();
+    let mut in_memory = alloc::vec![0; in_file.len()];
+    let at = GuestAddr(process.aux(AuxKind::PHDR.0).unwrap_or(0));
+    process::read_memory(at, &mut in_memory).is_ok() && in_memory == in_file
+}
+
+/// The path of the loader, as the program names it.
+#[must_use]
+pub fn loader(found: &Found) -> CString {
+    let image = Image::parse(found.view.bytes()).ok();
+    image.and_then(|image| image.interpreter().map(CString::from)).unwrap_or_default()
+}
+
+/// Patches the program, maps and patches its own interpreter, and starts it.
+///
+/// # Errors
+///
+/// What keeps it from starting; nothing of it has run then.
+pub fn start(
+    found: Found,
+    process: &Process,
+    loader: Option<Identity>,
+) -> Result<core::convert::Infallible, Failure> {
+    let Found { path, file, view, .. } = found;
+    drop(file);
+    let failure = |fault| Failure { fault, program: path.clone(), interpreter: None };
+    let image = Image::parse(view.bytes()).map_err(|error| failure(Fault::Image(error, Role::Program)))?;
+    let (mapping, end) = take(&image, process).map_err(|errno| failure(Fault::Kernel(errno)))?;
+    let path = super::interpreter_of(&image, loader);
+    let interpreter = path.as_deref().map(|path| super::place_interpreter(path, failure)).transpose()?;
+    vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
+    let base = interpreter.as_ref().map_or(0, |(mapping, _)| mapping.bias);
+    let entry = interpreter.map_or(mapping.at(image.entry()), |(_, entry)| entry);
+    let stack = stack_with_base(process, base);
+    // Trampolines that lie where the break would grow push it further.
+    let break_start = end.0.max(process::current_break());
+    super::settle(&image, &mapping, &stack, break_start);
+    drop(view);
+    // SAFETY: the stack's bytes are those that lie there already, but for one number that nobody looks at any more.
+    unsafe { super::enter(&stack, entry) }
+}
+
+/// Patches the program; returns also the end of all that belongs to it.
+fn take(image: &Image<'_>, process: &Process) -> Result<(Mapping, GuestAddr), Errno> {
+    let entry = process.aux(AuxKind::ENTRY.0).ok_or(Errno::ENOEXEC)?;
+    let mapping = map::taken(image, entry.wrapping_sub(image.entry()));
+    let end = modules::adopt_in_place(image, &mapping, Room::behind(mapping.span))?;
+    Ok((mapping, end))
+}
+
+/// The initial stack as the kernel has made it, up to the end of the auxiliary vector, in which `AT_BASE` is `base`.
+fn stack_with_base(process: &Process, base: u64) -> InitialStack {
+    let auxv = GuestAddr(process.auxv.as_ptr().addr() as u64);
+    let entries = process.auxv.iter().map(|&[kind, value]| {
+        let value = if kind == AuxKind::BASE.0 { base } else { value };
+        AuxEntry { kind: AuxKind(kind), value }
+    });
+    let end = auxv.wrapping_add(((process.auxv.len() + 1) * AuxEntry::LEN) as u64);
+    // SAFETY: `from_stack` has walked it all.
+    let below = unsafe {
+        core::slice::from_raw_parts(
+            core::ptr::with_exposed_provenance::<u8>(process.sp.0 as usize),
+            (auxv.0 - process.sp.0) as usize,
+        )
+    };
+    let mut bytes = below.to_vec();
+    for AuxEntry { kind, value } in entries.chain([AuxEntry::END]) {
+        bytes.extend(kind.0.to_ne_bytes());
+        bytes.extend(value.to_ne_bytes());
+    }
+    let path = GuestAddr(process.aux(AuxKind::EXECFN.0).unwrap_or(0));
+    let start = |strings: &[&CStr]| strings.first().map(|text| GuestAddr(text.as_ptr().addr() as u64));
+    let env = start(process.env).unwrap_or(path);
+    let args = start(process.args).unwrap_or(env);
+    InitialStack {
+        sp: process.sp,
+        bytes,
+        args: AddrRange::new(args, env),
+        env: AddrRange::new(env, path),
+        auxv: AddrRange::new(auxv, end),
+    }
+}
