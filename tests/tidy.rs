@@ -22,7 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("load", &["abi", "addr", "elf", "sys", "heap"]),
     ("runtime", &["abi", "addr", "elf", "x86", "patch", "hook", "options", "sys", "heap", "load"]),
     ("start", &["abi", "addr", "sys", "heap", "load", "runtime"]),
-    ("launch", &["abi", "addr", "elf", "sys", "load", "runtime"]),
+    ("launch", &["abi", "addr", "elf", "options", "sys", "load", "runtime"]),
     ("cli", &["abi", "addr", "elf", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
 ];
 

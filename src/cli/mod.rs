@@ -129,7 +129,11 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
         tree: common.map_or(&STATE.tree, |common| common.tree),
         segment: common.and_then(|common| common.segment),
     };
-    if let Err(errno) = runtime::set_up(process, Box::leak(Box::new(frozen))) {
+    let frozen: &Frozen = Box::leak(Box::new(frozen));
+    if let Err(errno) = runtime::set_up(process, frozen) {
+        if process.is_interpreter() && !process.is_secure() {
+            mapped::restart(process, loader, frozen.words, frozen.program);
+        }
         complain(Status::Internal, format_args!("no memory for the gate: {errno}"));
     }
     let start = if process.is_interpreter() { mapped::start } else { launch::start };

@@ -7,12 +7,14 @@
 use super::{Failure, Fault, Found};
 use crate::abi::auxv::{AuxEntry, AuxKind};
 use crate::abi::errno::Errno;
+use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::elf::Role;
 use crate::elf::image::Image;
 use crate::elf::stack::InitialStack;
 use crate::load::map::Mapping;
 use crate::load::{Process, map};
+use crate::options::origin::Origin;
 use crate::runtime::modules::{self, Room};
 use crate::runtime::vdso;
 use crate::sys::file::{Access, Identity, OpenFile, View};
@@ -70,6 +72,25 @@ fn is_mapped(view: &View, process: &Process) -> bool {
 pub fn loader(found: &Found) -> CString {
     let image = Image::parse(found.view.bytes()).ok();
     image.and_then(|image| image.interpreter().map(CString::from)).unwrap_or_default()
+}
+
+/// Execs the loader as a program that is to run this one. For an image of the loader's own that is not whole: without
+/// randomised addresses kernels before 6.7 map the vDSO into the hole that they leave in it.
+///
+/// `words` start the loader: its name, and options. Comes back only if it fails.
+pub fn restart(process: &Process, loader: &CStr, words: &[&CStr], program: &CStr) -> Option<Errno> {
+    let origin =
+        CString::new(alloc::format!("--follow={}", Origin { root: process::id(), ..Origin::default() }));
+    let origin = origin.unwrap_or_default();
+    let origin = origin.as_c_str();
+    let (name, options) = words.split_first()?;
+    let front = [name, &origin].into_iter().chain(options).chain([&c"--", &program]);
+    let address = |text: &&CStr| text.as_ptr().expose_provenance() as u64;
+    let argv: Vec<u64> = front.chain(process.args).map(address).chain([0]).collect();
+    // argc, the arguments and a zero stand below the environment's vector (psABI 3.4.1).
+    let envp = process.sp.wrapping_add((process.args.len() as u64 + 2) * 8);
+    let args = [address(&loader), argv.as_ptr().expose_provenance() as u64, envp.0, 0, 0, 0];
+    process::execute(sysno::EXECVE, args)
 }
 
 /// Patches the program, maps and patches its own interpreter, and starts it.

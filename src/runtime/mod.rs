@@ -37,6 +37,16 @@ use crate::sys::{self, mem};
 use core::sync::atomic::Ordering;
 use state::{Frozen, STATE};
 
+/// Maps the gate's pools if the kernel has not. Before anything else is mapped, which could come to lie there. Zone: load.
+///
+/// Until Linux 6.7 only the last segment of an interpreter gets what it has beyond its file (fs/binfmt_elf.c,
+/// `load_elf_interp`), and the pools are not in the last.
+pub fn claim_pools() {
+    let pools = gate_asm::pools();
+    // Where they are mapped this fails; where something else lies in their place, `set_up` does.
+    let _ = mem::map_anonymous(mem::Place::Free(pools.start), pools.len(), Protection::READ_EXECUTE);
+}
+
 /// Makes the runtime ready for the first hooked call: blocks, slots, the policy. Zone: load.
 ///
 /// # Errors
