@@ -56,7 +56,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 13] = [
+pub const SPECIAL: [u32; 14] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -70,6 +70,7 @@ pub const SPECIAL: [u32; 13] = [
     sysno::RT_SIGACTION,
     sysno::EXECVE,
     sysno::EXECVEAT,
+    sysno::REBOOT,
 ];
 
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
@@ -102,6 +103,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             Step::Pass
         }
         sysno::RT_SIGPROCMASK => Step::Tell(Returns::Once),
+        sysno::REBOOT => processes::end_machine(call, frozen),
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
         nr if filter::CALLS.contains(nr) => Step::Filter,
         _ => Step::Pass,

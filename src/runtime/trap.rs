@@ -7,8 +7,8 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIG_IGN, SIG_UNBLOCK, SigAction,
-    SigInfo, Signal, SignalSet, UContext,
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIG_IGN, SIG_UNBLOCK,
+    SigAction, SigInfo, Signal, SignalSet, UContext,
 };
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
@@ -136,8 +136,8 @@ fn restorer() -> u64 {
 fn installed_for(program: &SigAction) -> SigAction {
     let handles = program.handler != SIG_DFL && program.handler != SIG_IGN;
     // The program's flags decide on which stack and with which mask its handler runs. SA_RESETHAND would take our
-    // handler away; it is acted out in `deliver`.
-    let flags = if handles { program.flags & !SA_RESETHAND } else { SA_ONSTACK | SA_NODEFER };
+    // handler away; it is acted out in `deliver`. A signal that nobody handles interrupts no call.
+    let flags = if handles { program.flags & !SA_RESETHAND } else { SA_ONSTACK | SA_NODEFER | SA_RESTART };
     SigAction {
         handler: on_illegal_instruction as *const () as u64,
         flags: flags | SA_SIGINFO | SA_RESTORER,
@@ -303,6 +303,8 @@ fn deliver(code: i32) -> u64 {
             let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
             if !is_fault {
                 signal::raise(SIGNAL);
+                // Only the first process of a machine survives that (kernel/signal.c, `sig_task_ignored`).
+                let _ = signal::set_action(SIGNAL, &installed_for(&action));
             }
             0
         }

@@ -191,3 +191,22 @@ pub fn ids() -> Ids {
         effective_group: ask(sysno::GETEGID),
     }
 }
+
+/// Whether the thread may end the machine (man 7 capabilities, `CAP_SYS_BOOT`).
+#[must_use]
+pub fn may_reboot() -> bool {
+    use crate::abi::process::{CAP_SYS_BOOT, CAPABILITY_VERSION, CapabilityData, CapabilityHeader};
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let mut data = [CapabilityData { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    let args = [
+        (&raw mut header).expose_provenance() as u64,
+        data.as_mut_ptr().expose_provenance() as u64,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel writes both, which have the layout of this version.
+    let asked = unsafe { call(sysno::CAPGET, args) };
+    asked.is_ok() && data[0].effective & 1 << CAP_SYS_BOOT != 0
+}
