@@ -74,7 +74,7 @@ impl Actions {
 }
 
 /// Whether the calling process is in the memory of another.
-fn is_lodger() -> bool {
+pub(super) fn is_lodger() -> bool {
     process::id() != STATE.process.load(Ordering::Relaxed)
 }
 

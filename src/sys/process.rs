@@ -124,7 +124,32 @@ fn transfer(nr: u32, remote: crate::addr::GuestAddr, local: usize, len: usize) -
     let theirs = [remote.0, len as u64];
     let args = [u64::from(id()), ours.as_ptr().addr() as u64, 1, theirs.as_ptr().addr() as u64, 1, 0];
     // SAFETY: the local side is a slice of the caller's; the remote side is checked by the kernel.
-    unsafe { call(nr, args) }.map(|len| len as usize)
+    match unsafe { call(nr, args) } {
+        Ok(len) => Ok(len as usize),
+        // Kernels without CONFIG_CROSS_MEMORY_ATTACH, and containers that forbid it.
+        Err(Errno::ENOSYS | Errno::EPERM) => transfer_by_file(nr, remote, local, len),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// As [`transfer`], through the process's memory as a file.
+#[cold]
+fn transfer_by_file(
+    nr: u32,
+    remote: crate::addr::GuestAddr,
+    local: usize,
+    len: usize,
+) -> Result<usize, Errno> {
+    use crate::sys::file::{Access, OpenFile};
+    let memory = OpenFile::open(c"/proc/self/mem", Access::ReadWrite)?;
+    let nr = if nr == sysno::PROCESS_VM_READV { sysno::PREAD64 } else { sysno::PWRITE64 };
+    let args = [memory.fd().number(), local as u64, len as u64, remote.0, 0, 0];
+    // SAFETY: as for `transfer`.
+    match unsafe { call(nr, args) } {
+        Ok(len) => Ok(len as usize),
+        Err(Errno::EIO) => Err(Errno::EFAULT), // what is not mapped (fs/proc/base.c, `mem_rw`)
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The end of the heap.
