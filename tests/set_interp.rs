@@ -446,12 +446,25 @@ fn a_recorded_tool_speaks_for_its_program_where_nobody_else_counts() {
     assert!(counted.contains_key("getdents64") && !counted.contains_key("wait4"), "{counted:?}\n{outcome}");
 }
 
+/// Runs a program that was linked to have the loader as its interpreter.
+fn check_linked(program: &Path, expected: &str) {
+    let run = Run::new([program]);
+    let outcome = run.go(Mode::Native);
+    outcome.expect_end(End::Status(3));
+    assert_eq!(outcome.text(), expected, "{outcome}");
+    let counted = run.clone().env("LOADER_OPTIONS", "-c").go(Mode::Native);
+    assert!(counts(&counted.errors()).contains_key("write"), "{counted}");
+    let loaded = run.go(Mode::Summary);
+    outcome.expect_same(&loaded);
+    assert!(loaded.counts().contains_key("write"), "{loaded}");
+}
+
 #[test]
 fn a_static_program_that_names_the_loader_needs_no_other() {
-    let scratch = Scratch::new("set-interp");
-    if need_program("gcc").is_none() || is_stand_in() {
+    if is_stand_in() || need_program("gcc").is_none() {
         return;
     }
+    let scratch = Scratch::new("set-interp");
     let source = format!(
         "#include <stdio.h>\n#include <sys/auxv.h>\n\
          const char interp[] __attribute__((section(\".interp\"), used)) = \"{}\";\n\
@@ -462,13 +475,25 @@ fn a_static_program_that_names_the_loader_needs_no_other() {
     let program = scratch.path("s");
     let status = Command::new("gcc").arg("-static-pie").arg(&source).arg("-o").arg(&program).status();
     assert!(status.is_ok_and(|status| status.success()));
-    let run = Run::new([program.as_os_str()]);
-    let outcome = run.go(Mode::Native);
-    outcome.expect_end(End::Status(3));
-    assert_eq!(outcome.text(), "0\n", "{outcome}");
-    let counted = run.clone().env("LOADER_OPTIONS", "-c").go(Mode::Native);
-    assert!(counts(&counted.errors()).contains_key("write"), "{counted}");
-    let loaded = run.go(Mode::Summary);
-    outcome.expect_same(&loaded);
-    assert!(loaded.counts().contains_key("write"), "{loaded}");
+    check_linked(&program, "0\n");
+}
+
+/// Go's programs leave their relocations to the interpreter, though they need no library.
+#[test]
+fn a_program_that_leaves_its_relocations_to_the_loader_gets_them() {
+    let Some(go) = need_program("go").filter(|_| !is_stand_in()) else { return };
+    let scratch = Scratch::new("set-interp");
+    let source = b"package main\nimport (\"fmt\"; \"os\")\nfunc main() { fmt.Println(\"go\", len(os.Args)); os.Exit(3) }\n";
+    let source = scratch.file("g.go", source, 0o644);
+    let program = scratch.path("g");
+    let status = Command::new(go)
+        .args(["build", "-buildmode=pie", "-ldflags"])
+        .arg(format!("-I {}", loader().display()))
+        .arg("-o")
+        .args([&program, &source])
+        .envs([("CGO_ENABLED", "0"), ("GO111MODULE", "off")])
+        .env("GOCACHE", harness::scratch::base().join("go/cache"))
+        .status();
+    assert!(status.is_ok_and(|status| status.success()));
+    check_linked(&program, "go 1\n");
 }

@@ -6,7 +6,7 @@ use crate::abi::open::{S_ISGID, S_ISUID};
 use crate::elf::image::Image;
 use crate::elf::interp::{self, Record, Refusal};
 use crate::load::Process;
-use crate::options::set_interp::{Action, Request, parse};
+use crate::options::set_interp::{Action, HELP, Request, parse};
 use crate::sys::file::{self, Access, Facts, OpenFile, View};
 use crate::sys::process::{self, Status};
 use alloc::ffi::CString;
@@ -33,7 +33,11 @@ impl From<Refusal> for Fault {
 
 /// Does what the words ask for.
 pub(super) fn main(process: &Process, words: &[&CStr]) -> ! {
-    let request = parse(words.iter().map(|word| word.to_bytes())).unwrap_or_else(|error| misused(&error));
+    let request = match parse(words.iter().map(|word| word.to_bytes())) {
+        Ok(Some(request)) => request,
+        Ok(None) => say(format_args!("{HELP}")),
+        Err(error) => misused(&error),
+    };
     let program = string(request.program);
     match act(process, &request, &program) {
         Ok(text) => say(format_args!("{text}")),

@@ -1,11 +1,13 @@
-//! Which libraries a program asks for, and by that, which dynamic loader is its.
+//! What a program leaves to its dynamic loader: which libraries it asks for, and by that, which loader is its; and, where
+//! it asks for none, the relocations that are left.
 //!
 //! Read from the dynamic segment (gABI, "Dynamic Section") at link-time addresses; whatever is damaged ends the list.
 
 use core::ffi::CStr;
 
-use goblin::elf64::dynamic::{DT_NEEDED, DT_NULL, DT_STRTAB};
+use goblin::elf64::dynamic::{DT_NEEDED, DT_NULL, DT_RELA, DT_RELASZ, DT_STRTAB};
 use goblin::elf64::program_header::PT_DYNAMIC;
+use goblin::elf64::reloc::R_X86_64_RELATIVE;
 
 use super::header;
 use super::image::Image;
@@ -22,6 +24,26 @@ pub fn usual_interpreter(image: &Image<'_>) -> Option<&'static CStr> {
     let mut names = names(image).peekable();
     names.peek()?;
     Some(if names.any(is_musl) { MUSL } else { GLIBC })
+}
+
+/// The `R_X86_64_RELATIVE` relocations inside writable segments, as pairs of link-time address and addend. A program
+/// that relocates itself may find them applied, since they do not depend on what was there (psABI 4.4.1).
+pub fn relative_relocations(image: &Image<'_>) -> impl Iterator<Item = (u64, u64)> {
+    let value = |wanted: u64| entries(image).find(|&(tag, _)| tag == wanted).map(|(_, value)| value);
+    let table = value(DT_RELA).zip(value(DT_RELASZ)).and_then(|(at, len)| image.bytes_at(at, len));
+    let (words, _) = table.unwrap_or_default().as_chunks::<8>();
+    let (relocations, _) = words.as_chunks::<3>(); // Elf64_Rela { offset, info, addend }
+    let relative = |&[offset, info, addend]: &[u64; 3]| {
+        (info as u32 == R_X86_64_RELATIVE && is_writable(image, offset)).then_some((offset, addend))
+    };
+    relocations.iter().map(|words| words.map(u64::from_le_bytes)).filter_map(move |words| relative(&words))
+}
+
+/// Whether a word at a link-time address lies in a segment that may be written.
+fn is_writable(image: &Image<'_>, vaddr: u64) -> bool {
+    let word = vaddr..=vaddr.saturating_add(7);
+    let mut holders = image.segments().iter().filter(|segment| segment.writable);
+    holders.any(|segment| *word.start() >= segment.vaddr && *word.end() < segment.end())
 }
 
 /// The names in `DT_NEEDED`, in order.
@@ -57,6 +79,18 @@ mod tests {
         let image = Image::parse(&file).unwrap();
         assert!(names(&image).any(|name| name == b"libc.so.6"));
         assert_eq!(usual_interpreter(&image), Some(GLIBC));
+    }
+
+    #[test]
+    fn the_running_program_leaves_relocations_in_its_data() {
+        let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let image = Image::parse(&file).unwrap();
+        let data = image.section(".data.rel.ro").unwrap();
+        let inside = |&(at, _): &(u64, u64)| (data.vaddr..data.vaddr + data.size).contains(&at);
+        assert!(relative_relocations(&image).filter(inside).count() > 100);
+        let text = image.section(".text").unwrap();
+        let to_code = |(_, addend): (u64, u64)| (text.vaddr..text.vaddr + text.size).contains(&addend);
+        assert!(relative_relocations(&image).any(to_code));
     }
 
     #[test]

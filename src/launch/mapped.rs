@@ -112,7 +112,7 @@ pub fn start(
     let interpreter = path.as_deref().map(|path| super::place_interpreter(path, failure)).transpose()?;
     vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
     let base = interpreter.as_ref().map_or(0, |(mapping, _)| mapping.bias);
-    let entry = interpreter.map_or(mapping.at(image.entry()), |(_, entry)| entry);
+    let entry = super::entry(&image, &mapping, interpreter.as_ref());
     let stack = stack_with_base(process, base);
     // Trampolines that lie where the break would grow push it further.
     let break_start = end.0.max(process::current_break());

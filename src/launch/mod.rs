@@ -207,10 +207,7 @@ pub fn start(
         build_stack(&path, &args, process, &image, &mapping, interpreter.as_ref().map(|at| at.0.bias))
             .ok_or(Fault::StackFull)
             .map_err(failure)?;
-    let entry = match &interpreter {
-        Some((_, entry)) => *entry,
-        None => mapping.at(image.entry()),
-    };
+    let entry = entry(&image, &mapping, interpreter.as_ref());
     let break_start = break_start(&image, mapping.span.end, end, interpreter.is_none());
     process::set_name(&name);
     settle(&image, &mapping, &stack, break_start);
@@ -255,6 +252,21 @@ fn place(image: &Image<'_>, file: OpenFile, base: Base) -> Result<(Mapping, Gues
     let room = is_apart.then(|| Room::behind(mapping.span));
     let end = modules::adopt(image, &mapping, room).map_err(Fault::Kernel)?;
     Ok((mapping, end))
+}
+
+/// Where it all starts. For a program that names an interpreter and runs without one, what it may have left to it is
+/// done first.
+fn entry(image: &Image<'_>, mapping: &Mapping, interpreter: Option<&(Mapping, GuestAddr)>) -> GuestAddr {
+    if let Some((_, entry)) = interpreter {
+        return *entry;
+    }
+    if image.interpreter().is_some() {
+        for (vaddr, addend) in needed::relative_relocations(image) {
+            // SAFETY: the word lies in a writable segment of the program, which does not run yet.
+            unsafe { text::write(mapping.at(vaddr), &mapping.at(addend).0.to_ne_bytes()) };
+        }
+    }
+    mapping.at(image.entry())
 }
 
 /// Maps and patches the interpreter at `path`; returns also its entry point.

@@ -241,7 +241,8 @@ pub struct Help;
 
 impl fmt::Display for Help {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("usage: loader [OPTIONS] [--] PROGRAM [ARGUMENTS]\n\n")?;
+        f.write_str("usage: loader [OPTIONS] [--] PROGRAM [ARGUMENTS]\n")?;
+        f.write_str("       loader set-interp ...   makes the loader a program's interpreter\n\n")?;
         f.write_str("Runs PROGRAM with every system call passing through the loader.\n\n")?;
         for flag in FLAGS.iter().filter(|flag| !flag.help.is_empty()) {
             match flag.short {

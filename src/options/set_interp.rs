@@ -6,6 +6,23 @@ use alloc::vec::Vec;
 
 use super::{Effect, UsageError, look_up};
 
+/// The text of `loader set-interp --help`.
+pub const HELP: &str = "\
+usage: loader set-interp [OPTIONS] PROGRAM -o FILE
+       loader set-interp --print PROGRAM
+       loader set-interp --restore PROGRAM -o FILE
+
+Writes PROGRAM to FILE so that the kernel starts it under the loader.
+
+  -o FILE              where the changed or restored program goes
+      --loader=PATH    the loader to name, instead of this one
+      --print          print what is recorded in PROGRAM
+      --restore        give PROGRAM back its own interpreter, byte for byte
+
+The loader's other options are recorded, and count each time FILE is started;
+so do the words in LOADER_OPTIONS in the environment.
+";
+
 /// What is to be done to the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -32,12 +49,12 @@ pub struct Request<'a> {
     pub options: Vec<&'a [u8]>,
 }
 
-/// Understands the words behind `set-interp`.
+/// Understands the words behind `set-interp`; `None` asks for [`HELP`].
 ///
 /// # Errors
 ///
 /// The first word that can't be understood, or what is missing.
-pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>, UsageError<'a>> {
+pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Option<Request<'a>>, UsageError<'a>> {
     let mut action = Action::Set;
     let (mut program, mut output, mut loader) = (None, None, None);
     let mut options = Vec::new();
@@ -46,6 +63,7 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>, U
         match word {
             b"--print" => action = Action::Print,
             b"--restore" => action = Action::Restore,
+            b"-h" | b"--help" => return Ok(None),
             b"-o" => output = Some(words.next().ok_or(UsageError::MissingValue(word))?),
             _ if word.starts_with(b"--loader=") => loader = word.get(b"--loader=".len()..),
             [b'-', _, ..] => record(word, &mut words, &mut options)?,
@@ -58,7 +76,7 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Request<'a>, U
         Action::Set | Action::Restore => output.ok_or(UsageError::MissingOutput)?,
     };
     let program = program.ok_or(UsageError::MissingProgram)?;
-    Ok(Request { action, program, output, loader, options })
+    Ok(Some(Request { action, program, output, loader, options }))
 }
 
 /// Takes an option to be recorded, and its value where that is the next word.
@@ -87,19 +105,29 @@ mod tests {
     use proptest::prelude::*;
     use std::string::ToString;
 
-    fn parse_text(line: &str) -> Result<Request<'_>, UsageError<'_>> {
+    fn parse_text(line: &str) -> Result<Option<Request<'_>>, UsageError<'_>> {
         parse(line.split(' ').filter(|word| !word.is_empty()).map(str::as_bytes))
+    }
+
+    fn request(line: &str) -> Request<'_> {
+        parse_text(line).unwrap().unwrap()
     }
 
     #[test]
     fn tells_the_loader_s_options_from_its_own() {
-        let request = parse_text("--loader=/l -c --output=t ls -o out --trace").unwrap();
-        assert_eq!((request.action, request.program, request.output), (Action::Set, &b"ls"[..], &b"out"[..]));
-        assert_eq!(request.loader, Some(&b"/l"[..]));
-        assert_eq!(request.options, [&b"-c"[..], b"--output=t", b"--trace"]);
-        assert_eq!(parse_text("--output t ls -o out").unwrap().options, [&b"--output"[..], b"t"]);
-        assert_eq!(parse_text("--print ls").unwrap().action, Action::Print);
-        assert_eq!(parse_text("ls --restore -o x").unwrap().action, Action::Restore);
+        let set = request("--loader=/l -c --output=t ls -o out --trace");
+        assert_eq!((set.action, set.program, set.output), (Action::Set, &b"ls"[..], &b"out"[..]));
+        assert_eq!(set.loader, Some(&b"/l"[..]));
+        assert_eq!(set.options, [&b"-c"[..], b"--output=t", b"--trace"]);
+        assert_eq!(request("--output t ls -o out").options, [&b"--output"[..], b"t"]);
+        assert_eq!(request("--print ls").action, Action::Print);
+        assert_eq!(request("ls --restore -o x").action, Action::Restore);
+    }
+
+    #[test]
+    fn help_needs_nothing_else() {
+        assert_eq!(parse_text("--help"), Ok(None));
+        assert!(HELP.lines().all(|line| line.len() < 80));
     }
 
     #[test]
@@ -113,7 +141,7 @@ mod tests {
             ("a b -o x", "unexpected word: b"),
             ("--frob a -o x", "unknown option: --frob"),
             ("--follow=root=1 a -o x", "unknown option: --follow=root=1"),
-            ("--help a -o x", "unknown option: --help"),
+            ("--version a -o x", "unknown option: --version"),
             ("--trace=1 a -o x", "option takes no value: --trace=1"),
             ("--output= a -o x", "option needs a value: --output="),
         ] {
@@ -129,7 +157,7 @@ mod tests {
             ), 0..6),
         ) {
             let line = words.iter().map(|word| word.as_bytes()).chain([&b"-o"[..], b"out", b"prog"]);
-            if let Ok(request) = parse(line) {
+            if let Ok(Some(request)) = parse(line) {
                 let program = [&b"--"[..], b"prog"];
                 let parsed = super::super::parse(request.options.iter().copied().chain(program));
                 let expected = request.options.len();
