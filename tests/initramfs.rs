@@ -98,7 +98,7 @@ fn the_first_process_of_a_bare_machine() {
 const SCRIPT: &[u8] = b"/bin/busybox mknod /dev/null c 1 3; echo start; ls /; (exit 3); echo $?\n\
     sh -c 'kill -TERM $$'; echo $?\n\
     (sh -c '/bin/busybox sleep 0.1; echo orphan' &); sleep 1\n\
-    /bin/hello; /bin/dynamic; echo $?; echo a | cat | tr a b\n\
+    /bin/hello; /bin/dynamic; echo $?; /bin/script; echo a | cat | tr a b\n\
     exec /bin/busybox poweroff -f\n";
 
 #[test]
@@ -112,17 +112,19 @@ fn a_shell_as_first_process() {
     let is_static = |program: &&PathBuf| set_interp(program, &scratch.path("x")).is_none();
     let (fixed, dynamic): (Vec<_>, Vec<_>) = hello.iter().partition(|program| is_static(program));
     let changed = set_interp(dynamic[0], &scratch.path("dynamic")).expect("is dynamic");
+    let line = scratch.file("line", b"#!/bin/dynamic\n", 0o755);
     let libraries = ["/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6"].map(Path::new);
     let archive = Archive::of(&[
         (&busybox, "bin/busybox"),
         (fixed[0], "bin/hello"),
         (&changed, "bin/dynamic"),
         (&script, "script"),
+        (&line, "bin/script"),
         (libraries[0], "lib64/ld-linux-x86-64.so.2"),
         (libraries[1], "lib/x86_64-linux-gnu/libc.so.6"),
     ]);
     let native = archive.boot("max", "", &["/bin/busybox", "sh", "/script"]);
-    assert!(native.starts_with("start\n") && native.ends_with("orphan\nok\nok\n0\nb\n"), "{native}");
+    assert!(native.starts_with("start\n") && native.ends_with("orphan\nok\nok\n0\nok\nb\n"), "{native}");
     // Without random addresses the vDSO lies in a hole of the loader's image.
     assert_eq!(archive.boot("qemu64", "norandmaps", &["/bin/busybox", "sh", "/script"]), native);
     let console = archive.boot("qemu64", "", &["/loader", "-c", "/bin/busybox", "sh", "/script"]);

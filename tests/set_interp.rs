@@ -390,6 +390,27 @@ fn a_set_id_program_takes_no_options_from_the_environment() {
 }
 
 #[test]
+fn a_program_that_may_be_run_and_not_read_runs_all_the_same() {
+    let scratch = Scratch::new("set-interp");
+    let Some(copy) = Copy::of("bash", &scratch) else { return };
+    let forbid_reading =
+        || fs::set_permissions(&copy.path, fs::Permissions::from_mode(0o111)).expect("is ours");
+    forbid_reading();
+    let mut run = Run::new([&copy.word(), "-c", "echo $0; /bin/echo x; readlink /proc/self/exe; exit 3"]);
+    if fs::read(&copy.path).is_ok() {
+        run = run.wrapped(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]); // root may read all
+    }
+    let native = run.go(Mode::Native);
+    native.expect_end(End::Status(3));
+    copy.set(&[]);
+    forbid_reading();
+    native.expect_same(&run.go(Mode::Native));
+    let counted = run.env("LOADER_OPTIONS", "-c").go(Mode::Native);
+    let counts = counts(&counted.errors());
+    assert!(counts.contains_key("readlink") && counts.contains_key("execve"), "{counted}");
+}
+
+#[test]
 fn bad_options_in_the_environment_are_said() {
     let scratch = Scratch::new("set-interp");
     let Some(copy) = Copy::of("true", &scratch) else { return };

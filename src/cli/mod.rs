@@ -64,7 +64,7 @@ fn interpret(process: &Process) -> ! {
     let words: Vec<&CStr> = words.filter_map(|word| CString::new(word).ok()).map(kept).collect();
     let asked = Asked::of(&found, &words)
         .unwrap_or_else(|error| complain(Status::Usage, format_args!("{VARIABLE}: {error}")));
-    let loader = kept(mapped::loader(&found));
+    let loader = kept(mapped::loader(&found, process));
     run(process, found, &asked, loader)
 }
 

@@ -12,6 +12,7 @@ pub mod gopclntab;
 mod header;
 pub mod image;
 pub mod interp;
+pub mod mapped;
 pub mod needed;
 #[cfg(test)]
 mod sample;

@@ -7,46 +7,58 @@
 use super::{Failure, Fault, Found};
 use crate::abi::auxv::{AuxEntry, AuxKind};
 use crate::abi::errno::Errno;
+use crate::abi::open::AT_FDCWD;
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::elf::Role;
-use crate::elf::image::Image;
+use crate::elf::image::{Image, Segment};
+use crate::elf::mapped::Mapped;
 use crate::elf::stack::InitialStack;
 use crate::load::map::Mapping;
 use crate::load::{Process, map};
 use crate::options::origin::Origin;
 use crate::runtime::modules::{self, Room};
 use crate::runtime::vdso;
-use crate::sys::file::{Access, Identity, OpenFile, View};
+use crate::sys::file::{self, Access, Identity, OpenFile, View};
 use crate::sys::process;
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
+/// The kernel's link to the program's file.
+const LINK: &CStr = c"/proc/self/exe";
+
 /// Finds the file of the program that lies in memory.
 ///
 /// # Errors
 ///
-/// The kernel's, where the file can't be read.
+/// The kernel's, where there is no telling what lies there.
 pub fn find(process: &Process) -> Result<Found, Failure> {
+    let found = |name: &CStr, file, view| Found {
+        path: process.path().into(),
+        file_path: name.into(),
+        file,
+        view,
+        args: Vec::new(),
+        nameless: false,
+    };
     // Without /proc: the path that was passed to the exec, or, where that is a script's, the name in its first line.
-    let names = [c"/proc/self/exe", process.path()].into_iter().chain(process.args.first().copied());
+    // Both are the caller's words, so a program with rights of its own does not take them.
+    let words = [process.path()].into_iter().chain(process.args.first().copied());
+    let names = [LINK].into_iter().chain(words.filter(|_| !process.is_secure()));
     let mut first_error = None;
     for name in names {
         match open(name) {
-            Ok((file, view)) if is_mapped(&view, process) => {
-                return Ok(Found {
-                    path: process.path().into(),
-                    file_path: name.into(),
-                    file,
-                    view,
-                    args: Vec::new(),
-                    nameless: false,
-                });
+            Ok((file, view)) if name == LINK || is_mapped(&view, process) => {
+                return Ok(found(name, file, view));
             }
             Ok(_) => {}
             Err(errno) => first_error = first_error.or(Some(errno)),
         }
+    }
+    // It may be run and not read: then what is mapped has to do.
+    if let (Ok(file), Some(view)) = (OpenFile::open_link(AT_FDCWD, process.path()), remade(process)) {
+        return Ok(found(process.path(), file, view));
     }
     let fault = Fault::Kernel(first_error.unwrap_or(Errno::ENOENT));
     Err(Failure { fault, program: process.path().into(), interpreter: None })
@@ -58,20 +70,68 @@ fn open(name: &CStr) -> Result<(OpenFile, View), Errno> {
     Ok((file, view))
 }
 
-/// Whether the program headers that the kernel tells of are those of this file.
+/// Whether the program headers and the code in memory are those of this file.
 fn is_mapped(view: &View, process: &Process) -> bool {
     let Ok(image) = Image::parse(view.bytes()) else { return false };
-    let in_file = image.program_header_table();
-    let mut in_memory = alloc::vec![0; in_file.len()];
-    let at = GuestAddr(process.aux(AuxKind::PHDR.0).unwrap_or(0));
-    process::read_memory(at, &mut in_memory).is_ok() && in_memory == in_file
+    let bias = process.aux(AuxKind::ENTRY.0).unwrap_or(0).wrapping_sub(image.entry());
+    let is_alike = |segment: &Segment| {
+        let part = image.bytes_at(segment.vaddr, segment.file_size).unwrap_or_default();
+        let mut at = GuestAddr(segment.vaddr.wrapping_add(bias));
+        let mut chunk = [0; 4096];
+        part.chunks(chunk.len()).all(|part| {
+            let read = process::read_memory(at, chunk.get_mut(..part.len()).unwrap_or_default());
+            at = at.wrapping_add(part.len() as u64);
+            read == Ok(part.len()) && chunk.starts_with(part)
+        })
+    };
+    table(process).is_some_and(|table| table == image.program_header_table())
+        && image.segments().iter().filter(|segment| segment.executable).all(is_alike)
 }
 
-/// The path of the loader, as the program names it.
+/// The program headers in memory.
+fn table(process: &Process) -> Option<Vec<u8>> {
+    let len = Mapped::table_len(process.aux(AuxKind::PHNUM.0)?.min(u16::MAX.into()));
+    let mut table = alloc::vec![0; len as usize];
+    let read = process::read_memory(GuestAddr(process.aux(AuxKind::PHDR.0)?), &mut table).ok()?;
+    (read == table.len()).then_some(table)
+}
+
+/// The file, put together from what is mapped of it.
+fn remade(process: &Process) -> Option<View> {
+    let mapped = Mapped::of(&table(process)?, GuestAddr(process.aux(AuxKind::PHDR.0)?))?;
+    let fill = |file: &mut [u8]| {
+        for (at, range) in mapped.parts() {
+            // What can't be read stays zero, and is found to be no program.
+            let _ = file.get_mut(range).map(|part| process::read_memory(at, part));
+        }
+        let _ = mapped.mend(file);
+    };
+    View::made(mapped.file_len(), fill).ok()
+}
+
+/// The path of the loader: as the program names it, or else as the kernel shows what lies at its base.
 #[must_use]
-pub fn loader(found: &Found) -> CString {
+pub fn loader(found: &Found, process: &Process) -> CString {
     let image = Image::parse(found.view.bytes()).ok();
-    image.and_then(|image| image.interpreter().map(CString::from)).unwrap_or_default()
+    let named = image.as_ref().and_then(|image| image.interpreter().map(CString::from));
+    // A file that was put together names the program's own interpreter instead.
+    let is_file =
+        file::facts(found.file.fd()).is_ok_and(|facts| facts.len == found.view.bytes().len() as u64);
+    if is_file { named } else { path_of_base(process) }.unwrap_or_default()
+}
+
+/// The path of the file that is mapped at `AT_BASE`, by `/proc/self/maps`.
+fn path_of_base(process: &Process) -> Option<CString> {
+    let maps = OpenFile::open(c"/proc/self/maps", Access::Read).ok()?;
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    while let Some(part @ [_, ..]) = file::read(maps.fd(), &mut chunk).ok().and_then(|len| chunk.get(..len)) {
+        text.extend_from_slice(part);
+    }
+    let start = alloc::format!("{:x}-", process.aux(AuxKind::BASE.0)?);
+    let line = text.split(|&byte| byte == b'\n').find(|line| line.starts_with(start.as_bytes()))?;
+    let path = line.iter().position(|&byte| byte == b'/')?;
+    CString::new(line.get(path..)?).ok()
 }
 
 /// Execs the loader as a program that is to run this one. For an image of the loader's own that is not whole: without

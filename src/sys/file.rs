@@ -452,6 +452,19 @@ impl View {
         Ok(Self { at, len })
     }
 
+    /// Zeros in place of a file, to be filled in by `fill`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn made(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, Errno> {
+        let at = mem::map_anonymous(mem::Place::Anywhere, len as u64, Protection::READ_WRITE)?;
+        let bytes = core::ptr::with_exposed_provenance_mut(at.0 as usize);
+        // SAFETY: the mapping was just made, and nobody else knows of it.
+        fill(unsafe { core::slice::from_raw_parts_mut(bytes, len) });
+        Ok(Self { at, len: len as u64 })
+    }
+
     /// Its bytes. A file that shrinks while it is viewed raises SIGBUS, as it does for the kernel's own readers.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
