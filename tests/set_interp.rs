@@ -420,6 +420,7 @@ fn bad_options_in_the_environment_are_said() {
         ("-c ls", "unexpected word: ls"),
         ("--help", "unexpected word: --help or --version"),
         ("-o", "option needs a value: -o"),
+        ("--follow=root=1", "unexpected word: --follow"),
     ] {
         let outcome = Run::new([copy.word()]).env("LOADER_OPTIONS", value).go(Mode::Native);
         outcome.expect_end(End::Status(2));

@@ -63,6 +63,11 @@ fn interpret(process: &Process) -> ! {
     let words = variable.unwrap_or_default().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let words: Vec<&CStr> = words.filter_map(|word| CString::new(word).ok()).map(kept).collect();
     let asked = Asked::of(&found, &words)
+        .and_then(|asked| match asked.options.origin {
+            // Nobody has exec'd this loader, whatever the environment says.
+            Some(_) => Err(UsageError::UnexpectedWord(b"--follow")),
+            None => Ok(asked),
+        })
         .unwrap_or_else(|error| complain(Status::Usage, format_args!("{VARIABLE}: {error}")));
     let loader = kept(mapped::loader(&found, process));
     run(process, found, &asked, loader)
