@@ -22,8 +22,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("load", &["abi", "addr", "elf", "sys", "heap"]),
     ("runtime", &["abi", "addr", "elf", "x86", "patch", "hook", "options", "sys", "heap", "load"]),
     ("start", &["abi", "addr", "sys", "heap", "load", "runtime"]),
-    ("launch", &["abi", "addr", "elf", "sys", "load", "runtime"]),
-    ("cli", &["abi", "addr", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
+    ("launch", &["abi", "addr", "elf", "options", "sys", "load", "runtime"]),
+    ("cli", &["abi", "addr", "elf", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
 ];
 
 /// The last pure module; those after it are the shell.

@@ -55,3 +55,33 @@ pub const CLONE_THREAD: u64 = linux_raw_sys::general::CLONE_THREAD as u64;
 pub const CLONE_SETTLS: u64 = linux_raw_sys::general::CLONE_SETTLS as u64;
 /// `arch_prctl` code: sets the fs base (arch/x86/include/uapi/asm/prctl.h).
 pub const ARCH_SET_FS: u32 = 0x1002;
+
+/// Whether `reboot` with these arguments is to end the machine, or the process-id namespace (kernel/reboot.c).
+#[must_use]
+pub const fn ends_machine(args: [u64; 6]) -> bool {
+    use linux_raw_sys::general as raw;
+    let [first, second, command, ..] = args;
+    let is_magic = first as u32 == raw::LINUX_REBOOT_MAGIC1
+        && matches!(
+            second as u32,
+            raw::LINUX_REBOOT_MAGIC2
+                | raw::LINUX_REBOOT_MAGIC2A
+                | raw::LINUX_REBOOT_MAGIC2B
+                | raw::LINUX_REBOOT_MAGIC2C
+        );
+    is_magic
+        && matches!(
+            command as u32,
+            raw::LINUX_REBOOT_CMD_RESTART
+                | raw::LINUX_REBOOT_CMD_HALT
+                | raw::LINUX_REBOOT_CMD_POWER_OFF
+                | raw::LINUX_REBOOT_CMD_RESTART2
+                | raw::LINUX_REBOOT_CMD_KEXEC
+        )
+}
+
+/// `capget`'s header and data (include/uapi/linux/capability.h).
+pub use linux_raw_sys::general::{
+    __user_cap_data_struct as CapabilityData, __user_cap_header_struct as CapabilityHeader,
+    _LINUX_CAPABILITY_VERSION_3 as CAPABILITY_VERSION, CAP_SYS_BOOT,
+};

@@ -57,7 +57,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 16] = [
+pub const SPECIAL: [u32; 17] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -74,6 +74,7 @@ pub const SPECIAL: [u32; 16] = [
     sysno::MUNMAP,
     sysno::EXECVE,
     sysno::EXECVEAT,
+    sysno::REBOOT,
 ];
 
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
@@ -108,6 +109,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             Step::Pass
         }
         sysno::RT_SIGPROCMASK => trap::change_mask(block, call),
+        sysno::REBOOT => processes::end_machine(call, frozen),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
         nr if filter::CALLS.contains(nr) => Step::Filter,

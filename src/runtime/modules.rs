@@ -189,6 +189,35 @@ pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result
     Ok(end)
 }
 
+/// Patches an image that the kernel has mapped executable; nobody executes it yet. Its bytes are read from the file and
+/// written only where something is replaced, so breakpoints that a debugger has set already stay. Returns the end of the
+/// highest trampoline.
+///
+/// # Errors
+///
+/// The kernel's, if the rights can't be had back.
+pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Result<GuestAddr, Errno> {
+    let _blocked = AllBlocked::new();
+    let mut modules = STATE.modules.lock();
+    let mut end = mapping.span.end;
+    let segments = image.segments().iter().filter(|segment| segment.executable);
+    for (segment, part) in segments.zip(&mapping.texts) {
+        let len = readable_len(image, page_floor(segment.vaddr), part.range.len());
+        let offset = page_floor(segment.offset) as usize;
+        let bytes = image.file().get(offset..).unwrap_or_default();
+        let bytes = bytes.get(..len as usize).unwrap_or(bytes);
+        if SyscallBytes::of(bytes).next().is_none() {
+            continue;
+        }
+        mem::protect(part.range, part.protection.while_patching())?;
+        let text = Text { at: part.range.start, bytes };
+        let job = Job { text, access: Access::Writable, image: Some(image), bias: mapping.bias, room };
+        end = end.max(modules.patch(&job));
+        mem::protect(part.range, part.protection)?;
+    }
+    Ok(end)
+}
+
 /// How much of `len` bytes from link-time address `vaddr` on can be read without running past the end of the file.
 fn readable_len(image: &Image<'_>, vaddr: u64, len: u64) -> u64 {
     let segment = image.segments().iter().find(|segment| page_floor(segment.vaddr) == vaddr);

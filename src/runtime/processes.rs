@@ -1,7 +1,7 @@
 //! New threads and processes, and their ends. Zone: call.
 
 use crate::abi::call::{Call, Outcome};
-use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM};
+use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM, ends_machine};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::block::{self, Block};
@@ -325,6 +325,15 @@ pub fn exit_process(frozen: &Frozen) -> Step {
 /// kernel only while there is one.
 pub fn is_own_process() -> bool {
     STATE.relatives.load(Ordering::Relaxed) == 0 || process::id() == STATE.process.load(Ordering::Relaxed)
+}
+
+/// Before `reboot`: where it ends the machine, no process comes to its own end, so the last words are said now.
+pub fn end_machine(call: &Call, frozen: &Frozen) -> Step {
+    let is_said = frozen.tree.table().is_some();
+    if !is_said && ends_machine(call.args) && process::may_reboot() && STATE.finish_once() {
+        frozen.output.last_words(&frozen.tools, frozen.tree);
+    }
+    Step::Pass
 }
 
 /// Lets the tools have their last word, once, in the process that was started. Other threads that end it meanwhile wait

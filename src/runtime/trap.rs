@@ -7,8 +7,8 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN, SIG_UNBLOCK,
-    SigAction, Signal, SignalSet,
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN,
+    SIG_UNBLOCK, SigAction, Signal, SignalSet,
 };
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
@@ -152,8 +152,8 @@ pub fn restorer() -> GuestAddr {
 fn installed_for(program: &SigAction) -> Option<SigAction> {
     let handles = program.handler != SIG_DFL && program.handler != SIG_IGN;
     // The program's flags decide on which stack and with which mask its handler runs. SA_RESETHAND would take our
-    // handler away; it is acted out in `deliver`.
-    let flags = if handles { program.flags & !SA_RESETHAND } else { SA_ONSTACK | SA_NODEFER };
+    // handler away; it is acted out in `handler_for`. A signal that nobody handles interrupts no call.
+    let flags = if handles { program.flags & !SA_RESETHAND } else { SA_ONSTACK | SA_NODEFER | SA_RESTART };
     Some(SigAction {
         handler: handlers::trap_entry()?,
         flags: flags | SA_SIGINFO | SA_RESTORER,
@@ -350,6 +350,8 @@ fn handler_for(code: i32) -> Option<GuestAddr> {
             let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
             if !is_fault {
                 signal::raise(SIGNAL);
+                // Only the first process of a machine survives that (kernel/signal.c, `sig_task_ignored`).
+                let _ = install(&action);
             }
             None
         }

@@ -206,6 +206,16 @@ impl OpenFile {
         unsafe { call(sysno::FTRUNCATE, [self.0.number(), len, 0, 0, 0, 0]) }.map(drop)
     }
 
+    /// Gives it these permission bits.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn set_mode(&self, mode: u32) -> Result<(), Errno> {
+        // SAFETY: it touches no memory.
+        unsafe { call(sysno::FCHMOD, [self.0.number(), mode.into(), 0, 0, 0, 0]) }.map(drop)
+    }
+
     /// The descriptor.
     #[must_use]
     pub const fn fd(&self) -> Fd {
@@ -218,6 +228,23 @@ impl Drop for OpenFile {
         // SAFETY: the descriptor is ours alone.
         let _ = unsafe { call(sysno::CLOSE, [self.0.number(), 0, 0, 0, 0, 0]) };
     }
+}
+
+/// Gives a file another name, in place of what has it.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn rename(from: &CStr, to: &CStr) -> Result<(), Errno> {
+    let (from, to) = (from.as_ptr().addr() as u64, to.as_ptr().addr() as u64);
+    // SAFETY: the kernel reads two C strings.
+    unsafe { call(sysno::RENAME, [from, to, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Takes a file's name away; one that has none is not an error of ours.
+pub fn remove(path: &CStr) {
+    // SAFETY: the kernel reads a C string.
+    let _ = unsafe { call(sysno::UNLINK, [path.as_ptr().addr() as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// What the loader asks about a file.
@@ -446,6 +473,19 @@ impl View {
         }
         let at = mem::map_file(mem::Place::Anywhere, len, Protection::READ, fd, 0)?;
         Ok(Self { at, len })
+    }
+
+    /// Zeros in place of a file, to be filled in by `fill`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn made(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, Errno> {
+        let at = mem::map_anonymous(mem::Place::Anywhere, len as u64, Protection::READ_WRITE)?;
+        let bytes = core::ptr::with_exposed_provenance_mut(at.0 as usize);
+        // SAFETY: the mapping was just made, and nobody else knows of it.
+        fill(unsafe { core::slice::from_raw_parts_mut(bytes, len) });
+        Ok(Self { at, len: len as u64 })
     }
 
     /// Its bytes. A file that shrinks while it is viewed raises SIGBUS, as it does for the kernel's own readers.

@@ -140,7 +140,32 @@ fn transfer(nr: u32, remote: crate::addr::GuestAddr, local: usize, len: usize) -
     let theirs = [remote.0, len as u64];
     let args = [u64::from(id()), ours.as_ptr().addr() as u64, 1, theirs.as_ptr().addr() as u64, 1, 0];
     // SAFETY: the local side is a slice of the caller's; the remote side is checked by the kernel.
-    unsafe { call(nr, args) }.map(|len| len as usize)
+    match unsafe { call(nr, args) } {
+        Ok(len) => Ok(len as usize),
+        // Kernels without CONFIG_CROSS_MEMORY_ATTACH, and containers that forbid it.
+        Err(Errno::ENOSYS | Errno::EPERM) => transfer_by_file(nr, remote, local, len),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// As [`transfer`], through the process's memory as a file.
+#[cold]
+fn transfer_by_file(
+    nr: u32,
+    remote: crate::addr::GuestAddr,
+    local: usize,
+    len: usize,
+) -> Result<usize, Errno> {
+    use crate::sys::file::{Access, OpenFile};
+    let memory = OpenFile::open(c"/proc/self/mem", Access::ReadWrite)?;
+    let nr = if nr == sysno::PROCESS_VM_READV { sysno::PREAD64 } else { sysno::PWRITE64 };
+    let args = [memory.fd().number(), local as u64, len as u64, remote.0, 0, 0];
+    // SAFETY: as for `transfer`.
+    match unsafe { call(nr, args) } {
+        Ok(len) => Ok(len as usize),
+        Err(Errno::EIO) => Err(Errno::EFAULT), // what is not mapped (fs/proc/base.c, `mem_rw`)
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The end of the heap.
@@ -212,4 +237,23 @@ pub fn ids() -> Ids {
         effective_user: ask(sysno::GETEUID),
         effective_group: ask(sysno::GETEGID),
     }
+}
+
+/// Whether the thread may end the machine (man 7 capabilities, `CAP_SYS_BOOT`).
+#[must_use]
+pub fn may_reboot() -> bool {
+    use crate::abi::process::{CAP_SYS_BOOT, CAPABILITY_VERSION, CapabilityData, CapabilityHeader};
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let mut data = [CapabilityData { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    let args = [
+        (&raw mut header).expose_provenance() as u64,
+        data.as_mut_ptr().expose_provenance() as u64,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel writes both, which have the layout of this version.
+    let asked = unsafe { call(sysno::CAPGET, args) };
+    asked.is_ok() && data[0].effective & 1 << CAP_SYS_BOOT != 0
 }
