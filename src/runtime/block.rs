@@ -19,6 +19,7 @@
 use crate::abi::call::Call;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
+use crate::abi::signal::SignalSet;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::runtime::claim::{Claim, Lost};
 use crate::runtime::state::STATE;
@@ -80,6 +81,12 @@ pub struct Block {
     /// The block that holds the first signal that waits for the hook to end; 0 if none does. Where this block holds
     /// such a signal: the next.
     pub waiting: AtomicU64,
+    /// 1 while its hook has all signals blocked.
+    pub masked: AtomicU32,
+    /// The mask that it had found.
+    pub mask: SignalSet,
+    /// What rax held when they were about to be blocked.
+    pub spilled: u64,
     /// The block whose hook the signal on this one waits for; 0 if there is none.
     pub holds_for: AtomicU64,
     /// Whose hook ran on it last.
@@ -151,6 +158,12 @@ impl Block {
         [self.regs.rdi, self.regs.rsi, self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9] = args;
     }
 
+    /// Its address.
+    #[must_use]
+    pub fn header(&self) -> GuestAddr {
+        GuestAddr(core::ptr::from_ref(self).expose_provenance() as u64)
+    }
+
     /// Its lowest byte.
     #[must_use]
     pub fn lowest(&self) -> GuestAddr {
@@ -159,6 +172,7 @@ impl Block {
 
     /// What the last instructions of a hook do: it is anybody's again.
     pub fn leave(&self) {
+        self.masked.store(0, Ordering::Relaxed);
         self.owner.store(self.next_owner.load(Ordering::Relaxed), Ordering::Relaxed);
         self.free();
     }

@@ -165,11 +165,20 @@ const CLEARED_FOR_HANDLERS: u64 = 1 << 10 | 1 << 16 | 1 << 8;
 /// Puts the registers that a hook has left on its block into the frame.
 fn load(frame: Frame, block: &Block) {
     let context = frame.context();
+    load_general(context, block);
+    context.rax = block.regs.rax;
+    context.rcx = block.target.0;
+    context.r11 = block.regs.rflags;
+    context.eflags = block.regs.rflags;
+    context.rip = block.target.0;
+    frame.set_vectors(&block.xmm);
+}
+
+/// Puts the registers that a landing saves into the frame.
+fn load_general(context: &mut SigContext, block: &Block) {
     let regs = &block.regs;
     *context = SigContext {
-        rax: regs.rax,
         rbx: regs.rbx,
-        rcx: block.target.0,
         rdx: regs.rdx,
         rsi: regs.rsi,
         rdi: regs.rdi,
@@ -178,16 +187,12 @@ fn load(frame: Frame, block: &Block) {
         r8: regs.r8,
         r9: regs.r9,
         r10: regs.r10,
-        r11: regs.rflags,
         r12: regs.r12,
         r13: regs.r13,
         r14: regs.r14,
         r15: regs.r15,
-        rip: block.target.0,
-        eflags: regs.rflags,
         ..*context
     };
-    frame.set_vectors(&block.xmm);
 }
 
 /// Makes the frame show the thread where it would be if there were no loader. Hooks that are due run on `block`.
@@ -205,6 +210,10 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
         }
         if let Some((slot, offset)) = record::slot_around(at) {
             settle_in_slot(delivery, block, slot, offset);
+            continue;
+        }
+        if trap::is_in_bare_call(at) {
+            context.rip = context.rbx;
             continue;
         }
         if let Some((window, taken)) = windows::around(at) {
@@ -350,7 +359,7 @@ fn settle_in_window(
     }
     let (rax, rcx, live) = (context.rax, context.rcx, context.eflags);
     match window {
-        Window::LeaveStart | Window::Leave => return leave(frame, window),
+        Window::LeaveStart | Window::Leave | Window::Unmasking => return leave(frame, window),
         Window::Left => {
             context.rip = rcx;
             return None;
@@ -392,6 +401,13 @@ fn settle_in_window(
             give_back(context, taken);
             end(context, block, Slot::of_area(area), record::is_childs(area));
             return None;
+        }
+        Window::Masking(masking) => {
+            let Some(hook) = block::around(GuestAddr(context.rbp)) else { return Some(Whereabouts::Program) };
+            load_general(context, hook);
+            context.rax = hook.spilled;
+            context.r11 = hook.header().0;
+            return settle_in_window(delivery, block, masking.window(), Taken::Yes);
         }
         Window::Signalled => {}
     }
@@ -435,7 +451,11 @@ fn give_back(context: &SigContext, taken: Taken) {
 /// A hook was done: the frame takes what it has left.
 fn leave(frame: Frame, window: Window) -> Option<Whereabouts> {
     let context = frame.context();
-    let at = if window == Window::LeaveStart { context.rbx } else { context.r11 };
+    let at = match window {
+        Window::LeaveStart => context.rbx,
+        Window::Unmasking => context.rbp,
+        _ => context.r11,
+    };
     let hook = block::around(GuestAddr(at))?;
     if hook.has_waiting() {
         return Some(Whereabouts::Hook(hook));

@@ -21,7 +21,9 @@ use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side, Slot};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap};
+use crate::runtime::{
+    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap,
+};
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
 
@@ -57,7 +59,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 17] = [
+pub const SPECIAL: [u32; 18] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -69,6 +71,7 @@ pub const SPECIAL: [u32; 17] = [
     sysno::EXIT_GROUP,
     sysno::ARCH_PRCTL,
     sysno::RT_SIGACTION,
+    sysno::SIGALTSTACK,
     sysno::SECCOMP,
     sysno::PRCTL,
     sysno::MUNMAP,
@@ -103,6 +106,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::ARCH_PRCTL => processes::set_base(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
         sysno::MUNMAP => processes::free_base(block, call),
+        sysno::SIGALTSTACK => Step::Tell(Returns::Once),
         sysno::RT_SIGACTION => signals::set_action(block, call),
         sysno::CLOSE => {
             frozen.output.before_close(call);
@@ -193,6 +197,7 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
             processes::finish_split(block, &collected, outcome);
             modules::note_mapping(&call, outcome);
             trap::keep_unblocked(&call, outcome);
+            altstacks::note(&call, outcome);
             seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
                 if filter::wants(&call, outcome) {

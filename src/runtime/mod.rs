@@ -3,6 +3,7 @@
 //!
 //! Read [`dispatch`] first: it holds the whole story of one call.
 
+pub mod altstacks;
 pub mod base_asm;
 pub mod block;
 pub mod candidate;

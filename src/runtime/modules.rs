@@ -347,8 +347,7 @@ impl Modules {
         let first = if restorer { trap::RESTORER_STUB } else { self.next_stub };
         let mut bytes = Vec::with_capacity((plan.stubs.len() + 1) * stub::LEN);
         if restorer {
-            bytes.extend_from_slice(&trap::RESTORER);
-            bytes.resize(stub::LEN, x86::encode::INT3);
+            bytes.extend_from_slice(&trap::restorer_stub());
         }
         plan.stubs.iter().for_each(|stub| bytes.extend_from_slice(&stub.bytes));
         let start = GuestAddr(gate_asm::stubs() + u64::from(first) * stub::LEN as u64);

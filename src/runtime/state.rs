@@ -5,6 +5,7 @@
 
 use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
+use crate::runtime::altstacks::AltStacks;
 use crate::runtime::block::Adopted;
 use crate::runtime::claim::Claim;
 use crate::runtime::file_pages::FilePages;
@@ -54,6 +55,8 @@ pub struct State {
     pub stack_top: AtomicU64,
     /// 1 if `rdfsbase` may be used (AT_HWCAP2 bit 1, Documentation/arch/x86/x86_64/fsgs.rst).
     pub fsgsbase: AtomicU8,
+    /// The mask of every signal, for assembly.
+    pub all_signals: AtomicU64,
     /// Where filtered calls go.
     pub filters: Filters,
     /// The inode number of the loader's own file; 0 if it is not known.
@@ -79,6 +82,8 @@ pub struct State {
     pub shared_bases: SharedBases,
     /// Threads that have freed the memory at their fs base.
     pub departing: Departing,
+    /// Its alternate signal stacks.
+    pub altstacks: AltStacks,
     /// The program's signal handlers.
     pub handlers: Handlers,
     /// Code that was written to.
@@ -136,6 +141,7 @@ pub static STATE: State = State {
     adopted: Adopted::new(),
     stack_top: AtomicU64::new(0),
     fsgsbase: AtomicU8::new(0),
+    all_signals: AtomicU64::new(0),
     filters: Filters::new(),
     own_inode: AtomicU64::new(0),
     records: Records::new(),
@@ -148,6 +154,7 @@ pub static STATE: State = State {
     relatives: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
     departing: Departing::new(),
+    altstacks: AltStacks::new(),
     handlers: Handlers::new(),
     patched: Patched::new(),
     traps: Traps::new(),

@@ -22,6 +22,7 @@ use crate::runtime::state::STATE;
 use crate::runtime::{gate_asm, handlers, processes, signals};
 use crate::sys::lock::Lock;
 use crate::sys::{process, signal};
+use crate::x86::encode::INT3;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Sites that can trap at the same time.
@@ -36,6 +37,24 @@ pub const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
 
 /// The stub that holds [`RESTORER`] instead of a site.
 pub const RESTORER_STUB: u32 = 0;
+/// Where in it a call is made for which there is no stack: `syscall; jmp rbx`.
+pub const BARE_CALL: usize = 16;
+
+/// The bytes of the restorer's stub.
+#[must_use]
+pub fn restorer_stub() -> [u8; stub::LEN] {
+    let mut bytes = [INT3; stub::LEN];
+    for (start, part) in [(0, &RESTORER[..]), (BARE_CALL, &[0x0f, 0x05, 0xff, 0xe3])] {
+        bytes.iter_mut().skip(start).zip(part).for_each(|(to, from)| *to = *from);
+    }
+    bytes
+}
+
+/// Whether `at` is at the bare call, or behind it.
+#[must_use]
+pub fn is_in_bare_call(at: GuestAddr) -> bool {
+    (BARE_CALL as u64..BARE_CALL as u64 + 4).contains(&at.0.wrapping_sub(restorer().0))
+}
 
 /// Where each trapping site goes; appended to under the modules' lock, read by the handler at any time.
 #[derive(Debug)]
