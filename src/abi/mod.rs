@@ -3,6 +3,7 @@
 pub mod auxv;
 pub mod call;
 pub mod errno;
+pub mod futex;
 pub mod map;
 pub mod open;
 mod packed;

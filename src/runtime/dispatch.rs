@@ -92,7 +92,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
     match call.nr {
         sysno::MMAP => modules::map(call),
         sysno::MPROTECT | sysno::PKEY_MPROTECT => modules::protect(call),
-        sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => processes::split(call),
+        sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => processes::split(block, call),
         sysno::RT_SIGRETURN => Step::Leave,
         sysno::EXIT => processes::exit_thread(block, frozen),
         sysno::EXIT_GROUP => processes::exit_process(frozen),
@@ -126,6 +126,7 @@ fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
 /// As [`go`], for calls that are answered or come back.
 #[inline(never)]
 fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
+    let mut limit = record::ORDINARY;
     let returns = match step {
         Step::Answer(mut outcome) => {
             if let Some(frozen) = STATE.frozen() {
@@ -140,14 +141,17 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
             block.target = slot.unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
             return;
         }
-        Step::Tell(returns) => returns,
+        Step::Tell(returns) => {
+            limit = record::SLOTS;
+            returns
+        }
         // A changed call comes back here too, to give the program its own argument registers again.
         Step::Pass | Step::Filter | Step::Leave => Returns::Once,
     };
     let originals = block.call().args;
     block.set_call(call);
     let pending = Pending { call: *call, originals, stub: block.stub, told, returns };
-    block.target = record::prepare(&pending, way_back(block.stub), block).unwrap_or_else(|| {
+    block.target = record::prepare(&pending, way_back(block.stub), block, limit).unwrap_or_else(|| {
         record::count_missed();
         in_stub(block.stub, stub::SYSCALL)
     });
@@ -195,21 +199,18 @@ pub extern "C" fn filtered(block: &mut Block) {
     block.target = in_stub(stub, stub::RETURN);
 }
 
-/// Says whose hook runs on the block; on a shared block, makes the thread the owner of a block of its own for the next
-/// time.
+/// On a shared block: makes the thread the owner of a block of its own for the next time.
 fn settle(block: &Block) {
-    match block.owner.load(Ordering::Relaxed) {
-        0 => settle_shared(block),
-        owner => block.claim.stamp(owner - 1),
+    if block.owner.load(Ordering::Relaxed) == 0 {
+        settle_shared(block);
     }
 }
 
 #[cold]
 fn settle_shared(block: &Block) {
-    let base = processes::fs_base();
-    block.claim.stamp(base);
-    if processes::own_base().is_some() {
-        block::adopt(base);
+    match processes::own_base() {
+        Some(base) => block::adopt(base),
+        None => processes::claim(block),
     }
 }
 

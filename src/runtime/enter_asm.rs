@@ -5,6 +5,7 @@
 //! steps pack number, flags and stub index into rax; then the flags are free, and a block can be found by arithmetic.
 
 use crate::runtime::block::{self, Block, Registers};
+use crate::runtime::claim::Claim;
 use crate::runtime::dispatch;
 use crate::runtime::filter;
 use crate::runtime::record::{self, Area};
@@ -45,16 +46,23 @@ macro_rules! find_block {
             "23:\n",
             "mov ecx, [rip + {state} + {generation}]\n",
             "cmp [r11 + {busy}], ecx\n", // never written while busy: a forked child marks its own for the next one
-            "jae 26f\n",
+            "jae 27f\n",
             "xchg ecx, [r11 + {busy}]\n",
             "cmp ecx, [rip + {state} + {generation}]\n",
-            "jb 24f\n",
-            "26:\n",
+            "jb 28f\n",
+            "27:\n",
             "add r11, {block_len}\n",
             "cmp r11, [rip + {state} + {shared_end}]\n",
             "jb 23b\n",
             "pause\n",
             "jmp 22b\n",
+            "28:\n", // claim it at once: a process that is killed in between takes it along
+            "mov ecx, [rip + {state} + {vforks}]\n",
+            "mov [r11 + {claim_vforks}], ecx\n",
+            "cmp byte ptr [rip + {state} + {fsgsbase}], 0\n",
+            "je 24f\n",
+            "rdfsbase rcx\n",
+            "mov [r11 + {claim_holder}], rcx\n",
             "24:\n",
         )
     };
@@ -164,6 +172,9 @@ macro_rules! landing {
                 state = sym STATE,
                 fsgsbase = const offset_of!(State, fsgsbase),
                 generation = const offset_of!(State, generation),
+                vforks = const offset_of!(State, vforks),
+                claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
+                claim_vforks = const offset_of!(Block, claim) + offset_of!(Claim, vforks),
                 blocks = const offset_of!(State, blocks),
                 shared = const offset_of!(State, shared_blocks),
                 shared_end = const offset_of!(State, shared_blocks_end),
@@ -409,6 +420,7 @@ unsafe extern "C" fn leave() -> ! {
         "mov rcx, [r11 + {next_owner}]",
         "mov [r11 + {owner}], rcx",
         "mov rcx, [r11 + {target}]",
+        "mov qword ptr [r11 + {claim_holder}], 0",
         "mov dword ptr [r11 + {busy}], 0", // stores are seen in order (SDM 3A 9.2.2): free after all reads above
         "mov r11, [r11 + {rflags}]",
         "jmp rcx",
@@ -419,6 +431,7 @@ unsafe extern "C" fn leave() -> ! {
         owner = const offset_of!(Block, owner),
         next_owner = const offset_of!(Block, next_owner),
         busy = const offset_of!(Block, busy),
+        claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
         target = const offset_of!(Block, target),
         xmm = const offset_of!(Block, xmm),
         control = const CONTROL_FLAGS,

@@ -273,6 +273,7 @@ impl Lent {
         let is_set = process::tid_address() == Ok(0);
         if is_set {
             process::set_tid_address(Some(&block.busy));
+            block.claim.clear(); // the kernel gives the block back, and nobody else may
         }
         Self { is_set }
     }

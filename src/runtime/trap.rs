@@ -17,7 +17,7 @@ use crate::runtime::dispatch::Step;
 use crate::runtime::state::STATE;
 use crate::runtime::trap_asm::on_illegal_instruction;
 use crate::runtime::{gate_asm, processes};
-use crate::sys::lock::Lock;
+use crate::sys::lock::RobustLock;
 use crate::sys::{process, signal};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -41,7 +41,7 @@ pub struct Traps {
     entries: [AtomicU64; CAPACITY],
     len: AtomicU32,
     /// The program's own action for the signal, while the loader's is installed.
-    program: Lock<Actions>,
+    program: RobustLock<Actions>,
 }
 
 /// The program's own actions for the signal.
@@ -81,7 +81,7 @@ impl Traps {
             sites: [const { AtomicU64::new(0) }; CAPACITY],
             entries: [const { AtomicU64::new(0) }; CAPACITY],
             len: AtomicU32::new(0),
-            program: Lock::new(Actions { own: None, lodger: None }),
+            program: RobustLock::new(Actions { own: None, lodger: None }),
         }
     }
 
