@@ -17,6 +17,12 @@ macro_rules! guests {
 
 guests! {
     clone_in_every_form: "clone_forms.c",
+    children_of_clone_with_every_register: "clone_registers.c",
+    children_that_go_deep_in_their_parents_memory: "vfork_deep.c",
+    processes_in_this_memory_are_no_threads_of_it: "relatives_end.c",
+    the_end_of_two_hundred_threads: "exit_among_many.c",
+    threads_whose_stack_goes_away: "stack_freed.c",
+    pid_namespaces_in_which_ids_repeat: "pid_namespaces.c",
     vfork_children_that_are_killed: "vfork_killed.c",
     spawned_by_the_thousand: "spawn_many.c",
     fork_while_others_load_code: "fork_loading.c",
@@ -36,5 +42,15 @@ fn the_summary_is_whole_when_all_threads_end_the_process() {
             run.expect_end(End::Status(3));
             assert!(run.counts().get("exit_group").is_some_and(|&count| count >= 1), "{run}");
         }
+    }
+}
+
+/// Processes in the same memory that end must not pass for its last thread, or what comes later is not counted.
+#[test]
+fn the_summary_waits_for_the_last_thread() {
+    for program in guest::build("relatives_end.c") {
+        let run = Run::new([&program]).go(Mode::Summary);
+        run.expect_end(End::Status(0));
+        assert_eq!(run.counts().get("getpgid"), Some(&1000), "{run}");
     }
 }

@@ -108,6 +108,11 @@ fn forget_the_dead(block: &Block) {
         record::release(lost, None);
         block::release(lost, block);
         STATE.shared_bases.forget(process::is_gone);
+        // With nobody left who shares it, what bears this thread's base and no id is held by one of the dead, who had
+        // not come to leave it.
+        if let Some(base) = own_base() {
+            block::release(Lost::Since { base, vforks: 0 }, block);
+        }
     }
 }
 

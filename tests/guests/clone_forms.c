@@ -70,7 +70,7 @@ static void processes(void) {
         }
 }
 
-/* A process in this memory that a signal ends, wherever it is; and one that waits when it is killed. */
+/* Processes in this memory that a signal ends, wherever they are or while they wait: more than the loader has room for. */
 static long spin(void) {
     for (;;) spins += raw(SYS_close, -1, 0) == -EBADF;
 }
@@ -79,7 +79,7 @@ static long block(void) {
     for (;;) raw(SYS_pause, 0, 0);
 }
 static void killed(void) {
-    for (int round = 0; round < 100; round++) {
+    for (int round = 0; round < 600; round++) {
         spins = 0;
         long pid = clone_call(CLONE_VM | SIGCHLD, TOP, 0, 0, 0, round % 2 ? spin : block);
         CHECK(pid > 0);
@@ -124,7 +124,7 @@ static void pidfds(void) {
 }
 
 static void refusals(void) {
-    for (int round = 0; round < 200; round++) {
+    for (int round = 0; round < 1200; round++) {
         CHECK_EQUAL(clone_call(CLONE_THREAD, TOP, 0, 0, 0, look), -EINVAL);
         CHECK_EQUAL(clone_call(CLONE_SIGHAND | SIGCHLD, TOP, 0, 0, 0, look), -EINVAL);
         CHECK_EQUAL(clone_call(CLONE_VM | CLONE_THREAD, TOP, 0, 0, 0, look), -EINVAL);
