@@ -4,6 +4,7 @@ mod harness;
 
 use harness::guest;
 use harness::run::{End, Mode, Run};
+use std::time::Duration;
 
 /// One test a guest.
 macro_rules! guests {
@@ -23,6 +24,7 @@ guests! {
     the_end_of_two_hundred_threads: "exit_among_many.c",
     threads_whose_stack_goes_away: "stack_freed.c",
     pid_namespaces_in_which_ids_repeat: "pid_namespaces.c",
+    processes_that_are_stopped_wherever_they_are: "stopped_and_continued.c",
     vfork_children_that_are_killed: "vfork_killed.c",
     spawned_by_the_thousand: "spawn_many.c",
     fork_while_others_load_code: "fork_loading.c",
@@ -52,5 +54,16 @@ fn the_summary_waits_for_the_last_thread() {
         let run = Run::new([&program]).go(Mode::Summary);
         run.expect_end(End::Status(0));
         assert_eq!(run.counts().get("getpgid"), Some(&1000), "{run}");
+    }
+}
+
+/// A call for whose return no slot is left is made and counted all the same.
+#[test]
+fn the_summary_has_every_call_of_five_thousand_blocked_threads() {
+    for program in guest::build("threads_blocked.c") {
+        let run = Run::new([&program]).timeout(Duration::from_secs(240)).go(Mode::Summary);
+        run.expect_end(End::Status(0));
+        assert!(run.counts().get("read").is_some_and(|&count| count >= 5000), "{run}");
+        assert!(run.counts().get("exit").is_some_and(|&count| count >= 5000), "{run}");
     }
 }

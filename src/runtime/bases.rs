@@ -77,13 +77,16 @@ impl Bases {
         self.entries().any(|entry| is_it(&entry))
     }
 
-    /// Takes away the entries of known threads that are gone.
-    pub fn forget(&self, is_gone: fn(u32) -> bool) {
+    /// Takes away the entries of known threads that are gone; tells which bases are no longer there by that.
+    pub fn forget(&self, is_gone: impl Fn(u32) -> bool, mut tell: impl FnMut(u64)) {
         for (base, thread) in self.entries() {
             let id = thread.load(Ordering::Relaxed);
             let at = base.load(Ordering::Relaxed);
             if at != 0 && id != 0 && is_gone(id) {
                 let _ = base.compare_exchange(at, 0, Ordering::Relaxed, Ordering::Relaxed);
+                if !self.contains(at) {
+                    tell(at);
+                }
             }
         }
     }
@@ -133,8 +136,11 @@ mod tests {
     fn entries_of_threads_that_are_gone_are_forgotten() {
         let bases = Bases::new();
         bases.insert(0x1000, 7);
+        bases.insert(0x2000, 7);
         bases.insert(0x2000, 8);
-        bases.forget(|thread| thread == 7);
+        let mut told = std::vec::Vec::new();
+        bases.forget(|thread| thread == 7, |base| told.push(base));
+        assert_eq!(told, [0x1000]);
         assert!(!bases.contains(0x1000) && bases.contains(0x2000));
     }
 

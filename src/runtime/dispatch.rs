@@ -209,8 +209,8 @@ fn settle(block: &Block) {
 #[cold]
 fn settle_shared(block: &Block) {
     match processes::own_base() {
-        Some(base) => block::adopt(base),
-        None => processes::claim(block),
+        Some(base) if processes::is_own_process() => block::adopt(base),
+        _ => processes::claim(block),
     }
 }
 

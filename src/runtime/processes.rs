@@ -48,7 +48,10 @@ fn share_base() {
 
 /// One thread less has the calling thread's fs base: one with this id.
 fn withdraw_base(thread: u32) {
-    STATE.shared_bases.remove(fs_base(), thread);
+    let base = fs_base();
+    if !STATE.relative_bases.remove(base, thread) {
+        STATE.shared_bases.remove(base, thread);
+    }
 }
 
 fn disown(base: u64) {
@@ -107,12 +110,15 @@ fn forget_the_dead(block: &Block) {
         let lost = Lost::Gone(process::is_gone);
         record::release(lost, None);
         block::release(lost, block);
-        STATE.shared_bases.forget(process::is_gone);
-        // With nobody left who shares it, what bears this thread's base and no id is held by one of the dead, who had
-        // not come to leave it.
-        if let Some(base) = own_base() {
-            block::release(Lost::Since { base, vforks: 0 }, block);
-        }
+        // What bears the base of one of the dead, and no id, it had not come to leave its id with. Where it had its
+        // parent's base, only the parent itself knows that it is not its own.
+        let release = |base| block::release(Lost::Since { base, vforks: 0 }, block);
+        STATE.relative_bases.forget(process::is_gone, release);
+        STATE.shared_bases.forget(process::is_gone, |base| {
+            if base == fs_base() {
+                release(base);
+            }
+        });
     }
 }
 
@@ -153,7 +159,17 @@ pub fn begin_child(block: &Block, returns: Returns) {
     let Returns::Twice { flags } = returns else { return };
     if flags & CLONE_VM == 0 {
         begin_process(block);
-    } else if is_relative(flags) && process::parent_id() == 0 {
+    } else if is_relative(flags) {
+        begin_relative(flags);
+    }
+}
+
+/// In another process in this memory.
+fn begin_relative(flags: u64) {
+    if flags & CLONE_SETTLS != 0 {
+        STATE.relative_bases.insert(fs_base(), process::thread_id());
+    }
+    if process::parent_id() == 0 {
         STATE.other_namespace.store(namespace(), Ordering::Relaxed);
     }
 }
@@ -168,6 +184,7 @@ fn begin_process(block: &Block) {
     }
     STATE.shared_bases.clear();
     STATE.departing.clear();
+    STATE.relative_bases.clear();
     let base = own_base();
     let next = STATE.generation.load(Ordering::Relaxed) + 1;
     block::keep_busy(block, base, next);

@@ -405,6 +405,16 @@ pub fn dedicate(to: &Dedication) -> Option<GuestAddr> {
     Some(code_of(slot))
 }
 
+/// Gives back a dedicated slot that no call has been made in.
+pub fn release_dedicated(code: GuestAddr) {
+    let offset = code.0.wrapping_sub(gate_asm::slots());
+    let slot = (offset / SLOT_LEN as u64) as u32;
+    if let Some(record) = STATE.records.record(slot) {
+        record.resume.store(0, Ordering::Relaxed);
+        STATE.records.release(slot);
+    }
+}
+
 /// The stub and the number that the slot of the record at `area` is dedicated to.
 pub fn dedication(area: u64) -> Option<(u32, u32)> {
     let record = STATE.records.record(slot_of(area)?)?;

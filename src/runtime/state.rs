@@ -74,6 +74,8 @@ pub struct State {
     pub shared_bases: Bases,
     /// Threads that have freed the memory at their fs base.
     pub departing: Bases,
+    /// fs bases of other processes in this memory that have one of their own.
+    pub relative_bases: Bases,
     /// Sites that trap.
     pub traps: Traps,
     /// Pages of files that are mapped without execution.
@@ -138,6 +140,7 @@ pub static STATE: State = State {
     other_namespace: AtomicU64::new(0),
     shared_bases: Bases::new(),
     departing: Bases::new(),
+    relative_bases: Bases::new(),
     traps: Traps::new(),
     file_pages: FilePages::new(),
     modules: RobustLock::new(Modules::new()),

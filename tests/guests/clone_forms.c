@@ -79,9 +79,11 @@ static long block(void) {
     for (;;) raw(SYS_pause, 0, 0);
 }
 static void killed(void) {
+    static uint64_t pointed[7];
     for (int round = 0; round < 600; round++) {
         spins = 0;
-        long pid = clone_call(CLONE_VM | SIGCHLD, TOP, 0, 0, 0, round % 2 ? spin : block);
+        uint64_t own = round % 4 < 2 ? CLONE_SETTLS : 0;
+        long pid = clone_call(CLONE_VM | own | SIGCHLD, TOP, 0, 0, pointed + round % 7, round % 2 ? spin : block);
         CHECK(pid > 0);
         while (spins == 0) raw(SYS_sched_yield, 0, 0);
         CHECK(kill((pid_t)pid, SIGKILL) == 0);

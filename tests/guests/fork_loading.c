@@ -1,5 +1,6 @@
 // fork while eight other threads load libraries, map code and make calls: the child, alone, does the same at once.
 //@ build: gcc -O2 -pthread fork_loading.c -o $OUT
+//@ run: $OUT 150
 //@ seconds: 240
 #include "footprint.h"
 #include <dlfcn.h>
@@ -47,17 +48,33 @@ static void *work(void *argument) {
     return 0;
 }
 
-int main(void) {
+static volatile pid_t forked;
+static void on_signal(int number) {
+    (void)number;
+    forked = fork();
+}
+
+/* In a handler or not: the child goes on either way. */
+static pid_t make_child(int in_handler) {
+    if (!in_handler) return fork();
+    CHECK(raise(SIGUSR1) == 0);
+    return forked;
+}
+
+int main(int argc, char **argv) {
+    CHECK_EQUAL(argc, 2);
+    const int rounds = atoi(argv[1]);
+    CHECK(signal(SIGUSR1, on_signal) != SIG_ERR);
     library = open("/lib/x86_64-linux-gnu/libc.so.6", O_RDONLY);
     CHECK(library >= 0);
     pthread_t threads[8];
     for (long at = 0; at < 8; at++) CHECK(pthread_create(&threads[at], 0, work, (void *)at) == 0);
     struct footprint before = {0};
-    for (int round = 0; round < 300; round++) {
-        if (round == 100) before = footprint();
+    for (int round = 0; round < rounds; round++) {
+        if (round == 50) before = footprint();
         int loads = round % 2;
         if (loads) pthread_mutex_lock(&loading);
-        pid_t pid = fork();
+        pid_t pid = make_child(round % 3 == 0);
         CHECK(pid >= 0);
         if (pid == 0) {
             alarm(60);
