@@ -1,6 +1,5 @@
 // fork while eight other threads load libraries, map code and make calls: the child, alone, does the same at once.
 //@ build: gcc -O2 -pthread fork_loading.c -o $OUT
-//@ run: $OUT 150
 //@ seconds: 240
 #include "footprint.h"
 #include <dlfcn.h>
@@ -62,8 +61,8 @@ static pid_t make_child(int in_handler) {
 }
 
 int main(int argc, char **argv) {
-    CHECK_EQUAL(argc, 2);
-    const int rounds = atoi(argv[1]);
+    read_times(argc, argv);
+    const int rounds = 100 * times;
     CHECK(signal(SIGUSR1, on_signal) != SIG_ERR);
     library = open("/lib/x86_64-linux-gnu/libc.so.6", O_RDONLY);
     CHECK(library >= 0);
@@ -71,7 +70,7 @@ int main(int argc, char **argv) {
     for (long at = 0; at < 8; at++) CHECK(pthread_create(&threads[at], 0, work, (void *)at) == 0);
     struct footprint before = {0};
     for (int round = 0; round < rounds; round++) {
-        if (round == 50) before = footprint();
+        if (round == 30) before = footprint();
         int loads = round % 2;
         if (loads) pthread_mutex_lock(&loading);
         pid_t pid = make_child(round % 3 == 0);
@@ -93,6 +92,7 @@ int main(int argc, char **argv) {
     }
     stop = 1;
     for (int at = 0; at < 8; at++) CHECK(pthread_join(threads[at], 0) == 0);
-    check_flat(before, 64, 2048);
+    // Stubs of code that is mapped again and again are not taken back: they fill their 2 MiB.
+    check_flat(before, 64, 4096);
     return pass();
 }

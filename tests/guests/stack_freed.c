@@ -1,7 +1,6 @@
 // Threads whose stack goes away under them: they unmap it themselves and exit without one, or whoever waits for them
 // unmaps it the moment the kernel says that they are gone.
 //@ build: gcc -O2 -pthread stack_freed.c -o $OUT
-//@ run: $OUT 2000
 //@ seconds: 120
 #include "footprint.h"
 #include <linux/futex.h>
@@ -48,11 +47,11 @@ static void *detached(void *unused) {
 
 int main(int argc, char **argv) {
     static char tls[64];
-    CHECK_EQUAL(argc, 2);
+    read_times(argc, argv);
     pthread_attr_t attributes;
     CHECK(pthread_attr_init(&attributes) == 0 && pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0);
     struct footprint before = {0};
-    for (int round = 0; round < atoi(argv[1]); round++) {
+    for (int round = 0; round < 1000 * times; round++) {
         if (round == 100) usleep(20000), before = footprint();
         start(exits, 0), start(exits, tls), start(unmaps, 0), start(unmaps, tls);
         pthread_t thread;

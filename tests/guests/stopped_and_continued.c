@@ -2,8 +2,7 @@
 // same memory is stopped, continued and killed; nobody waits for ever.
 //@ build: gcc -O2 -pthread stopped_and_continued.c -o $OUT
 //@ seconds: 120
-#include "guest.h"
-#include <fcntl.h>
+#include "footprint.h"
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -50,7 +49,8 @@ static void pester(pid_t pid, int rounds) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    read_times(argc, argv);
     library = open("/lib/x86_64-linux-gnu/libc.so.6", O_RDONLY);
     CHECK(library >= 0);
     pid_t pid = fork();
@@ -63,11 +63,11 @@ int main(void) {
         for (;;) work(0);
     }
     int status;
-    pester(pid, 300);
+    pester(pid, 60 * times);
     CHECK(kill(pid, SIGKILL) == 0);
     CHECK_EQUAL(waitpid(pid, &status, 0), pid);
     // Killed while it maps code, as often as not with the patcher's lock: who comes next gets it.
-    for (int round = 0; round < 200; round++) {
+    for (int round = 0; round < 60 * times; round++) {
         pid = clone(relative, stack + sizeof stack, CLONE_VM | CLONE_FILES | SIGCHLD, &library);
         CHECK(pid > 0);
         if (round % 20 == 0) pester(pid, 3);

@@ -2,7 +2,6 @@
 // exec or end: the parent goes on as if nothing had been, and nothing grows.
 //@ build: gcc -O1 -Wno-deprecated-declarations vfork_deep.c -o $OUT
 //@ build: musl-gcc -O1 -static -Wno-deprecated-declarations vfork_deep.c -o $OUT
-//@ run: $OUT 250
 //@ seconds: 180
 #include "footprint.h"
 #include <sched.h>
@@ -34,10 +33,10 @@ static void check_child(pid_t pid) {
 }
 
 int main(int argc, char **argv) {
-    CHECK_EQUAL(argc, 2);
+    read_times(argc, argv);
     struct footprint before = {0};
-    for (long round = 0; round < atoi(argv[1]); round++) {
-        if (round == 50) before = footprint();
+    for (long round = 0; round < 100 * times; round++) {
+        if (round == 30) before = footprint();
         volatile long kept = round;
         pid_t pid = vfork();
         if (pid == 0) child((void *)(round % 2));
