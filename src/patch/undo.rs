@@ -35,12 +35,13 @@ pub fn may_begin(bytes: [u8; 2]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patch::stub::Again;
 
     const STUB: GuestAddr = GuestAddr(0x7fff_0000_0040);
     const BACK: GuestAddr = GuestAddr(0x7fff_0123_4567);
 
     fn fields(evicted: &[u8]) -> Fields<'_> {
-        Fields { at: STUB, evicted, policy: STUB, hooked: STUB, back: BACK }
+        Fields { at: STUB, evicted, policy: STUB, hooked: STUB, back: BACK, site_len: 2, again: Again::Site }
     }
 
     #[test]

@@ -137,6 +137,7 @@ fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
 /// As [`go`], for calls that are answered or come back.
 #[inline(never)]
 fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
+    let mut limit = record::ORDINARY;
     let returns = match step {
         Step::Answer(mut outcome) => {
             if let Some(frozen) = STATE.frozen() {
@@ -151,14 +152,17 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
             block.target = slot.unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
             return;
         }
-        Step::Tell(returns) => returns,
+        Step::Tell(returns) => {
+            limit = record::SLOTS;
+            returns
+        }
         // A changed call comes back here too, to give the program its own argument registers again.
         Step::Pass | Step::Filter | Step::Leave => Returns::Once,
     };
     let Call { nr: original_nr, args: originals } = block.call();
     block.set_call(call);
     let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns };
-    block.target = record::prepare(&pending, way_back(block.stub), block).unwrap_or_else(|| {
+    block.target = record::prepare(&pending, way_back(block.stub), block, limit).unwrap_or_else(|| {
         record::count_missed();
         in_stub(block.stub, stub::SYSCALL)
     });
@@ -229,21 +233,18 @@ pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
     }
 }
 
-/// Says whose hook runs on the block; on a shared block, makes the thread the owner of a block of its own for the next
-/// time.
+/// On a shared block: makes the thread the owner of a block of its own for the next time.
 pub fn settle(block: &Block) {
-    match block.owner.load(Ordering::Relaxed) {
-        0 => settle_shared(block),
-        owner => block.claim.stamp(owner - 1),
+    if block.owner.load(Ordering::Relaxed) == 0 {
+        settle_shared(block);
     }
 }
 
 #[cold]
 fn settle_shared(block: &Block) {
-    let base = processes::fs_base();
-    block.claim.stamp(base);
-    if processes::own_base().is_some() {
-        block::adopt(base);
+    match processes::own_base() {
+        Some(base) if processes::is_own_process() => block::adopt(base),
+        _ => processes::claim(block),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::abi::signal::{SIG_SETMASK, SigContext};
 use crate::abi::sysno;
 use crate::runtime::altstacks::{self, AltStacks};
 use crate::runtime::block::{self, Block, Registers};
+use crate::runtime::claim::Claim;
 use crate::runtime::delivery;
 use crate::runtime::dispatch;
 use crate::runtime::filter;
@@ -59,19 +60,26 @@ macro_rules! find_block {
             "23:\n",
             "mov ecx, [rip + {state} + {generation}]\n",
             "cmp [r11 + {busy}], ecx\n", // never written while busy: a forked child marks its own for the next one
-            "jae 26f\n",
+            "jae 27f\n",
             "xchg ecx, [r11 + {busy}]\n",
             window!($perhaps),
             "cmp ecx, [rip + {state} + {generation}]\n",
-            "jb 24f\n",
+            "jb 28f\n",
             window!($free),
-            "26:\n",
+            "27:\n",
             "add r11, {block_len}\n",
             "cmp r11, [rip + {state} + {shared_end}]\n",
             "jb 23b\n",
             "pause\n",
             "jmp 22b\n",
             window!($taken),
+            "28:\n", // claim it at once: a process that is killed in between takes it along
+            "mov ecx, [rip + {state} + {vforks}]\n",
+            "mov [r11 + {claim_vforks}], ecx\n",
+            "cmp byte ptr [rip + {state} + {fsgsbase}], 0\n",
+            "je 24f\n",
+            "rdfsbase rcx\n",
+            "mov [r11 + {claim_holder}], rcx\n",
             "24:\n",
         )
     };
@@ -131,16 +139,16 @@ macro_rules! save_registers {
             "mov [r11 + {r14}], r14\n",
             "mov [r11 + {r15}], r15\n",
             "cmp byte ptr [rip + {state} + {altstacks}], 0\n",
-            "je 28f\n",
+            "je 32f\n",
             "mov rcx, rsp\n",
             "shr rcx, {piece_shift}\n",
             "and ecx, {altstacks_mask}\n",
             "shl ecx, 4\n",
             "add rcx, [rip + {state} + {altstacks_at}]\n",
             "cmp rsp, [rcx]\n",
-            "jb 28f\n",
+            "jb 32f\n",
             "cmp rsp, [rcx + 8]\n",
-            "ja 28f\n",
+            "ja 32f\n",
             "mov [r11 + {spilled}], rax\n", // a handler on the alternate stack: runtime::altstacks
             "xchg rbp, r11\n",
             window!($masking),
@@ -149,15 +157,15 @@ macro_rules! save_registers {
             "mov edi, {set_mask}\n",
             "mov r10d, 8\n",
             "mov eax, {change_mask}\n",
-            "lea rbx, [rip + 27f]\n",
+            "lea rbx, [rip + 31f]\n",
             "lea r11, [rip + __gate_stubs + {bare_call}]\n",
             "jmp r11\n",
-            "27:\n",
+            "31:\n",
             "mov r11, rbp\n",
             "mov rax, [r11 + {spilled}]\n",
             "mov dword ptr [r11 + {masked}], 1\n",
             window!($taken),
-            "28:\n",
+            "32:\n",
             "mov rsp, r11\n", // the stack grows down from the header; 64-aligned
             window!(nothing),
             "mov rbx, rsp\n", // Rust keeps rbx
@@ -215,6 +223,9 @@ macro_rules! landing {
                 state = sym STATE,
                 fsgsbase = const offset_of!(State, fsgsbase),
                 generation = const offset_of!(State, generation),
+                vforks = const offset_of!(State, vforks),
+                claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
+                claim_vforks = const offset_of!(Block, claim) + offset_of!(Claim, vforks),
                 blocks = const offset_of!(State, blocks),
                 shared = const offset_of!(State, shared_blocks),
                 shared_end = const offset_of!(State, shared_blocks_end),
@@ -600,6 +611,7 @@ unsafe extern "C" fn leave() -> ! {
         "mov rcx, [r11 + {next_owner}]",
         "mov [r11 + {owner}], rcx",
         "mov rcx, [r11 + {target}]",
+        "mov qword ptr [r11 + {claim_holder}], 0",
         "mov dword ptr [r11 + {busy}], 0", // stores are seen in order (SDM 3A 9.2.2): free after all reads above
         window!(left),
         "mov r11, [r11 + {rflags}]",
@@ -642,6 +654,7 @@ unsafe extern "C" fn leave() -> ! {
         owner = const offset_of!(Block, owner),
         next_owner = const offset_of!(Block, next_owner),
         busy = const offset_of!(Block, busy),
+        claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
         target = const offset_of!(Block, target),
         xmm = const offset_of!(Block, xmm),
         control = const CONTROL_FLAGS,

@@ -276,6 +276,7 @@ impl Lent {
         let is_set = process::tid_address().map_or_else(|_| !processes::is_own_process(), |at| at == 0);
         if is_set {
             process::set_tid_address(Some(&block.busy));
+            block.claim.clear(); // the kernel gives the block back, and nobody else may
         }
         Self { is_set }
     }

@@ -5,6 +5,7 @@
 
 pub mod altstacks;
 pub mod base_asm;
+pub mod bases;
 pub mod block;
 pub mod candidate;
 pub mod claim;
@@ -66,6 +67,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;
     // A block is free while its number is smaller, as the zeros of fresh memory are.
     STATE.generation.store(1, Ordering::Relaxed);
+    STATE.vforks.store(1, Ordering::Relaxed);
     block::set_up()?;
     record::grow();
     mem::name(gate_asm::pools(), c"loader:gate");

@@ -17,12 +17,11 @@ use crate::patch::plan::{self, Gate, Input, Plan};
 use crate::patch::site::{Site, Text, Verdict};
 use crate::patch::space::Space;
 use crate::patch::stub;
-use crate::runtime::claim::Lost;
 use crate::runtime::dispatch::Step;
 use crate::runtime::state::{STATE, policy_address};
-use crate::runtime::{block, dispatch, enter_asm, file_pages, gate_asm, landings, processes, text, trap};
+use crate::runtime::{block, dispatch, enter_asm, file_pages, gate_asm, landings, text, trap};
 use crate::sys::file::{self, Fd, View};
-use crate::sys::lock::Guard;
+use crate::sys::lock::RobustGuard;
 use crate::sys::mem::{self, Place};
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
@@ -537,32 +536,27 @@ pub fn protect(call: &Call) -> Step {
     Step::Pass
 }
 
-/// Takes the lock of all patching, with all signals blocked.
-pub fn lock() -> Guard<'static, Modules> {
+/// Takes the lock of all patching, with all signals blocked. If its last holder died over a patch, that is dropped: what
+/// the lock guards is changed by single stores, so at worst a page of stubs is lost.
+pub fn lock() -> RobustGuard<'static, Modules> {
     let modules = STATE.modules.lock();
-    STATE.patcher.stamp(processes::fs_base());
+    if modules.is_inherited() {
+        // SAFETY: only the holder of this lock uses the heap, and it is dead.
+        unsafe { heap::abandon_patch() };
+    }
     modules
 }
 
-/// Takes the lock away from a holder that is no more. What it guards is changed by single stores, so at worst a page of
-/// stubs is lost.
+/// In a forked child: takes the lock away from a thread that has not come along.
 ///
 /// # Safety
 ///
-/// Whoever may hold it will never run again.
+/// Whoever may hold it will never run again, and nobody waits.
 pub unsafe fn break_lock() {
     if STATE.modules.is_locked() {
-        // SAFETY: only the holder of this lock uses the heap, and it is gone.
+        // SAFETY: only the holder of this lock uses the heap, and it is not here.
         unsafe { heap::abandon_patch() };
         // SAFETY: as the caller vouches.
         unsafe { STATE.modules.force_unlock() };
-    }
-}
-
-/// Takes the lock away from those that are `lost`, if one of them holds it.
-pub fn release(lost: Lost) {
-    if STATE.modules.is_locked() && STATE.patcher.is_of(lost) {
-        // SAFETY: the holder is lost.
-        unsafe { break_lock() };
     }
 }

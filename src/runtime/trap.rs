@@ -20,7 +20,7 @@ use crate::runtime::guest::peek;
 use crate::runtime::record::Returns;
 use crate::runtime::state::STATE;
 use crate::runtime::{gate_asm, handlers, processes, signals};
-use crate::sys::lock::Lock;
+use crate::sys::lock::RobustLock;
 use crate::sys::{process, signal};
 use crate::x86::encode::INT3;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -63,7 +63,7 @@ pub struct Traps {
     entries: [AtomicU64; CAPACITY],
     len: AtomicU32,
     /// The program's own action for the signal, while the loader's is installed.
-    program: Lock<Actions>,
+    program: RobustLock<Actions>,
     /// 1 once there is one.
     armed: AtomicU32,
 }
@@ -105,7 +105,7 @@ impl Traps {
             sites: [const { AtomicU64::new(0) }; CAPACITY],
             entries: [const { AtomicU64::new(0) }; CAPACITY],
             len: AtomicU32::new(0),
-            program: Lock::new(Actions { own: None, lodger: None }),
+            program: RobustLock::new(Actions { own: None, lodger: None }),
             armed: AtomicU32::new(0),
         }
     }

@@ -37,6 +37,33 @@ pub fn doze() {
     let _ = unsafe { call(sysno::NANOSLEEP, [interval.as_ptr().addr() as u64, 0, 0, 0, 0, 0]) };
 }
 
+/// The time of day in `milliseconds` from now, as seconds and nanoseconds (`struct timespec`).
+#[must_use]
+pub fn real_time_after(milliseconds: u64) -> [u64; 2] {
+    const CLOCK_REALTIME: u64 = 0;
+    const SECOND: u64 = 1_000_000_000;
+    let mut now = [0_u64; 2];
+    // SAFETY: the kernel writes `now`.
+    let _ =
+        unsafe { call(sysno::CLOCK_GETTIME, [CLOCK_REALTIME, now.as_mut_ptr().addr() as u64, 0, 0, 0, 0]) };
+    let nanoseconds = now[1] + milliseconds * 1_000_000;
+    [now[0] + nanoseconds / SECOND, nanoseconds % SECOND]
+}
+
+/// Whether the thread that this thread's pid namespace calls `thread` is no more.
+#[must_use]
+pub fn is_gone(thread: u32) -> bool {
+    // SAFETY: signal 0 is none.
+    unsafe { call(sysno::TKILL, [thread.into(), 0, 0, 0, 0, 0]) == Err(Errno::ESRCH) }
+}
+
+/// The parent's id in this process's pid namespace; 0 if it is not in there.
+#[must_use]
+pub fn parent_id() -> u32 {
+    // SAFETY: getppid touches no memory and does not fail.
+    unsafe { gate_asm::syscall(sysno::GETPPID, 0, 0, 0, 0, 0, 0) as u32 }
+}
+
 /// The process's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
 #[must_use]
 pub fn id() -> u32 {
