@@ -133,6 +133,7 @@ pub extern "C" fn delivered(block: &mut Block) -> u64 {
             }
             delivery.bring_home();
             delivery.enter(block);
+            dispatch::announce_return();
             0
         }
         Whereabouts::Hook(hook) => delivery.hold(block, hook),
@@ -153,6 +154,7 @@ pub extern "C" fn deliver_waiting(block: &mut Block) {
         // the kernel has built the frame there.
         delivery.frame = unsafe { delivery.frame.move_to(home) };
         delivery.enter(block);
+        dispatch::announce_return();
         block.regs.rflags &= !CLEARED_FOR_HANDLERS;
         block.xmm = Vectors::ZERO;
         holder.free();
@@ -489,6 +491,7 @@ fn settle_below(delivery: &Delivery, entry: u32, block: &mut Block) -> Whereabou
     match settle(&below, block) {
         Whereabouts::Program => {
             below.bring_home();
+            dispatch::announce_return();
             context.rip = below.handler.0;
             context.rax = 0;
             context.rsp = below.frame.start().0;

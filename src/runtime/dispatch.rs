@@ -233,6 +233,15 @@ pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
     }
 }
 
+/// Tells the tools, when a handler is about to be entered, of the `rt_sigreturn` that ends it: the bytes that make that
+/// call are what unwinders look for, and stay as they are.
+pub fn announce_return() {
+    if let Some(frozen) = STATE.frozen() {
+        let mut call = Call { nr: sysno::RT_SIGRETURN, args: [0; 6] };
+        let _ = frozen.tools.enter(&mut call, &Memory);
+    }
+}
+
 /// On a shared block: makes the thread the owner of a block of its own for the next time.
 pub fn settle(block: &Block) {
     if block.owner.load(Ordering::Relaxed) == 0 {

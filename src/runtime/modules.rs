@@ -267,7 +267,7 @@ impl Modules {
             .iter()
             .filter_map(|hit| match hit.verdict {
                 Verdict::Site(site) => Some(site),
-                Verdict::Inside(_) | Verdict::Unproved(_) => None,
+                Verdict::Inside(_) | Verdict::Restorer | Verdict::Unproved(_) => None,
             })
             .collect();
         self.unproved += hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;

@@ -12,6 +12,7 @@ use crate::abi::signal::{
 };
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
+use crate::patch::site::RESTORER;
 use crate::patch::stub;
 use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
@@ -30,10 +31,6 @@ const CAPACITY: usize = 16_384;
 
 /// The signal that a trap raises.
 const SIGNAL: Signal = Signal::SIGILL;
-
-/// The bytes of glibc's and the kernel's signal return, `mov rax, 15; syscall`: unwinders and debuggers recognise a
-/// signal frame by them.
-pub const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
 
 /// The stub that holds [`RESTORER`] instead of a site.
 pub const RESTORER_STUB: u32 = 0;
