@@ -22,7 +22,7 @@ use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{
-    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap,
+    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap_mask,
 };
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
@@ -82,7 +82,12 @@ pub const SPECIAL: [u32; 18] = [
 
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
 const HANDLED: Interest = {
-    let mut handled = filter::CALLS.with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK).with(sysno::RT_SIGRETURN);
+    let mut handled = filter::CALLS
+        .with(sysno::CLOSE)
+        .with(sysno::RT_SIGPROCMASK)
+        .with(sysno::RT_SIGPENDING)
+        .with(sysno::RT_SIGTIMEDWAIT)
+        .with(sysno::RT_SIGRETURN);
     let mut rest: &[u32] = &SPECIAL;
     while let [nr, tail @ ..] = rest {
         handled = handled.with(*nr);
@@ -112,7 +117,9 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             frozen.output.before_close(call);
             Step::Pass
         }
-        sysno::RT_SIGPROCMASK => trap::change_mask(block, call),
+        sysno::RT_SIGPROCMASK => trap_mask::change(block, call),
+        sysno::RT_SIGPENDING => trap_mask::pending(call),
+        sysno::RT_SIGTIMEDWAIT => trap_mask::wait(block, call),
         sysno::REBOOT => processes::end_machine(call, frozen),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
@@ -200,7 +207,6 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
         Side::Caller => {
             processes::finish_split(block, &collected, outcome);
             modules::note_mapping(&call, outcome);
-            trap::keep_unblocked(&call, outcome);
             altstacks::note(&call, outcome);
             seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {

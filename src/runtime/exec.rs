@@ -19,7 +19,7 @@ use crate::runtime::block::Block;
 use crate::runtime::candidate::{self, Judgement, Request};
 use crate::runtime::dispatch::Step;
 use crate::runtime::state::Frozen;
-use crate::runtime::{processes, trap};
+use crate::runtime::{processes, trap, trap_mask};
 use crate::sys::file::{self, Fd, OpenFile, Place};
 use crate::sys::line::Line;
 use crate::sys::mem;
@@ -39,16 +39,23 @@ const FACTS_LEN: usize = 6144;
 pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
     let lent = Lent::until_exec(block);
     let ignored = trap::Ignored::restored();
+    let masked = trap_mask::Real::restored(block);
     let errno = attempt(block, call, frozen);
+    drop(masked);
     drop(ignored);
     drop(lent);
-    Step::Answer(Outcome::failure(errno))
+    // A signal that has come meanwhile is one that came before the exec.
+    errno.map_or(Step::Leave, |errno| Step::Answer(Outcome::failure(errno)))
 }
 
-fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
+/// Returns what has failed; `None` if nothing has, but a handler is to run first.
+fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Option<Errno> {
     let mut bytes = [0; PATH_MAX];
     let request = request_of(call, &mut bytes, frozen);
     let judgement = request.as_ref().map_or(Judgement::Refused, |request| follow(block, request, frozen));
+    if block.has_waiting() {
+        return None;
+    }
     let is_last = matches!(judgement, Judgement::Native) && processes::close_before_native(frozen);
     frozen.tree.leave();
     let errno = match request {
@@ -60,7 +67,7 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
     if is_last {
         processes::reopen(frozen);
     }
-    errno
+    Some(errno)
 }
 
 /// Execs the running program by its path, since its link is the loader's.

@@ -3,10 +3,10 @@
 //! The entry is made for one handler's address and never for another, so an action can be read back from what the kernel
 //! says, and no table of actions can go stale where processes share memory or handlers, or don't.
 
-use crate::abi::signal::{SA_SIGINFO, SigAction};
+use crate::abi::signal::{SA_RESTORER, SA_SIGINFO, SigAction};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::runtime::state::STATE;
-use crate::runtime::{enter_asm, gate_asm, modules, text};
+use crate::runtime::{enter_asm, gate_asm, modules, text, trap};
 use crate::sys::signal::AllBlocked;
 use crate::x86::encode;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,6 +20,9 @@ pub const ENTRY_LEN: usize = 16;
 const TRAP: u64 = 1;
 /// Marks the address of a handler that is told why a signal came: for the others the kernel leaves that out of the frame.
 const INFORMED: u64 = 1 << 63;
+/// Marks one whose mask has the trap signal, which the kernel's has not.
+const MASKING: u64 = 1 << 62;
+const ADDRESS: u64 = MASKING - 1;
 
 /// What an entry was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,8 +81,9 @@ impl Default for Handlers {
 /// The entry for the handler of `action`. `None` if there is none and none can be made any more.
 pub fn entry(action: &SigAction) -> Option<u64> {
     make_ready()?;
-    let mark = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
-    let index = STATE.handlers.place(action.handler | mark)?;
+    let informed = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
+    let masking = if action.mask.contains(trap::SIGNAL) { MASKING } else { 0 };
+    let index = STATE.handlers.place(action.handler | informed | masking)?;
     STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
     Some(code_of(index))
 }
@@ -96,23 +100,24 @@ pub fn of(index: u32) -> Option<Handler> {
     match STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed) {
         0 => None,
         TRAP => Some(Handler::Trap),
-        address => Some(Handler::Program {
-            at: GuestAddr(address & !INFORMED),
-            is_informed: address & INFORMED != 0,
-        }),
+        address => {
+            Some(Handler::Program { at: GuestAddr(address & ADDRESS), is_informed: address & INFORMED != 0 })
+        }
     }
 }
 
-/// The handler and the restorer that the action with `entry` stands for, if it is an entry.
+/// The program's action that the kernel has as `installed`; the same if its handler is no entry.
 #[must_use]
-pub fn behind(entry: u64) -> Option<(u64, u64)> {
-    let index = index_of(GuestAddr(entry))?;
-    match of(index)? {
-        Handler::Program { at, .. } => {
-            Some((at.0, STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed)))
-        }
-        Handler::Trap => None,
-    }
+pub fn behind(installed: SigAction) -> SigAction {
+    let program = || {
+        let index = index_of(GuestAddr(installed.handler))? as usize;
+        let address = STATE.handlers.addresses.get(index)?.load(Ordering::Relaxed);
+        let restorer = STATE.handlers.restorers.get(index)?.load(Ordering::Relaxed);
+        let mask = if address & MASKING != 0 { installed.mask.with(trap::SIGNAL) } else { installed.mask };
+        let restorer = if installed.flags & SA_RESTORER != 0 { restorer } else { installed.restorer };
+        Some(SigAction { handler: address & ADDRESS, restorer, mask, ..installed })
+    };
+    program().unwrap_or(installed)
 }
 
 /// The entry that `at` lies in.

@@ -22,6 +22,7 @@ pub mod guest;
 pub mod handlers;
 pub mod identity;
 pub mod landings;
+pub mod leave_asm;
 pub mod modules;
 pub mod output;
 pub mod patched;
@@ -32,6 +33,7 @@ pub mod signals;
 pub mod state;
 pub mod text;
 pub mod trap;
+pub mod trap_mask;
 pub mod tree;
 pub mod vdso;
 pub mod windows;
@@ -79,6 +81,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     if !process.is_interpreter() {
         filter::set_up(); // else the kernel's links lead to the program itself
     }
+    trap_mask::set_up();
     let interest = frozen.tools.interest();
     (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
     if interest.contains(NUMBERS) {
