@@ -4,7 +4,7 @@
 //! says, and no table of actions can go stale where processes share memory or handlers, or don't.
 
 use crate::abi::signal::{SA_RESTORER, SA_SIGINFO, SigAction};
-use crate::addr::{AddrRange, GuestAddr};
+use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::runtime::state::STATE;
 use crate::runtime::{enter_asm, gate_asm, modules, text, trap};
 use crate::sys::signal::AllBlocked;
@@ -44,7 +44,7 @@ pub struct Handlers {
     addresses: [AtomicU64; CAPACITY],
     /// The restorer that each was last installed with.
     restorers: [AtomicU64; CAPACITY],
-    /// 1 once the entries' code is written.
+    /// The pages of entries whose code is written: one bit each.
     ready: AtomicU32,
 }
 
@@ -80,18 +80,23 @@ impl Default for Handlers {
 
 /// The entry for the handler of `action`. `None` if there is none and none can be made any more.
 pub fn entry(action: &SigAction) -> Option<u64> {
-    make_ready()?;
     let informed = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
     let masking = if action.mask.contains(trap::SIGNAL) { MASKING } else { 0 };
     let index = STATE.handlers.place(action.handler | informed | masking)?;
     STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
+    if !is_ready(index) {
+        let _blocked = AllBlocked::new()?;
+        let _modules = modules::lock();
+        make_ready(index)?;
+    }
     Some(code_of(index))
 }
 
 /// The entry for traps. Needs the modules' lock.
 pub fn trap_entry() -> Option<u64> {
-    write_entries()?;
-    STATE.handlers.place(TRAP).map(code_of)
+    let index = STATE.handlers.place(TRAP)?;
+    make_ready(index)?;
+    Some(code_of(index))
 }
 
 /// What the entry at `index` was made for.
@@ -131,32 +136,36 @@ fn code_of(index: usize) -> u64 {
     gate_asm::handlers() + (index * ENTRY_LEN) as u64
 }
 
-/// Writes the entries, if they are not yet.
-pub fn make_ready() -> Option<()> {
-    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
-        return Some(());
-    }
-    let _blocked = AllBlocked::new()?;
-    let _modules = modules::lock();
-    write_entries()
+/// Entries whose code fills one page.
+const PAGE_ENTRIES: usize = PAGE as usize / ENTRY_LEN;
+
+fn is_ready(index: usize) -> bool {
+    STATE.handlers.ready.load(Ordering::Acquire) & (1 << (index / PAGE_ENTRIES)) != 0
 }
 
-fn write_entries() -> Option<()> {
-    const PAGE_ENTRIES: usize = 4096 / ENTRY_LEN;
-    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
+/// Writes the entries of all pages, before a filter of the program's makes that impossible; those that can't be written stay
+/// without code, and such handlers are the kernel's as they are.
+pub fn make_all_ready() {
+    let Some(_blocked) = AllBlocked::new() else { return };
+    let _modules = modules::lock();
+    let _ = (0..CAPACITY).step_by(PAGE_ENTRIES).try_for_each(make_ready);
+}
+
+/// Writes the page of the entry at `index`, if it is not yet. Needs the modules' lock.
+fn make_ready(index: usize) -> Option<()> {
+    if is_ready(index) {
         return Some(());
     }
-    for first in (0..CAPACITY).step_by(PAGE_ENTRIES) {
-        let mut page = [encode::INT3; 4096];
-        for (index, entry) in (first..).zip(page.chunks_exact_mut(ENTRY_LEN)) {
-            let code =
-                entry_code(GuestAddr(code_of(index)), GuestAddr(enter_asm::signalled as *const () as u64))?;
-            entry.get_mut(..code.len())?.copy_from_slice(&code);
-        }
-        let start = GuestAddr(code_of(first));
-        text::write_fresh(AddrRange::new(start, start.wrapping_add(4096)), &page).ok()?;
+    let first = index - index % PAGE_ENTRIES;
+    let landing = GuestAddr(enter_asm::signalled as *const () as u64);
+    let mut page = [encode::INT3; PAGE as usize];
+    for (index, entry) in (first..).zip(page.chunks_exact_mut(ENTRY_LEN)) {
+        let code = entry_code(GuestAddr(code_of(index)), landing)?;
+        entry.get_mut(..code.len())?.copy_from_slice(&code);
     }
-    STATE.handlers.ready.store(1, Ordering::Release);
+    let start = GuestAddr(code_of(first));
+    text::write_fresh(AddrRange::new(start, start.wrapping_add(PAGE)), &page).ok()?;
+    STATE.handlers.ready.fetch_or(1 << (index / PAGE_ENTRIES), Ordering::Release);
     Some(())
 }
 
