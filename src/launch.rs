@@ -88,7 +88,8 @@ pub struct Found {
 
 impl Found {
     /// The thread's name (fs/exec.c, `begin_new_exec`): of the path, or since 6.14, where there is none, of the file.
-    fn name(&self) -> CString {
+    #[must_use]
+    pub fn name(&self) -> CString {
         let exe = self.exe();
         let is_of_file = self.nameless && process::release() >= (6, 14);
         let path = if is_of_file { exe.to_bytes() } else { self.path.to_bytes() };

@@ -31,8 +31,8 @@ use core::fmt::Write;
 const NEAR_WORDS: usize = 2048;
 /// Arguments that the program can have; the kernel's own limit is lower for any stack limit below 32 MiB.
 const FAR_WORDS: usize = 1 << 20;
-/// Bytes for the facts, most of them counts: a kind of call takes about ten.
-const FACTS_LEN: usize = 6144;
+/// Bytes for the facts: numbers, each with its name.
+const FACTS_LEN: usize = 192;
 
 /// Makes the exec; comes back only if it fails. Its large stack frame is its own.
 #[inline(never)]
@@ -82,7 +82,9 @@ fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Judgemen
     if file.as_ref().is_some_and(|file| file.keep_at_exec().is_err()) {
         return Judgement::Native;
     }
-    let facts = facts(file.as_ref(), request.place.path.is_empty(), frozen);
+    // Without a descriptor left, what the processes have in common lasts as long as another one has it.
+    let memory = frozen.common.and_then(|common| common.copy().ok());
+    let facts = facts(file.as_ref(), memory.as_ref(), request.place.path.is_empty(), frozen);
     let name = kernel_name(request);
     let path =
         if name.as_bytes().is_empty() { request.place.path.to_bytes_with_nul() } else { name.as_bytes() };
@@ -141,25 +143,24 @@ fn leads_to_loader(place: &Place<'_>, frozen: &Frozen) -> bool {
 }
 
 /// The word that tells the exec'd loader what it can't find out.
-fn facts(file: Option<&OpenFile>, nameless: bool, frozen: &Frozen) -> Line<FACTS_LEN> {
+fn facts(
+    file: Option<&OpenFile>,
+    memory: Option<&OpenFile>,
+    nameless: bool,
+    frozen: &Frozen,
+) -> Line<FACTS_LEN> {
+    let number = |file: &OpenFile| u32::try_from(file.fd().number()).ok();
+    let segment = frozen.common.and_then(|common| common.segment);
     let origin = Origin {
         root: frozen.root,
-        segment: frozen.segment.map(|segment| segment.0),
-        file: file.and_then(|file| u32::try_from(file.fd().number()).ok()),
+        segment: segment.map(|segment| segment.0),
+        memory: memory.and_then(number),
+        file: file.and_then(number),
         nameless,
-        table: frozen
-            .tree
-            .table()
-            .or_else(|| frozen.segment.and(frozen.output.file_len()).map(|len| (len, 0))),
-        counts: b"",
+        table: frozen.tree.table().or_else(|| segment.and(frozen.output.file_len()).map(|len| (len, 0))),
     };
     let mut word = Line::new();
-    let mut text = Line::<{ FACTS_LEN - 1 }>::new();
-    // What does not fit is cut, and the tools know it by the missing end.
-    let _ = write!(text, "--follow={origin},counts=");
-    frozen.tools.carry(&mut text);
-    word.push(text.as_bytes());
-    word.push(b"\0");
+    let _ = write!(word, "--follow={origin}\0");
     word
 }
 

@@ -4,6 +4,7 @@ use crate::addr::GuestAddr;
 use crate::hook::tool::Guest;
 use crate::runtime::state::{STATE, count};
 use crate::sys::process;
+use core::sync::atomic::Ordering;
 
 /// The memory that the calling thread sees.
 ///
@@ -18,7 +19,10 @@ impl Guest for Memory {
     }
 
     fn process_id(&self) -> u32 {
-        process::id()
+        match STATE.lodgers.load(Ordering::Relaxed) {
+            0 => STATE.process.load(Ordering::Relaxed),
+            _ => process::id(),
+        }
     }
 
     fn read(&self, at: GuestAddr, into: &mut [u8]) -> usize {

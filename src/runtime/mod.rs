@@ -31,18 +31,20 @@ use crate::abi::auxv::AuxKind;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::hook::interest::NUMBERS;
+use crate::hook::tool::Newcomer;
 use crate::load::Process;
 use crate::sys::file::Identity;
 use crate::sys::{self, mem};
+use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 use state::{Frozen, STATE};
 
-/// Makes the runtime ready for the first hooked call: blocks, slots, the policy. Zone: load.
+/// Makes the runtime ready for the first hooked call of the program called `name`: blocks, slots, the policy. Zone: load.
 ///
 /// # Errors
 ///
 /// The kernel's, when there is no memory.
-pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
+pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result<(), Errno> {
     const FSGSBASE: u64 = 1 << 1;
     // The kernel maps what an executable segment has beyond its file writable as well (mm/vma.c, `vm_brk_flags`).
     mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;
@@ -62,5 +64,6 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     }
     dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
     STATE.freeze(frozen);
+    frozen.tools.started(Newcomer::Program(name.to_bytes()), &guest::Memory);
     Ok(())
 }

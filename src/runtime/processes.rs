@@ -4,8 +4,10 @@ use crate::abi::call::{Call, Outcome};
 use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
+use crate::hook::tool::Newcomer;
 use crate::runtime::block::{self, Block};
 use crate::runtime::dispatch::Step;
+use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Returns};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{base_asm, modules};
@@ -90,6 +92,9 @@ pub fn split(block: &Block, call: &Call) -> Step {
         // Counted before it can end; taken back if the call fails.
         STATE.more_threads.fetch_add(1, Ordering::Relaxed);
     }
+    if is_lodger(flags) {
+        STATE.lodgers.fetch_add(1, Ordering::Relaxed);
+    }
     if shares_base(flags) {
         // The child has our fs base until it sets its own, and runs at the same time.
         block.disown();
@@ -100,13 +105,21 @@ pub fn split(block: &Block, call: &Call) -> Step {
     Step::Tell(Returns::Twice { flags })
 }
 
+/// Whether the child is a process in the caller's memory.
+const fn is_lodger(flags: u64) -> bool {
+    flags & CLONE_VM != 0 && flags & CLONE_THREAD == 0
+}
+
 const fn shares_base(flags: u64) -> bool {
     flags & CLONE_VM != 0 && flags & (CLONE_SETTLS | CLONE_VFORK) == 0
 }
 
-/// In the caller, after such a call: a failed one has made nobody.
+/// In the caller, after such a call: a failed one has made nobody, and a child of `vfork` has gone its way.
 pub fn finish_split(returns: Returns, outcome: Outcome) {
     let Returns::Twice { flags } = returns else { return };
+    if is_lodger(flags) && (outcome.errno().is_some() || flags & CLONE_VFORK != 0) {
+        STATE.lodgers.fetch_sub(1, Ordering::Relaxed);
+    }
     if outcome.errno().is_none() {
         return;
     }
@@ -120,15 +133,23 @@ pub fn finish_split(returns: Returns, outcome: Outcome) {
 
 /// In the child, after such a call.
 pub fn begin_child(block: &Block, returns: Returns) {
-    if let Returns::Twice { flags } = returns
-        && flags & CLONE_VM == 0
-    {
+    let Returns::Twice { flags } = returns else { return };
+    let newcomer = match flags & (CLONE_VM | CLONE_THREAD) {
+        0 => Newcomer::Process,
+        CLONE_VM => Newcomer::Lodger,
+        _ => Newcomer::Thread,
+    };
+    if newcomer == Newcomer::Process {
         // A copy of the memory with this one thread in it.
         STATE.process.store(process::id(), Ordering::Relaxed);
+        STATE.lodgers.store(0, Ordering::Relaxed);
         STATE.more_threads.store(0, Ordering::Relaxed);
         block::release_all_but(block);
         record::release_pending();
         modules::release_lock_in_child();
+    }
+    if let Some(frozen) = STATE.frozen() {
+        frozen.tools.started(newcomer, &Memory);
     }
 }
 

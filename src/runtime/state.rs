@@ -13,10 +13,9 @@ use crate::runtime::output::Output;
 use crate::runtime::processes::SharedBases;
 use crate::runtime::record::Records;
 use crate::runtime::trap::Traps;
-use crate::runtime::tree::Tree;
+use crate::runtime::tree::{Common, Tree};
 use crate::sys::file::Identity;
 use crate::sys::lock::Lock;
-use crate::sys::shared::Segment;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -59,6 +58,8 @@ pub struct State {
     pub lost_lines: AtomicU64,
     /// The process that this memory belongs to: not a `vfork` child that is a guest in it.
     pub process: AtomicU32,
+    /// Processes that are guests in this memory, and some that were.
+    pub lodgers: AtomicU32,
     /// Threads of this process besides the first.
     pub more_threads: AtomicU32,
     /// fs bases that more than one thread has.
@@ -98,8 +99,8 @@ pub struct Frozen {
     pub follows: bool,
     /// What this process has in common with the others of the run.
     pub tree: &'static Tree,
-    /// By what number an exec'd program finds that again.
-    pub segment: Option<Segment>,
+    /// The memory that it lies in, if there is more than that.
+    pub common: Option<Common>,
     /// The process that was started; its end is the tool's end.
     pub root: u32,
 }
@@ -120,6 +121,7 @@ pub static STATE: State = State {
     stderr_copy: AtomicU32::new(0),
     lost_lines: AtomicU64::new(0),
     process: AtomicU32::new(0),
+    lodgers: AtomicU32::new(0),
     more_threads: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
     traps: Traps::new(),

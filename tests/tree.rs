@@ -1,0 +1,133 @@
+//! The report of a run is whole: every process of the tree is in it, however it ended, under its own name if asked.
+
+mod harness;
+
+use harness::run::{Mode, Run};
+use harness::scratch::Scratch;
+use harness::summary::{self, Counts};
+use harness::{guest, is_stand_in, loader};
+use std::fs;
+use std::process::{Command, Output};
+
+/// `loader OPTIONS -o FILE WORDS`: what it wrote to FILE, and how the program ended.
+fn report_of<S: AsRef<std::ffi::OsStr>>(
+    options: &[&str],
+    words: impl IntoIterator<Item = S>,
+) -> (String, Output) {
+    let scratch = Scratch::new("tree");
+    let report = scratch.path("report");
+    let mut command = Command::new(loader());
+    command.args(options).arg("-o").arg(&report).args(words);
+    let output = command.env("PATH", harness::PATH).output().expect("the loader can be run");
+    (fs::read_to_string(&report).unwrap_or_default(), output)
+}
+
+/// The tables of `--summary=pid`: the line above each, and its rows.
+fn tables(text: &str) -> Vec<(String, Counts)> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((title, table)) = rest.split_once('\n') {
+        let end = table.find(" total\n").expect("a table ends in its total") + " total\n".len();
+        let rows = summary::of_loader(&table[..end]).unwrap_or_else(|reason| panic!("{reason}\n{text}"));
+        found.push((title.to_owned(), rows));
+        rest = &table[end..];
+    }
+    found
+}
+
+/// The tables' counts as one.
+fn sum(tables: &[(String, Counts)]) -> Counts {
+    let mut all = Counts::new();
+    for (name, count) in tables.iter().flat_map(|(_, counts)| counts) {
+        *all.entry(name.clone()).or_default() += count;
+    }
+    all
+}
+
+fn names(tables: &[(String, Counts)]) -> Vec<&str> {
+    tables.iter().map(|(title, _)| title.rsplit(": ").next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn nothing_is_lost_when_many_end_at_once() {
+    guest::check("exit_together.c");
+    if is_stand_in() {
+        return;
+    }
+    for program in guest::build("exit_together.c") {
+        let (text, _) = report_of(&["-c"], [&program]);
+        let counts = summary::of_loader(&text).unwrap_or_default();
+        assert_eq!((counts["getppid"], counts["exit_group"]), (5000, 35), "{text}");
+        let (text, _) = report_of(&["--summary=pid"], [&program]);
+        let tables = tables(&text);
+        assert_eq!(tables.len(), 101, "{text}");
+        let whole = tables[1..].iter().all(|(_, counts)| counts["getppid"] == 50 && counts["read"] == 1);
+        assert!(whole, "{text}");
+    }
+}
+
+#[test]
+fn each_process_is_named_by_its_program() {
+    if is_stand_in() {
+        return;
+    }
+    let script = "/bin/true; (exit 3); exec /bin/cat /dev/null";
+    let (text, _) = report_of(&["--summary=pid"], ["bash", "-c", script]);
+    let tables = tables(&text);
+    assert_eq!(names(&tables), ["cat", "true", "bash"], "{text}");
+    assert!(tables[0].1.contains_key("fadvise64") && tables[0].1["execve"] == 1, "{text}");
+    // The total of the tables is that of the tree.
+    let (whole, _) = report_of(&["-c"], ["bash", "-c", script]);
+    let mut expected = summary::of_loader(&whole).unwrap_or_default();
+    let mut found = sum(&tables);
+    // Addresses decide how often the break moves.
+    for counts in [&mut expected, &mut found] {
+        counts.retain(|name, _| !["brk", "mmap", "munmap"].contains(&name.as_str()));
+    }
+    assert_eq!(summary::differences(&expected, &found), [""; 0], "{text}\n{whole}");
+}
+
+#[test]
+fn a_child_of_vfork_has_its_own_table() {
+    if is_stand_in() {
+        return;
+    }
+    let (text, _) =
+        report_of(&["--summary=pid"], ["dash", "-c", "/bin/true; /bin/true; /bin/nonexistent; :"]);
+    let tables = tables(&text);
+    assert!(tables.len() == 4 && names(&tables)[..3] == ["dash", "true", "true"], "{text}");
+    assert!(tables[1].1["execve"] == 1 && !tables[0].1.contains_key("execve"), "{text}");
+}
+
+/// The trace says whose a line is as soon as there is somebody else.
+#[test]
+fn a_trace_tells_processes_apart_once_there_are_several() {
+    if is_stand_in() {
+        return;
+    }
+    let traced = |words: &[&str]| {
+        let words = [&["--trace"], words].concat();
+        let output = Command::new(loader()).args(words).output().expect("the loader can be run");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let alone = traced(&["/bin/true"]);
+    assert!(alone.starts_with("brk(") && !alone.contains("[pid"), "{alone}");
+    let text = traced(&["sh", "-c", "/bin/true; exec /bin/true"]);
+    let (before, after) = text.split_once("[pid ").expect("the shell starts a process");
+    assert!(before.starts_with("brk("), "{text}");
+    assert!(after.lines().skip(1).all(|line| line.starts_with("[pid ")), "{text}");
+    let (text, _) = report_of(&["--trace"], ["/bin/true"]);
+    assert!(text.lines().all(|line| line.starts_with(|letter: char| letter.is_ascii_digit())), "{text}");
+}
+
+/// Alone and about to exec, a process is the only one that has the counts.
+#[test]
+fn counts_outlast_an_exec_by_the_only_process() {
+    if is_stand_in() {
+        return;
+    }
+    let script = "/bin/true; exec dash -c 'exec /bin/true'";
+    let loaded = Run::new(["dash", "-c", script]).go(Mode::Summary);
+    assert_eq!(loaded.counts()["execve"], 3, "{loaded}");
+    assert_eq!(loaded.counts()["exit_group"], 2, "{loaded}");
+}
