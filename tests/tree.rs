@@ -7,6 +7,7 @@ use harness::scratch::Scratch;
 use harness::summary::{self, Counts};
 use harness::{guest, is_stand_in, loader};
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 /// `loader OPTIONS -o FILE WORDS`: what it wrote to FILE, and how the program ended.
@@ -130,4 +131,53 @@ fn counts_outlast_an_exec_by_the_only_process() {
     let loaded = Run::new(["dash", "-c", script]).go(Mode::Summary);
     assert_eq!(loaded.counts()["execve"], 3, "{loaded}");
     assert_eq!(loaded.counts()["exit_group"], 2, "{loaded}");
+}
+
+/// What the report can't speak for, it names.
+#[test]
+fn programs_that_run_natively_are_told_with_the_reason() {
+    if is_stand_in() {
+        return;
+    }
+    let scratch = Scratch::new("tree");
+    let cat = fs::read("/bin/cat").expect("cat is there");
+    let unreadable = scratch.file("unreadable", &cat, 0o711);
+    let set_id = scratch.file("set-id", &cat, 0o755);
+    let is_root = std::os::unix::fs::chown(&set_id, Some(65534), None).is_ok();
+    fs::set_permissions(&set_id, fs::Permissions::from_mode(0o4755)).expect("its owner may");
+    let loader = loader();
+    let line = |path: &std::path::Path| format!("           {}\n", path.display());
+    let script = format!(
+        "{0} /dev/null; {1} --version >/dev/null; {0} /dev/null; /nonexistent 2>/dev/null; :",
+        set_id.display(),
+        loader.display()
+    );
+    let (text, output) = report_of(&["-c"], ["sh", "-c", &script]);
+    assert!(output.status.success(), "{text}");
+    let (_, natives) = text.split_once(" total\n").expect("the table comes first");
+    let of_loader = format!("         1 the loader itself\n{}", line(&loader));
+    let expected = if is_root {
+        let named = line(&set_id);
+        format!("3 programs ran natively:\n         2 gets rights from its file\n{named}{named}{of_loader}")
+    } else {
+        format!("1 program ran natively:\n{of_loader}")
+    };
+    assert_eq!(natives, expected, "{text}");
+    if is_root {
+        // Root reads everything, as long as it has the right to.
+        std::os::unix::fs::chown(&unreadable, Some(65534), None).expect("root may");
+        let less = "setpriv --bounding-set=-dac_override,-dac_read_search";
+        let script = format!("exec {less} sh -c '{} /dev/null; :'", unreadable.display());
+        let (text, output) = report_of(&["-c"], ["sh", "-c", &script]);
+        assert!(output.status.success(), "{text}");
+        let expected = format!("1 program ran natively:\n         1 can't be read\n{}", line(&unreadable));
+        assert!(text.ends_with(&expected), "{text}");
+    }
+    let (text, _) = report_of(&["-c", "--no-follow"], ["sh", "-c", "/bin/true; :"]);
+    assert!(
+        text.ends_with("1 program ran natively:\n         1 not followed, as asked\n           /bin/true\n"),
+        "{text}"
+    );
+    let (text, _) = report_of(&["-c"], ["sh", "-c", "/bin/true; :"]);
+    assert!(text.ends_with(" total\n"), "{text}");
 }

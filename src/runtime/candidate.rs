@@ -13,6 +13,7 @@ use crate::abi::open::{
 use crate::abi::sysno;
 use crate::elf::image::Image;
 use crate::elf::{Error, script};
+use crate::runtime::natively::Reason;
 use crate::runtime::state::Frozen;
 use crate::sys::file::{self, Facts, Fd, OpenFile, Place, View};
 use crate::sys::line::Line;
@@ -54,7 +55,7 @@ pub enum Judgement {
     /// The loader takes over; with a descriptor of the file where its path does not lead to it again.
     Follow(Option<OpenFile>),
     /// The kernel would run it, and only the kernel can.
-    Native,
+    Native(Reason),
     /// The kernel knows better what is to be said.
     Refused,
 }
@@ -88,7 +89,7 @@ fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, J
         return Err(Judgement::Refused);
     }
     if frozen.own == Some(facts.identity) {
-        return Err(Judgement::Native); // a loader in the loader: each does its own work
+        return Err(Judgement::Native(Reason::Loader)); // each does its own work
     }
     let closes =
         first.starts_at_descriptor() && file::closes_at_exec(Fd::from_argument(first.place.directory));
@@ -121,7 +122,9 @@ fn open(place: &Place<'_>) -> Result<OpenFile, Judgement> {
     } else {
         OpenFile::open_program(place)
     };
-    opened.map_err(|errno| if errno == Errno::EACCES { Judgement::Native } else { Judgement::Refused })
+    opened.map_err(|errno| {
+        if errno == Errno::EACCES { Judgement::Native(Reason::Unreadable) } else { Judgement::Refused }
+    })
 }
 
 /// Goes from script to interpreter until a program comes. `closes` says that the first file's name, being that of a
@@ -165,11 +168,11 @@ fn open_interpreter(path: &CStr, request: &Request<'_>) -> Result<OpenFile, Judg
 
 fn check_program(fd: Fd, facts: &Facts, view: &View, request: &Request<'_>) -> Result<(), Judgement> {
     let interpreter = Image::check(view.bytes()).map_err(|error| match error {
-        Error::Class32 => Judgement::Native,
+        Error::Class32 => Judgement::Native(Reason::Class32),
         _ => Judgement::Refused,
     })?;
     if gains_privileges(fd, facts) {
-        return Err(Judgement::Native);
+        return Err(Judgement::Native(Reason::Privileged));
     }
     if let Some(path) = interpreter {
         let opened = open_interpreter(path, request)?;

@@ -18,6 +18,7 @@ use crate::options::origin::Origin;
 use crate::runtime::block::Block;
 use crate::runtime::candidate::{self, Judgement, Request};
 use crate::runtime::dispatch::Step;
+use crate::runtime::natively::Reason;
 use crate::runtime::state::Frozen;
 use crate::runtime::{processes, trap};
 use crate::sys::file::{self, Fd, OpenFile, Place};
@@ -48,15 +49,17 @@ pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
 fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
     let mut bytes = [0; PATH_MAX];
     let request = request_of(call, &mut bytes, frozen);
-    let judgement = request.as_ref().map_or(Judgement::Refused, |request| follow(block, request, frozen));
-    let is_last = matches!(judgement, Judgement::Native) && processes::close_before_native(frozen);
-    frozen.tree.leave();
+    let reason = request.as_ref().and_then(|request| follow(block, request, frozen));
+    // What the kernel runs against all expectation is of a kind that it knows, and nobody else.
+    let path = request.as_ref().map_or(c"", |request| request.place.path).to_bytes();
+    let departure = frozen.tree.natives.leave(reason.unwrap_or(Reason::Foreign), path);
+    let is_last = reason.is_some() && processes::close_before_native(frozen);
     let errno = match request {
         Some(request) if request.is_self => execute_own(&request, frozen),
         _ => process::execute(call.nr, call.args),
     }
     .unwrap_or(Errno::ENOSYS);
-    frozen.tree.come_back();
+    drop(departure);
     if is_last {
         processes::reopen(frozen);
     }
@@ -72,15 +75,19 @@ fn execute_own(request: &Request<'_>, frozen: &Frozen) -> Option<Errno> {
     }
 }
 
-/// Execs the loader in the program's place. What comes back is never [`Judgement::Follow`].
-fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Judgement {
+/// Execs the loader in the program's place. Comes back if that can't be: with the reason, if the kernel is expected to
+/// run the program.
+fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Option<Reason> {
     let file = match candidate::judge(request, frozen) {
-        Judgement::Follow(file) if frozen.follows => file,
-        Judgement::Follow(_) => return Judgement::Native,
-        other => return other,
+        Judgement::Follow(file) => file,
+        Judgement::Native(reason) => return Some(reason),
+        Judgement::Refused => return None,
     };
+    if !frozen.follows {
+        return Some(Reason::NotAsked);
+    }
     if file.as_ref().is_some_and(|file| file.keep_at_exec().is_err()) {
-        return Judgement::Native;
+        return Some(Reason::NoRoom);
     }
     // Without a descriptor left, what the processes have in common lasts as long as another one has it.
     let memory = frozen.common.and_then(|common| common.copy().ok());
@@ -92,11 +99,11 @@ fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Judgemen
     let mut near = [0; NEAR_WORDS];
     let words = match gather(&mut near, &front, request.argv) {
         Ok(()) => &near[..],
-        Err(Shortfall::Unreadable) => return Judgement::Refused,
+        Err(Shortfall::Unreadable) => return None,
         Err(Shortfall::Full) => {
-            let Some(far) = far(block) else { return Judgement::Native };
+            let Some(far) = far(block) else { return Some(Reason::NoRoom) };
             if gather(far, &front, request.argv).is_err() {
-                return Judgement::Native;
+                return Some(Reason::NoRoom);
             }
             &*far
         }
@@ -112,7 +119,7 @@ fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Judgemen
             let _ = process::execute(sysno::EXECVE, [args[0], args[1], args[2], 0, 0, 0]);
         }
     }
-    Judgement::Native
+    Some(Reason::LoaderGone)
 }
 
 /// The call as a request; `None` if its path can't be read, or is too long.

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod identity;
 pub mod landings;
 pub mod modules;
+pub mod natively;
 pub mod output;
 pub mod processes;
 pub mod record;

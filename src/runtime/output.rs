@@ -5,13 +5,11 @@
 
 use crate::abi::call::Call;
 use crate::abi::errno::Errno;
-use crate::hook::chain::Chain;
-use crate::runtime::state::{STATE, count};
-use crate::runtime::tree::Tree;
+use crate::runtime::state::{Frozen, STATE, count};
 use crate::sys::file::{self, Access, Fd, OpenFile};
 use crate::sys::line::Line;
 use core::ffi::CStr;
-use core::fmt;
+use core::fmt::{self, Write as _};
 use core::sync::atomic::Ordering;
 
 /// Where a copy of stderr goes if there is room: above the numbers that programs count through.
@@ -75,28 +73,28 @@ impl Output {
     }
 
     /// Lets the tools say what they have gathered.
-    pub fn last_words(&self, tools: &Chain<'_>, tree: &Tree) {
+    pub fn last_words(&self, frozen: &Frozen) {
         let Self::File(path) = self else {
-            Page::print(tools, &mut |text| self.append(text));
+            Page::print(frozen, &mut |text| self.append(text));
             return;
         };
         let Ok(open) = OpenFile::open(path, Access::Append) else { return count(&STATE.lost_lines) };
         let _ = open.lock();
         let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
-        let len = Page::print(tools, &mut |text| file::write_all(open.fd(), text));
-        tree.close((at, len));
+        let len = Page::print(frozen, &mut |text| file::write_all(open.fd(), text));
+        frozen.tree.close((at, len));
     }
 
     /// Lets them say it again, in place of what was said before; only if that still ends the file. Processes that do
     /// so at the same time wait for each other, so the last to write has the highest counts.
-    pub fn update_last_words(&self, tools: &Chain<'_>, tree: &Tree) {
+    pub fn update_last_words(&self, frozen: &Frozen) {
         let Self::File(path) = self else { return };
         let Ok(open) = OpenFile::open(path, Access::Append) else { return count(&STATE.lost_lines) };
         let _ = open.lock();
-        let Some((at, len)) = tree.table() else { return };
+        let Some((at, len)) = frozen.tree.table() else { return };
         let is_end = file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len);
         if is_end && open.truncate(at).is_ok() {
-            tree.close((at, Page::print(tools, &mut |text| file::write_all(open.fd(), text))));
+            frozen.tree.close((at, Page::print(frozen, &mut |text| file::write_all(open.fd(), text))));
         }
     }
 }
@@ -109,10 +107,14 @@ struct Page<'w> {
 }
 
 impl<'w> Page<'w> {
-    /// Writes the tools' last words; returns how many bytes they are.
-    fn print(tools: &Chain<'_>, write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> u64 {
+    /// Writes the tools' last words, and what they can't speak for; returns how many bytes that is.
+    fn print(frozen: &Frozen, write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> u64 {
         let mut page = Self { write, line: Line::new(), len: 0 };
-        tools.finish(&mut page);
+        frozen.tools.finish(&mut page);
+        if let Some(common) = &frozen.common {
+            // Nothing can go wrong: a line that can't be written is counted.
+            let _ = write!(page, "{}", common.tree.natives);
+        }
         page.flush();
         page.len
     }

@@ -182,10 +182,10 @@ pub fn exit_process(frozen: &Frozen) -> Step {
 fn finish(frozen: &Frozen) {
     if process::id() == frozen.root {
         if STATE.finish_once() {
-            frozen.output.last_words(&frozen.tools, frozen.tree);
+            frozen.output.last_words(frozen);
         }
     } else if frozen.tree.table().is_some() {
-        frozen.output.update_last_words(&frozen.tools, frozen.tree);
+        frozen.output.update_last_words(frozen);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::abi::errno::Errno;
 use crate::addr::{AddrRange, GuestAddr};
+use crate::runtime::natively::Natives;
 use crate::sys::file::OpenFile;
 use crate::sys::mem;
 use crate::sys::shared::{self, Segment};
@@ -19,7 +20,7 @@ pub struct Tree {
     table_at: AtomicU64,
     table_len: AtomicU64,
     /// Programs that run natively, because they can't run under the loader.
-    native: AtomicU64,
+    pub natives: Natives,
     /// Processes for which the tools have asked for room.
     pub started: AtomicU32,
 }
@@ -52,7 +53,7 @@ impl Tree {
             closed: AtomicU32::new(0),
             table_at: AtomicU64::new(0),
             table_len: AtomicU64::new(0),
-            native: AtomicU64::new(0),
+            natives: Natives::new(),
             started: AtomicU32::new(0),
         }
     }
@@ -75,22 +76,6 @@ impl Tree {
     pub fn table(&self) -> Option<(u64, u64)> {
         (self.closed.load(Ordering::Acquire) != 0)
             .then(|| (self.table_at.load(Ordering::Relaxed), self.table_len.load(Ordering::Relaxed)))
-    }
-
-    /// A program is about to run natively.
-    pub fn leave(&self) {
-        self.native.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// It could not be run after all.
-    pub fn come_back(&self) {
-        self.native.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// How many programs run, or ran, natively.
-    #[must_use]
-    pub fn native(&self) -> u64 {
-        self.native.load(Ordering::Relaxed)
     }
 }
 

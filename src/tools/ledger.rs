@@ -5,18 +5,18 @@
 //! process, and however many end at once, nothing has to be gathered. Entries are handed out once and in order, so the
 //! memory in use is a prefix, and its size is the only limit: later processes are counted together.
 
-use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::hook::interest::NUMBERS;
+use crate::hook::text::SharedText;
 
 const ROWS: usize = NUMBERS as usize + 1;
 
 /// Kinds of calls that an entry tells apart.
 const CELLS: usize = 64;
 
-/// Bytes of a process's name, as the kernel keeps it (`TASK_COMM_LEN`, include/linux/sched.h).
-const NAME_LEN: usize = 16;
+/// Words of a process's name: as many bytes as the kernel keeps (`TASK_COMM_LEN`, include/linux/sched.h).
+const NAME_WORDS: usize = 16 / 8;
 
 /// How often each call was made, and how often it failed; the last row is all unknown numbers together.
 ///
@@ -76,7 +76,7 @@ struct Cell {
 #[repr(C, align(64))]
 pub struct Entry {
     process: AtomicU32,
-    name: [AtomicU64; NAME_LEN / 8],
+    name: SharedText<NAME_WORDS>,
     cells: [Cell; CELLS],
     /// Kinds of calls beyond [`CELLS`], together.
     rest: Cell,
@@ -92,7 +92,7 @@ impl Default for Entry {
     fn default() -> Self {
         Self {
             process: AtomicU32::new(0),
-            name: [const { AtomicU64::new(0) }; NAME_LEN / 8],
+            name: SharedText::new(),
             cells: [const { Cell::new() }; CELLS],
             rest: Cell::new(),
         }
@@ -132,20 +132,10 @@ impl Entry {
         }
     }
 
-    /// Names it after the program that it runs; at most 15 bytes are kept.
-    pub fn set_name(&self, name: &[u8]) {
-        let mut bytes = name.iter().take(NAME_LEN - 1);
-        for word in &self.name {
-            let mut part = [0; 8];
-            part.iter_mut().zip(&mut bytes).for_each(|(to, from)| *to = *from);
-            word.store(u64::from_ne_bytes(part), Relaxed);
-        }
-    }
-
-    fn copy_name(&self, parent: &Self) {
-        for (to, from) in self.name.iter().zip(&parent.name) {
-            to.store(from.load(Relaxed), Relaxed);
-        }
+    /// Its name: that of its program, at most 15 bytes.
+    #[must_use]
+    pub const fn name(&self) -> &SharedText<NAME_WORDS> {
+        &self.name
     }
 
     /// The cell of `nr`: taken now if it has none yet.
@@ -161,18 +151,6 @@ impl Entry {
             taken => taken == key,
         };
         from.iter().chain(before).find(is_it).unwrap_or(&self.rest)
-    }
-}
-
-/// The name: bytes that are not printable ASCII show as `?`.
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for word in &self.name {
-            for byte in word.load(Relaxed).to_ne_bytes().into_iter().take_while(|&byte| byte != 0) {
-                write!(f, "{}", if byte.is_ascii_graphic() || byte == b' ' { byte.into() } else { '?' })?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -196,7 +174,7 @@ impl Ledger {
         let index = self.started.fetch_add(1, Relaxed);
         let entry = self.get(index)?;
         if let Some(parent) = parent {
-            entry.copy_name(parent);
+            entry.name.copy(&parent.name);
         }
         entry.process.store(process, Relaxed);
         Some(index)
@@ -278,9 +256,9 @@ mod tests {
         let ledger = ledger(2);
         let begin = |process, parent| ledger.begin(process, parent).and_then(|index| ledger.get(index));
         let first = begin(10, None).unwrap();
-        first.set_name(b"a-name-that-is-too-long");
+        first.name().set(b"sh");
         let second = begin(11, Some(first)).unwrap();
-        assert_eq!((second.to_string(), second.process()), ("a-name-that-is-".to_string(), 11));
+        assert_eq!((second.name().to_string(), second.process()), ("sh".to_string(), 11));
         assert!(begin(12, None).is_none());
         assert_eq!((ledger.entries().len(), ledger.left_out()), (2, 1));
         assert_eq!((ledger.find(12, 9), ledger.find(10, 9), ledger.find(10, 1)), (None, Some(0), None));
@@ -296,12 +274,5 @@ mod tests {
         add_call(ledger.find(7, 9));
         let calls = ledger.entries().iter().map(|entry| entry.cell(0).calls.load(Relaxed));
         assert_eq!(calls.collect::<Vec<_>>(), [1, 2]);
-    }
-
-    #[test]
-    fn a_name_shows_on_one_line() {
-        let entry = Entry::default();
-        entry.set_name(b"a\n\xffb c");
-        assert_eq!(entry.to_string(), "a??b c");
     }
 }

@@ -67,7 +67,7 @@ impl Summary {
         if let Newcomer::Program(name) = newcomer
             && let Some(entry) = index.and_then(|index| ledger.get(index))
         {
-            entry.set_name(name);
+            entry.name().set(name);
         }
         if newcomer != Newcomer::Lodger {
             self.own.store(index.unwrap_or(LEFT_OUT), Relaxed);
@@ -79,7 +79,7 @@ impl Summary {
         for entry in ledger.entries() {
             let counts = Counts::default();
             entry.add_to(&counts);
-            writeln!(out, "process {}: {entry}", entry.process())?;
+            writeln!(out, "process {}: {}", entry.process(), entry.name())?;
             print_table(out, &counts, entry.rest())?;
         }
         match ledger.left_out() {
