@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::run::{Mode, Run};
+use harness::run::{End, Mode, Run};
 use harness::scratch::Scratch;
 use harness::summary::{self, Counts};
 use harness::{guest, is_stand_in, loader};
@@ -180,4 +180,38 @@ fn programs_that_run_natively_are_told_with_the_reason() {
     );
     let (text, _) = report_of(&["-c"], ["sh", "-c", "/bin/true; :"]);
     assert!(text.ends_with(" total\n"), "{text}");
+}
+
+/// The process that was started speaks for the whole run, whatever ends it but SIGKILL.
+#[test]
+fn a_report_is_written_when_a_signal_ends_the_program() {
+    guest::check("ends_by_signal.c");
+    if is_stand_in() {
+        return;
+    }
+    let signals = [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 24, 25, 26, 27, 29, 30, 31];
+    let signals: Vec<String> = signals.iter().map(ToString::to_string).collect();
+    let faults = ["null", "ud2", "int3", "hlt", "divide", "abort"];
+    for program in guest::build("ends_by_signal.c") {
+        for how in faults.into_iter().chain(signals.iter().map(String::as_str)) {
+            let run = Run::new([program.as_os_str(), how.as_ref()]);
+            let (native, loaded) = (run.go(Mode::Native), run.go(Mode::Summary));
+            assert!(matches!(native.end, End::Signal(_)), "{native}");
+            native.expect_same(&loaded);
+            assert_eq!(loaded.counts()["prctl"], 1, "{loaded}");
+        }
+        let killed = Run::new([program.as_os_str(), "9".as_ref()]).go(Mode::Summary);
+        assert!(killed.end == End::Signal(9) && killed.report.is_empty(), "{killed}");
+    }
+}
+
+/// A signal from outside, in the middle of a call that waits.
+#[test]
+fn a_report_is_written_when_somebody_else_ends_the_program() {
+    if is_stand_in() {
+        return;
+    }
+    let loaded = Run::new(["sleep", "60"]).wrapped(["timeout", "-s", "INT", "1"]).go(Mode::Summary);
+    loaded.expect_end(End::Status(124));
+    assert_eq!(loaded.counts()["clock_nanosleep"], 1, "{loaded}");
 }

@@ -9,6 +9,8 @@ pub mod candidate;
 pub mod dispatch;
 pub mod enter_asm;
 pub mod exec;
+pub mod fatal;
+pub mod fatal_asm;
 pub mod file_pages;
 pub mod filter;
 pub mod filter_asm;
@@ -65,6 +67,9 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     }
     dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
     STATE.freeze(frozen);
+    if frozen.common.is_some() && frozen.root == sys::process::id() {
+        fatal::arm()?;
+    }
     frozen.tools.started(Newcomer::Program(name.to_bytes()), &guest::Memory);
     Ok(())
 }

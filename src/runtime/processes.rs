@@ -12,6 +12,7 @@ use crate::runtime::record::{self, Returns};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{base_asm, modules};
 use crate::sys::process;
+use crate::sys::signal::AllBlocked;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The thread's fs base, as a key.
@@ -179,7 +180,11 @@ pub fn exit_process(frozen: &Frozen) -> Step {
 
 /// Lets the tools have their last word, once, in the process that was started. Whoever ends after it brings the word up
 /// to date, where that can be done.
-fn finish(frozen: &Frozen) {
+pub fn finish(frozen: &Frozen) {
+    if frozen.common.is_none() {
+        return;
+    }
+    let _blocked = AllBlocked::new(); // a signal that ends the process shall not cut them off
     if process::id() == frozen.root {
         if STATE.finish_once() {
             frozen.output.last_words(frozen);

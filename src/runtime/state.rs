@@ -6,6 +6,7 @@
 use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
 use crate::runtime::block::Adopted;
+use crate::runtime::fatal::LastWords;
 use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
 use crate::runtime::modules::Modules;
@@ -64,6 +65,8 @@ pub struct State {
     pub more_threads: AtomicU32,
     /// fs bases that more than one thread has.
     pub shared_bases: SharedBases,
+    /// Of a process that a signal ends.
+    pub last_words: LastWords,
     /// Sites that trap.
     pub traps: Traps,
     /// Pages of files that are mapped without execution.
@@ -124,6 +127,7 @@ pub static STATE: State = State {
     lodgers: AtomicU32::new(0),
     more_threads: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
+    last_words: LastWords::new(),
     traps: Traps::new(),
     file_pages: FilePages::new(),
     modules: Lock::new(Modules::new()),

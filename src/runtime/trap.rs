@@ -14,9 +14,9 @@ use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
 use crate::runtime::dispatch::Step;
-use crate::runtime::gate_asm;
 use crate::runtime::state::STATE;
 use crate::runtime::trap_asm::on_illegal_instruction;
+use crate::runtime::{fatal, gate_asm};
 use crate::sys::lock::Lock;
 use crate::sys::{process, signal};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -128,7 +128,8 @@ pub fn forget(range: AddrRange) {
     }
 }
 
-fn restorer() -> u64 {
+/// The address of [`RESTORER`] in the gate.
+pub fn restorer() -> u64 {
     gate_asm::stubs() + u64::from(RESTORER_STUB) * stub::LEN as u64
 }
 
@@ -212,6 +213,9 @@ pub fn set_action(call: &Call) -> Step {
     if set_len != size_of::<SignalSet>() as u64 {
         return Step::Pass;
     }
+    if let Some(step) = fatal::set_action(call) {
+        return step;
+    }
     if number as u32 != SIGNAL.0 {
         return match read_action(GuestAddr(new)) {
             Ok(Some(action)) if action.mask.contains(SIGNAL) => {
@@ -223,9 +227,15 @@ pub fn set_action(call: &Call) -> Step {
     set_own_action(call)
 }
 
-/// Sets another signal's action with a mask that leaves the trap signal alone.
-fn set_without_blocking(call: &Call, mut action: SigAction) -> Outcome {
-    action.mask = action.mask.without(SignalSet::of(&[SIGNAL]));
+/// Another signal's action, with a mask that leaves the trap signal alone.
+#[must_use]
+pub const fn without_blocking(action: SigAction) -> SigAction {
+    SigAction { mask: action.mask.without(SignalSet::of(&[SIGNAL])), ..action }
+}
+
+/// Sets another signal's action in that way.
+fn set_without_blocking(call: &Call, action: SigAction) -> Outcome {
+    let action = without_blocking(action);
     let mut args = call.args;
     args[1] = (&raw const action).expose_provenance() as u64;
     // SAFETY: it is the program's own call, with a copy of its action.
@@ -264,7 +274,11 @@ fn exchange(current: &SigAction, new: GuestAddr, old: GuestAddr) -> Result<Optio
 }
 
 /// The action at `at`; none at address 0.
-fn read_action(at: GuestAddr) -> Result<Option<SigAction>, Errno> {
+///
+/// # Errors
+///
+/// `EFAULT` where it can't be read.
+pub fn read_action(at: GuestAddr) -> Result<Option<SigAction>, Errno> {
     if at.0 == 0 {
         return Ok(None);
     }
@@ -300,6 +314,7 @@ fn deliver(code: i32) -> u64 {
         SIG_IGN if !is_fault => 0,
         SIG_DFL | SIG_IGN => {
             // A fault that nobody handles kills, ignored or not: so it does when the instruction is met again.
+            fatal::speak();
             let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
             if !is_fault {
                 signal::raise(SIGNAL);
