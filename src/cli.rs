@@ -60,7 +60,6 @@ fn run(process: &Process, options: &Options<'_>) -> ! {
     let frozen = Frozen {
         tools: tools(options, common.as_ref()),
         program: kept(found.exe()),
-        program_identity: found.identity(),
         own: file::facts_at(loader).ok().map(|facts| facts.identity),
         loader,
         root,

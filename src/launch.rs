@@ -15,7 +15,7 @@ use crate::load::map::{self, Base, Mapping};
 use crate::load::{Process, jump_asm, path};
 use crate::runtime::modules::{self, Room};
 use crate::runtime::{text, vdso};
-use crate::sys::file::{self, Identity, OpenFile, View};
+use crate::sys::file::{OpenFile, View};
 use crate::sys::{mem, process};
 use alloc::borrow::ToOwned;
 use alloc::ffi::CString;
@@ -108,12 +108,6 @@ impl Found {
             .and_then(|link| crate::sys::file::read_link(link, &mut buffer).ok())
             .and_then(|exe| CString::new(exe).ok())
             .unwrap_or_else(|| self.file_path.clone())
-    }
-
-    /// Which file the program file is.
-    #[must_use]
-    pub fn identity(&self) -> Option<Identity> {
-        file::facts(self.file.fd()).ok().map(|facts| facts.identity)
     }
 }
 

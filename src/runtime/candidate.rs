@@ -30,8 +30,8 @@ pub struct Request<'p> {
     pub argv: u64,
     /// The address of the environment's vector.
     pub envp: u64,
-    /// Whether it is the running program that is meant, though the path leads to the loader.
-    pub is_self: bool,
+    /// The program that is meant where the path leads to the loader: that of a process.
+    pub behind: Option<&'p CStr>,
 }
 
 impl Request<'_> {
@@ -78,10 +78,7 @@ fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, J
     if request.place.flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Judgement::Refused);
     }
-    let first = Request {
-        place: if request.is_self { Place::of(frozen.program) } else { request.place },
-        ..*request
-    };
+    let first = Request { place: request.behind.map_or(request.place, Place::of), ..*request };
     is_permitted(&first)?;
     let file = open(&first.place)?;
     let facts = file::facts(file.fd())?;
@@ -94,7 +91,7 @@ fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, J
     let closes =
         first.starts_at_descriptor() && file::closes_at_exec(Fd::from_argument(first.place.directory));
     follow_scripts(&file, facts, closes, &first)?;
-    let is_found_again = !request.is_self && request.is_found_again();
+    let is_found_again = request.behind.is_none() && request.is_found_again();
     Ok((!is_found_again).then_some(file))
 }
 

@@ -19,9 +19,10 @@ use crate::runtime::block::Block;
 use crate::runtime::candidate::{self, Judgement, Request};
 use crate::runtime::dispatch::Step;
 use crate::runtime::natively::Reason;
+use crate::runtime::program_file::ProgramFile;
 use crate::runtime::state::Frozen;
-use crate::runtime::{processes, trap};
-use crate::sys::file::{self, Fd, OpenFile, Place};
+use crate::runtime::{identity, processes, trap};
+use crate::sys::file::{self, OpenFile, Place};
 use crate::sys::line::Line;
 use crate::sys::mem;
 use crate::sys::process;
@@ -48,14 +49,20 @@ pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
 
 fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
     let mut bytes = [0; PATH_MAX];
-    let request = request_of(call, &mut bytes, frozen);
+    let request = request_of(call, &mut bytes);
+    let behind = request
+        .and_then(|request| identity::program_behind(request.place.directory, request.place.path, frozen));
+    let request =
+        request.map(|request| Request { behind: behind.as_ref().map(ProgramFile::path), ..request });
     let reason = request.as_ref().and_then(|request| follow(block, request, frozen));
     // What the kernel runs against all expectation is of a kind that it knows, and nobody else.
     let path = request.as_ref().map_or(c"", |request| request.place.path).to_bytes();
     let departure = frozen.tree.natives.leave(reason.unwrap_or(Reason::Foreign), path);
     let is_last = reason.is_some() && processes::close_before_native(frozen);
     let errno = match request {
-        Some(request) if request.is_self => execute_own(&request, frozen),
+        Some(Request { behind: Some(path), place, argv, envp }) => {
+            execute_behind(path, place.flags, [argv, envp])
+        }
         _ => process::execute(call.nr, call.args),
     }
     .unwrap_or(Errno::ENOSYS);
@@ -66,17 +73,18 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
     errno
 }
 
-/// Execs the running program by its path, since its link is the loader's.
-fn execute_own(request: &Request<'_>, frozen: &Frozen) -> Option<Errno> {
-    let path = address(frozen.program.to_bytes_with_nul());
-    match request.place.flags & !AT_EMPTY_PATH {
-        0 => process::execute(sysno::EXECVE, [path, request.argv, request.envp, 0, 0, 0]),
-        flags => process::execute(sysno::EXECVEAT, [AT_FDCWD, path, request.argv, request.envp, flags, 0]),
+/// Execs a process's program by its path, since its link is the loader's.
+fn execute_behind(path: &CStr, flags: u64, [argv, envp]: [u64; 2]) -> Option<Errno> {
+    let path = address(path.to_bytes_with_nul());
+    match flags & !AT_EMPTY_PATH {
+        0 => process::execute(sysno::EXECVE, [path, argv, envp, 0, 0, 0]),
+        flags => process::execute(sysno::EXECVEAT, [AT_FDCWD, path, argv, envp, flags, 0]),
     }
 }
 
 /// Execs the loader in the program's place. Comes back if that can't be: with the reason, if the kernel is expected to
-/// run the program.
+/// run the program. Apart from [`attempt`], whose stack frame would else stand below the search for a program's file.
+#[inline(never)]
 fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Option<Reason> {
     let file = match candidate::judge(request, frozen) {
         Judgement::Follow(file) => file,
@@ -123,7 +131,7 @@ fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Option<R
 }
 
 /// The call as a request; `None` if its path can't be read, or is too long.
-fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX], frozen: &Frozen) -> Option<Request<'b>> {
+fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX]) -> Option<Request<'b>> {
     let [first, second, third, fourth, fifth, _] = call.args;
     let (directory, path, argv, envp, flags) = match call.nr {
         sysno::EXECVE => (AT_FDCWD, first, second, third, 0),
@@ -133,20 +141,7 @@ fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX], frozen: &Frozen) -
     let len = process::read_memory(path, bytes).ok()?;
     let path = CStr::from_bytes_until_nul(bytes.get(..len)?).ok()?;
     let place = Place { directory, path, flags };
-    Some(Request { place, argv, envp, is_self: leads_to_loader(&place, frozen) })
-}
-
-/// Whether it is a link of `/proc`, or a descriptor, that leads to the loader: natively that is the running program, or
-/// another that runs the same, such as the parent.
-fn leads_to_loader(place: &Place<'_>, frozen: &Frozen) -> bool {
-    let facts = if place.path.is_empty() {
-        file::facts(Fd::from_argument(place.directory))
-    } else if place.path.to_bytes().starts_with(b"/proc/") {
-        file::facts_at(place.path)
-    } else {
-        return false;
-    };
-    facts.is_ok_and(|facts| frozen.own == Some(facts.identity))
+    Some(Request { place, argv, envp, behind: None })
 }
 
 /// The word that tells the exec'd loader what it can't find out.

@@ -22,6 +22,7 @@ pub mod modules;
 pub mod natively;
 pub mod output;
 pub mod processes;
+pub mod program_file;
 pub mod record;
 pub mod state;
 pub mod text;

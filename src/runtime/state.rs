@@ -90,8 +90,6 @@ pub struct Frozen {
     pub output: Output,
     /// The program's file, as `/proc/self/exe` would show it.
     pub program: &'static CStr,
-    /// Which file that is.
-    pub program_identity: Option<Identity>,
     /// The loader's own file, as `/proc/self/exe` shows it.
     pub loader: &'static CStr,
     /// Which file that is; `None` if it could not be found out.
