@@ -10,9 +10,9 @@ use crate::abi::process::{ADDR_NO_RANDOMIZE, ImageMap};
 use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::elf::image::{Image, Kind, StackProtection};
 use crate::elf::stack::{Contents, InitialStack};
-use crate::elf::{self, Role, script};
+use crate::elf::{self, Role, script, symbol};
 use crate::load::map::{self, Base, Mapping};
-use crate::load::{Process, jump_asm, path};
+use crate::load::{Process, jump_asm, path, rendezvous};
 use crate::runtime::modules::{self, Room};
 use crate::runtime::{text, vdso};
 use crate::sys::file::{OpenFile, View};
@@ -171,7 +171,7 @@ pub fn resolve(
 ///
 /// What keeps it from starting; nothing of it has run then.
 pub fn start(found: Found, process: &Process) -> Result<core::convert::Infallible, Failure> {
-    let name = found.name();
+    let (name, exe) = (found.name(), found.exe());
     let Found { path, file, view, args, .. } = found;
     let failure = |fault| Failure { fault, program: path.clone(), interpreter: None };
     let image = Image::parse(view.bytes()).map_err(|error| failure(Fault::Image(error, Role::Program)))?;
@@ -189,16 +189,21 @@ pub fn start(found: Found, process: &Process) -> Result<core::convert::Infallibl
         None => None,
     };
     vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
-    let stack =
-        build_stack(&path, &args, process, &image, &mapping, interpreter.as_ref().map(|at| at.0.bias))
-            .ok_or(Fault::StackFull)
-            .map_err(failure)?;
+    let stack = build_stack(&path, &args, process, &image, &mapping, interpreter.as_ref().map(|it| it.bias))
+        .ok_or(Fault::StackFull)
+        .map_err(failure)?;
     let entry = match &interpreter {
-        Some((_, entry)) => *entry,
+        Some(interpreter) => interpreter.entry,
         None => mapping.at(image.entry()),
     };
     let break_start = break_start(&image, mapping.span.end, end, interpreter.is_none());
     settle(&name, &image, &image_map(&image, &mapping, &stack, break_start), &stack);
+    rendezvous::announce(&rendezvous::Program {
+        path: &exe,
+        bias: mapping.bias,
+        dynamic: symbol::dynamic_section(&image).map_or(GuestAddr(0), |vaddr| mapping.at(vaddr)),
+        others: interpreter.map_or(GuestAddr(0), |it| it.objects),
+    });
     drop(view);
     // SAFETY: the stack's area ends where the kernel's initial stack ended; all that was read from there has been
     // copied, and the loader runs on a stack of its own.
@@ -218,14 +223,22 @@ fn place(image: &Image<'_>, file: OpenFile, base: Base) -> Result<(Mapping, Gues
     Ok((mapping, end))
 }
 
-fn place_interpreter(path: &CStr) -> Result<(Mapping, GuestAddr), Fault> {
+/// An interpreter in memory.
+struct Interpreter {
+    bias: u64,
+    entry: GuestAddr,
+    /// The list that it leaves for debuggers; 0 if it says nothing of one.
+    objects: GuestAddr,
+}
+
+fn place_interpreter(path: &CStr) -> Result<Interpreter, Fault> {
     let file = path::open(path).map_err(Fault::Kernel)?;
     let view = View::of(file.fd()).map_err(Fault::Kernel)?;
     let image =
         Image::parse_interpreter(view.bytes()).map_err(|error| Fault::Image(error, Role::Interpreter))?;
     let (mapping, _) = place(&image, file, Base::Anywhere)?;
-    let entry = mapping.at(image.entry());
-    Ok((mapping, entry))
+    let objects = symbol::address_of(&image, c"_r_debug").map_or(GuestAddr(0), |vaddr| mapping.at(vaddr));
+    Ok(Interpreter { bias: mapping.bias, entry: mapping.at(image.entry()), objects })
 }
 
 /// Whether addresses are to be random, as they are for every process that has not asked otherwise.

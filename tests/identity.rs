@@ -4,7 +4,7 @@
 mod harness;
 
 use harness::run::{Mode, Run};
-use harness::{guest, need_program, skip};
+use harness::{guest, need_program, refused};
 
 #[test]
 fn own_file_by_every_name() {
@@ -52,7 +52,7 @@ fn no_signal_is_caught_that_the_program_does_not_catch() {
 fn without_proc_programs_run_and_are_followed() {
     let hide = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "sh"];
     if !Run::new(["true"]).wrapped(hide).go(Mode::Native).end.is_success() {
-        return skip("no right to hide /proc");
+        return refused("no right to hide /proc");
     }
     let run = Run::new(["sh", "-c", "ls /proc; /bin/echo a; (exit 3) || exec /bin/echo b"]).wrapped(hide);
     let native = run.go(Mode::Native);

@@ -15,7 +15,7 @@ use crate::elf::image::Image;
 use crate::elf::{Error, script};
 use crate::runtime::natively::Reason;
 use crate::runtime::state::Frozen;
-use crate::sys::file::{self, Facts, Fd, OpenFile, Place, View};
+use crate::sys::file::{self, Access, Facts, Fd, OpenFile, Place, View};
 use crate::sys::line::Line;
 use crate::sys::process;
 use core::ffi::CStr;
@@ -78,6 +78,9 @@ fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, J
     if request.place.flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Judgement::Refused);
     }
+    if tracer().is_some_and(|tracer| is_loaded(tracer, frozen)) {
+        return Err(Judgement::Native(Reason::Traced));
+    }
     let first = Request { place: request.behind.map_or(request.place, Place::of), ..*request };
     is_permitted(&first)?;
     let file = open(&first.place)?;
@@ -93,6 +96,24 @@ fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, J
     follow_scripts(&file, facts, closes, &first)?;
     let is_found_again = request.behind.is_none() && request.is_found_again();
     Ok((!is_found_again).then_some(file))
+}
+
+/// The process that traces the calling thread, by its number in `/proc`.
+fn tracer() -> Option<u32> {
+    let status = OpenFile::open(c"/proc/thread-self/status", Access::Read).ok()?;
+    let mut buffer = [0; 512]; // it is the eighth line
+    let len = file::read(status.fd(), &mut buffer).ok()?;
+    let mut lines = buffer.get(..len)?.split(|&byte| byte == b'\n');
+    let number = lines.find_map(|line| line.strip_prefix(b"TracerPid:\t"))?;
+    core::str::from_utf8(number).ok()?.parse().ok().filter(|&tracer| tracer != 0)
+}
+
+/// Whether a process runs under the loader: one that is out of sight does not.
+fn is_loaded(process: u32, frozen: &Frozen) -> bool {
+    let mut link = Line::<32>::new();
+    let _ = write!(link, "/proc/{process}/exe\0");
+    let link = CStr::from_bytes_with_nul(link.as_bytes()).unwrap_or_default();
+    file::facts_at(link).is_ok_and(|facts| frozen.own == Some(facts.identity))
 }
 
 /// The kernel's own judgement on path, file and arguments, where it gives one; else on the file's rights alone.

@@ -15,6 +15,8 @@ const PATH_WORDS: usize = 16;
 pub enum Reason {
     /// Nobody wants it otherwise.
     NotAsked,
+    /// A program of the same tree traces it, and knows what the kernel does at an exec.
+    Traced,
     /// It gets rights from its file: set-id, or capabilities.
     Privileged,
     /// It may be executed, but not read.
@@ -32,8 +34,9 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::NotAsked,
+        Self::Traced,
         Self::Privileged,
         Self::Unreadable,
         Self::Class32,
@@ -46,6 +49,7 @@ impl Reason {
     const fn text(self) -> &'static str {
         match self {
             Self::NotAsked => "not followed, as asked",
+            Self::Traced => "traced by a program of the tree",
             Self::Privileged => "gets rights from its file",
             Self::Unreadable => "can't be read",
             Self::Class32 => "32-bit code",
