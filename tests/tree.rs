@@ -215,3 +215,23 @@ fn a_report_is_written_when_somebody_else_ends_the_program() {
     loaded.expect_end(End::Status(124));
     assert_eq!(loaded.counts()["clock_nanosleep"], 1, "{loaded}");
 }
+
+/// Whoever comes second waits until the report is written.
+#[test]
+fn a_report_is_whole_when_threads_end_the_process_together() {
+    guest::check("end_at_once.c");
+    if is_stand_in() {
+        return;
+    }
+    for program in guest::build("end_at_once.c") {
+        for _ in 0..50 {
+            for arguments in [&[][..], &["signal"]] {
+                let words = [program.to_str()].into_iter().flatten().chain(arguments.iter().copied());
+                let loaded = Run::new(words).go(Mode::Summary);
+                assert!(matches!(loaded.end, End::Status(0) | End::Signal(15)), "{loaded}");
+                assert!(loaded.counts()["exit_group"] >= 1, "{loaded}");
+                assert_eq!(loaded.report.matches(" total\n").count(), 1, "{loaded}");
+            }
+        }
+    }
+}

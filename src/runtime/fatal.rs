@@ -142,12 +142,14 @@ pub extern "C" fn speak() {
     }
 }
 
-/// Sends the calling thread the signal that it handles, which is blocked until its handler returns, to end the process.
+/// Sends the calling thread the signal that it handles, which is blocked until its handler returns, to end the process;
+/// but lets another thread finish what it is saying.
 ///
 /// # Safety
 ///
 /// `info` is that of the signal.
 pub unsafe extern "C" fn resend(info: *const SigInfo) {
+    STATE.wait_for_last_words();
     // SAFETY: the kernel has put it into the frame of the handler that is running.
     let info = unsafe { &*info };
     let signal = Signal(info.signo.cast_unsigned());

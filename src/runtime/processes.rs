@@ -144,6 +144,7 @@ pub fn begin_child(block: &Block, returns: Returns) {
         // A copy of the memory with this one thread in it.
         STATE.process.store(process::id(), Ordering::Relaxed);
         STATE.lodgers.store(0, Ordering::Relaxed);
+        STATE.unfinish();
         STATE.more_threads.store(0, Ordering::Relaxed);
         block::release_all_but(block);
         record::release_pending();
@@ -186,9 +187,7 @@ pub fn finish(frozen: &Frozen) {
     }
     let _blocked = AllBlocked::new(); // a signal that ends the process shall not cut them off
     if process::id() == frozen.root {
-        if STATE.finish_once() {
-            frozen.output.last_words(frozen);
-        }
+        STATE.finish_once(|| frozen.output.last_words(frozen));
     } else if frozen.tree.table().is_some() {
         frozen.output.update_last_words(frozen);
     }

@@ -17,8 +17,9 @@ use crate::runtime::trap::Traps;
 use crate::runtime::tree::{Common, Tree};
 use crate::sys::file::Identity;
 use crate::sys::lock::Lock;
+use crate::sys::process;
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Call numbers that the policy tells apart: the low 16 bits; others alias one of them and are told apart by the hook.
 pub const POLICY_LEN: usize = 1 << 16;
@@ -26,6 +27,13 @@ pub const POLICY_LEN: usize = 1 << 16;
 pub const HOOKED: u8 = 1;
 /// Policy of a call that is hooked if its filter says so when it has returned ([`crate::runtime::filter`]).
 pub const FILTERED: u8 = 2;
+
+/// Nobody has said the last words.
+const UNSAID: u32 = 0;
+/// A thread is saying them.
+const SPEAKING: u32 = 1;
+/// They are said.
+const SAID: u32 = 2;
 
 /// All state; see [`STATE`].
 #[repr(C)]
@@ -74,7 +82,8 @@ pub struct State {
     /// What is patched; taken with all signals blocked.
     pub modules: Lock<Modules>,
     frozen: AtomicPtr<Frozen>,
-    finished: AtomicBool,
+    /// How far the last words of the process are: [`UNSAID`], [`SPEAKING`] or [`SAID`].
+    last_words_are: AtomicU32,
     /// For a run without common memory.
     pub tree: Tree,
 }
@@ -130,7 +139,7 @@ pub static STATE: State = State {
     file_pages: FilePages::new(),
     modules: Lock::new(Modules::new()),
     frozen: AtomicPtr::new(core::ptr::null_mut()),
-    finished: AtomicBool::new(false),
+    last_words_are: AtomicU32::new(UNSAID),
     tree: Tree::new(),
 };
 
@@ -163,14 +172,27 @@ impl State {
         }
     }
 
-    /// True for exactly one caller in the life of the process.
-    pub fn finish_once(&self) -> bool {
-        !self.finished.swap(true, Ordering::AcqRel)
+    /// Says the last words, once in the life of the process: meanwhile, other callers wait.
+    pub fn finish_once(&self, say: impl FnOnce()) {
+        let first =
+            self.last_words_are.compare_exchange(UNSAID, SPEAKING, Ordering::AcqRel, Ordering::Acquire);
+        if first.is_ok() {
+            say();
+            self.last_words_are.store(SAID, Ordering::Release);
+        }
+        self.wait_for_last_words();
     }
 
-    /// The process does not end after all.
+    /// Waits until the thread that says the last words has done so: until then nobody may end the process.
+    pub fn wait_for_last_words(&self) {
+        while self.last_words_are.load(Ordering::Acquire) == SPEAKING {
+            process::yield_now();
+        }
+    }
+
+    /// The process does not end after all, or is a child of one that did: its last words are to be said.
     pub fn unfinish(&self) {
-        self.finished.store(false, Ordering::Release);
+        self.last_words_are.store(UNSAID, Ordering::Release);
     }
 }
 
