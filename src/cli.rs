@@ -53,6 +53,9 @@ fn run(process: &Process, options: &Options<'_>) -> ! {
     let output = output(options).unwrap_or_else(|(path, errno)| {
         complain(Status::Usage, format_args!("{}: {errno}", path.to_string_lossy()))
     });
+    if let Some(kept) = options.origin.and_then(|origin| origin.output).map(OpenFile::inherited) {
+        Output::inherit(&kept);
+    }
     let found = find(process, options, args).unwrap_or_else(|failure| refuse(&failure));
     let root = options.origin.map_or_else(process::id, |origin| origin.root);
     let common = (options.summary.is_some() || options.trace).then(|| common(options, root, &output));

@@ -5,7 +5,7 @@ mod harness;
 use harness::run::{End, Mode, Run};
 use harness::scratch::Scratch;
 use harness::summary::{self, Counts};
-use harness::{guest, is_stand_in, loader};
+use harness::{guest, is_stand_in, loader, refused};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
@@ -232,6 +232,37 @@ fn a_report_is_whole_when_threads_end_the_process_together() {
                 assert!(loaded.counts()["exit_group"] >= 1, "{loaded}");
                 assert_eq!(loaded.report.matches(" total\n").count(), 1, "{loaded}");
             }
+        }
+    }
+}
+
+/// The file is out of reach by its path when the report is written.
+#[test]
+fn a_report_is_written_by_a_process_that_has_left_its_root_or_its_rights() {
+    if is_stand_in() {
+        return;
+    }
+    let without_rights = "exec setpriv --reuid 65534 --clear-groups sh -c 'id -u; exec id -u'";
+    let elsewhere = "cp /bin/busybox . && exec chroot . /busybox sh -c '/busybox ls /; exec /busybox ls /'";
+    let cases =
+        [(without_rights, " setresuid(", "65534\n65534\n"), (elsewhere, " chroot(", "busybox\nbusybox\n")];
+    for (script, leaving, printed) in cases {
+        let scratch = Scratch::new("left");
+        let run = Run::new(["sh", "-c", script]).cwd(scratch.dir());
+        let native = run.go(Mode::Native);
+        if native.text() != printed {
+            return refused("no right to change root and user");
+        }
+        for mode in [Mode::Summary, Mode::Trace] {
+            let loaded = run.go(mode);
+            native.expect_same(&loaded);
+            let is_whole = match mode {
+                Mode::Trace => {
+                    loaded.report.split_once(leaving).is_some_and(|(_, after)| after.contains(" execve("))
+                }
+                _ => loaded.counts()["execve"] >= 2,
+            };
+            assert!(is_whole, "{loaded}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What an exec'd loader is told by the one that exec'd it: the value of `--follow`.
 //!
-//! `root=PID,segment=ID,memory=FD,file=FD,nameless=1,table=AT:LEN`: facts in any order, each at most once, numbers in
+//! `root=PID,segment=ID,memory=FD,output=FD,file=FD,nameless=1,table=AT:LEN`: facts in any order, each at most once, numbers in
 //! decimal; only `root` must be there. The loader writes this word when a program it runs execs another, and nobody types it. The options
 //! that were typed stand behind it once more, then `--`, the path as the program passed it to the kernel,
 //! and the new program's own arguments.
@@ -16,6 +16,8 @@ pub struct Origin {
     pub segment: Option<u32>,
     /// A descriptor of a copy of that memory, for when the segment is gone with the last who had it; to be closed.
     pub memory: Option<u32>,
+    /// A descriptor of the tools' file, where its path may not lead to it any more; to be closed.
+    pub output: Option<u32>,
     /// A descriptor of the file to run, where its path leads elsewhere or nowhere; to be closed.
     pub file: Option<u32>,
     /// Whether the exec named no path at all, but a descriptor (`AT_EMPTY_PATH`).
@@ -41,6 +43,7 @@ impl Origin {
                 }
                 b"segment" => origin.segment = Some(number(text)?),
                 b"memory" => origin.memory = Some(number(text)?),
+                b"output" => origin.output = Some(number(text)?),
                 b"file" => origin.file = Some(number(text)?),
                 b"nameless" => origin.nameless = number::<u8>(text)? != 0,
                 b"table" => {
@@ -68,6 +71,9 @@ impl fmt::Display for Origin {
         if let Some(memory) = self.memory {
             write!(f, ",memory={memory}")?;
         }
+        if let Some(output) = self.output {
+            write!(f, ",output={output}")?;
+        }
         if let Some(file) = self.file {
             write!(f, ",file={file}")?;
         }
@@ -90,10 +96,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            root: u32, segment: Option<u32>, memory: Option<u32>, file: Option<u32>, nameless: bool,
+            root: u32, segment: Option<u32>, memory: Option<u32>, output: Option<u32>,
+            file: Option<u32>, nameless: bool,
             table: Option<(u64, u64)>,
         ) {
-            let origin = Origin { root, segment, memory, file, nameless, table };
+            let origin = Origin { root, segment, memory, output, file, nameless, table };
             prop_assert_eq!(Origin::parse(origin.to_string().as_bytes()), Some(origin));
         }
 

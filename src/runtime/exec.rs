@@ -99,7 +99,9 @@ fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Option<R
     }
     // Without a descriptor left, what the processes have in common lasts as long as another one has it.
     let memory = frozen.common.and_then(|common| common.copy().ok());
-    let facts = facts(file.as_ref(), memory.as_ref(), request.place.path.is_empty(), frozen);
+    let output = frozen.output.inheritance();
+    let facts =
+        facts(file.as_ref(), [&memory, &output].map(Option::as_ref), request.place.path.is_empty(), frozen);
     let name = kernel_name(request);
     let path =
         if name.as_bytes().is_empty() { request.place.path.to_bytes_with_nul() } else { name.as_bytes() };
@@ -147,7 +149,7 @@ fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX]) -> Option<Request<
 /// The word that tells the exec'd loader what it can't find out.
 fn facts(
     file: Option<&OpenFile>,
-    memory: Option<&OpenFile>,
+    [memory, output]: [Option<&OpenFile>; 2],
     nameless: bool,
     frozen: &Frozen,
 ) -> Line<FACTS_LEN> {
@@ -157,6 +159,7 @@ fn facts(
         root: frozen.root,
         segment: segment.map(|segment| segment.0),
         memory: memory.and_then(number),
+        output: output.and_then(number),
         file: file.and_then(number),
         nameless,
         table: frozen.tree.table().or_else(|| segment.and(frozen.output.file_len()).map(|len| (len, 0))),

@@ -10,7 +10,7 @@ use crate::runtime::fatal::LastWords;
 use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
 use crate::runtime::modules::Modules;
-use crate::runtime::output::Output;
+use crate::runtime::output::{Kept, Output};
 use crate::runtime::processes::SharedBases;
 use crate::runtime::record::Records;
 use crate::runtime::trap::Traps;
@@ -63,6 +63,8 @@ pub struct State {
     pub missed_exits: AtomicU64,
     /// A copy of the stderr that the program has closed; 0 if none.
     pub stderr_copy: AtomicU32,
+    /// The tools' file, where its path may lead nowhere any more.
+    pub kept: Kept,
     /// Lines that a tool could not write.
     pub lost_lines: AtomicU64,
     /// The process that this memory belongs to: not a `vfork` child that is a guest in it.
@@ -129,6 +131,7 @@ pub static STATE: State = State {
     records: Records::new(),
     missed_exits: AtomicU64::new(0),
     stderr_copy: AtomicU32::new(0),
+    kept: Kept::new(),
     lost_lines: AtomicU64::new(0),
     process: AtomicU32::new(0),
     lodgers: AtomicU32::new(0),

@@ -220,6 +220,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The numbers of its device and inode.
+    #[must_use]
+    pub const fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// The number in its file system.
     #[must_use]
     pub const fn inode(self) -> u64 {
