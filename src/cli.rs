@@ -66,6 +66,7 @@ fn run(process: &Process, options: &Options<'_>) -> ! {
         own: file::facts_at(loader).ok().map(|facts| facts.identity),
         loader,
         root,
+        is_root: options.origin.is_none_or(|origin| origin.is_root),
         words: words(process, options, &output),
         output,
         follows: !options.no_follow,

@@ -266,3 +266,21 @@ fn a_report_is_written_by_a_process_that_has_left_its_root_or_its_rights() {
         }
     }
 }
+
+/// In a namespace of its own a child may have the id of the process that was started.
+#[test]
+fn only_the_first_process_speaks_for_the_run() {
+    if is_stand_in() {
+        return;
+    }
+    let script = "unshare -p -f sh -c '/bin/true; echo $$'; /bin/true";
+    let run = Run::new(["sh", "-c", script]).wrapped(["unshare", "-p", "-f"]);
+    let native = run.go(Mode::Native);
+    if native.text() != "1\n" {
+        return refused("no right to make a pid namespace");
+    }
+    let loaded = run.go(Mode::Summary);
+    native.expect_same(&loaded);
+    assert_eq!(loaded.report.matches(" total\n").count(), 1, "{loaded}");
+    assert_eq!(loaded.counts()["execve"], 4, "{loaded}");
+}

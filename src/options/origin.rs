@@ -1,6 +1,6 @@
 //! What an exec'd loader is told by the one that exec'd it: the value of `--follow`.
 //!
-//! `root=PID,segment=ID,memory=FD,output=FD,file=FD,nameless=1,table=AT:LEN`: facts in any order, each at most once, numbers in
+//! `root=PID,first=1,segment=ID,memory=FD,output=FD,file=FD,nameless=1,table=AT:LEN`: facts in any order, each at most once, numbers in
 //! decimal; only `root` must be there. The loader writes this word when a program it runs execs another, and nobody types it. The options
 //! that were typed stand behind it once more, then `--`, the path as the program passed it to the kernel,
 //! and the new program's own arguments.
@@ -12,6 +12,8 @@ use core::fmt;
 pub struct Origin {
     /// The process whose end is the end of the run.
     pub root: u32,
+    /// Whether that is the process itself: ids alone don't tell, since other namespaces have the same.
+    pub is_root: bool,
     /// The System V shared memory segment that the run's processes have in common.
     pub segment: Option<u32>,
     /// A descriptor of a copy of that memory, for when the segment is gone with the last who had it; to be closed.
@@ -41,6 +43,7 @@ impl Origin {
                     origin.root = number(text)?;
                     has_root = true;
                 }
+                b"first" => origin.is_root = number::<u8>(text)? != 0,
                 b"segment" => origin.segment = Some(number(text)?),
                 b"memory" => origin.memory = Some(number(text)?),
                 b"output" => origin.output = Some(number(text)?),
@@ -65,6 +68,9 @@ fn number<N: core::str::FromStr>(text: &[u8]) -> Option<N> {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "root={}", self.root)?;
+        if self.is_root {
+            write!(f, ",first=1")?;
+        }
         if let Some(segment) = self.segment {
             write!(f, ",segment={segment}")?;
         }
@@ -96,11 +102,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            root: u32, segment: Option<u32>, memory: Option<u32>, output: Option<u32>,
+            root: u32, is_root: bool, segment: Option<u32>, memory: Option<u32>, output: Option<u32>,
             file: Option<u32>, nameless: bool,
             table: Option<(u64, u64)>,
         ) {
-            let origin = Origin { root, segment, memory, output, file, nameless, table };
+            let origin = Origin { root, is_root, segment, memory, output, file, nameless, table };
             prop_assert_eq!(Origin::parse(origin.to_string().as_bytes()), Some(origin));
         }
 

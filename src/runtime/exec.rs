@@ -157,6 +157,7 @@ fn facts(
     let segment = frozen.common.and_then(|common| common.segment);
     let origin = Origin {
         root: frozen.root,
+        is_root: processes::is_root(frozen),
         segment: segment.map(|segment| segment.0),
         memory: memory.and_then(number),
         output: output.and_then(number),

@@ -57,6 +57,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     mem::name(gate_asm::pools(), c"loader:gate");
     let fsgsbase = process.aux(AuxKind::HWCAP2.0).unwrap_or(0) & FSGSBASE != 0;
     STATE.process.store(sys::process::id(), Ordering::Relaxed);
+    STATE.is_root.store(frozen.is_root.into(), Ordering::Relaxed);
     STATE.fsgsbase.store(fsgsbase.into(), Ordering::Relaxed);
     STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);
     STATE.own_inode.store(frozen.own.map_or(0, Identity::inode), Ordering::Relaxed);
@@ -68,7 +69,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     }
     dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
     STATE.freeze(frozen);
-    if frozen.common.is_some() && frozen.root == sys::process::id() {
+    if frozen.common.is_some() && frozen.is_root {
         fatal::arm()?;
     }
     frozen.tools.started(Newcomer::Program(name.to_bytes()), &guest::Memory);

@@ -143,6 +143,7 @@ pub fn begin_child(block: &Block, returns: Returns) {
     if newcomer == Newcomer::Process {
         // A copy of the memory with this one thread in it.
         STATE.process.store(process::id(), Ordering::Relaxed);
+        STATE.is_root.store(0, Ordering::Relaxed);
         STATE.lodgers.store(0, Ordering::Relaxed);
         STATE.unfinish();
         STATE.more_threads.store(0, Ordering::Relaxed);
@@ -179,6 +180,12 @@ pub fn exit_process(frozen: &Frozen) -> Step {
     Step::Leave
 }
 
+/// Whether the calling process is the one that was started first.
+#[must_use]
+pub fn is_root(frozen: &Frozen) -> bool {
+    STATE.is_root.load(Ordering::Relaxed) != 0 && process::id() == frozen.root
+}
+
 /// Lets the tools have their last word, once, in the process that was started. Whoever ends after it brings the word up
 /// to date, where that can be done.
 pub fn finish(frozen: &Frozen) {
@@ -186,7 +193,7 @@ pub fn finish(frozen: &Frozen) {
         return;
     }
     let _blocked = AllBlocked::new(); // a signal that ends the process shall not cut them off
-    if process::id() == frozen.root {
+    if is_root(frozen) {
         STATE.finish_once(|| frozen.output.last_words(frozen));
     } else if frozen.tree.table().is_some() {
         frozen.output.update_last_words(frozen);
@@ -196,7 +203,7 @@ pub fn finish(frozen: &Frozen) {
 /// Before the process goes on as a program that is not the loader's: its last words, if they are its to say. Returns
 /// whether they are.
 pub fn close_before_native(frozen: &Frozen) -> bool {
-    let is_root = process::id() == frozen.root;
+    let is_root = is_root(frozen);
     if is_root {
         finish(frozen);
     }

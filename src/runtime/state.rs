@@ -69,6 +69,8 @@ pub struct State {
     pub lost_lines: AtomicU64,
     /// The process that this memory belongs to: not a `vfork` child that is a guest in it.
     pub process: AtomicU32,
+    /// 1 in the process that was started first, and in guests in its memory.
+    pub is_root: AtomicU32,
     /// Processes that are guests in this memory, and some that were.
     pub lodgers: AtomicU32,
     /// Threads of this process besides the first.
@@ -113,8 +115,10 @@ pub struct Frozen {
     pub tree: &'static Tree,
     /// The memory that it lies in, if there is more than that.
     pub common: Option<Common>,
-    /// The process that was started; its end is the tool's end.
+    /// The process that was started first, by its own id: its end is the tools' end.
     pub root: u32,
+    /// Whether that is this one.
+    pub is_root: bool,
 }
 
 /// The state of this process: all zero at first, so that it takes no room in the file.
@@ -134,6 +138,7 @@ pub static STATE: State = State {
     kept: Kept::new(),
     lost_lines: AtomicU64::new(0),
     process: AtomicU32::new(0),
+    is_root: AtomicU32::new(0),
     lodgers: AtomicU32::new(0),
     more_threads: AtomicU32::new(0),
     shared_bases: SharedBases::new(),
