@@ -5,9 +5,10 @@ mod harness;
 use harness::run::{End, Mode, Run};
 use harness::scratch::Scratch;
 use harness::summary::{self, Counts};
-use harness::{guest, is_stand_in, loader, refused};
+use harness::{guest, is_stand_in, loader, need_program, refused};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// `loader OPTIONS -o FILE WORDS`: what it wrote to FILE, and how the program ended.
@@ -146,7 +147,7 @@ fn programs_that_run_natively_are_told_with_the_reason() {
     let is_root = std::os::unix::fs::chown(&set_id, Some(65534), None).is_ok();
     fs::set_permissions(&set_id, fs::Permissions::from_mode(0o4755)).expect("its owner may");
     let loader = loader();
-    let line = |path: &std::path::Path| format!("           {}\n", path.display());
+    let line = |path: &Path| format!("           {}\n", path.display());
     let script = format!(
         "{0} /dev/null; {1} --version >/dev/null; {0} /dev/null; /nonexistent 2>/dev/null; :",
         set_id.display(),
@@ -283,4 +284,34 @@ fn only_the_first_process_speaks_for_the_run() {
     native.expect_same(&loaded);
     assert_eq!(loaded.report.matches(" total\n").count(), 1, "{loaded}");
     assert_eq!(loaded.counts()["execve"], 4, "{loaded}");
+}
+
+/// 32-bit code is not the loader's, and says so.
+#[test]
+fn a_32_bit_program_runs_natively() {
+    let (Some(assembler), Some(linker)) = (need_program("as"), need_program("ld")) else { return };
+    if is_stand_in() {
+        return;
+    }
+    let scratch = Scratch::new("tree");
+    let source = "_start: .globl _start\n mov $1, %eax\n mov $7, %ebx\n int $0x80\n";
+    scratch.file("exit.s", source.as_bytes(), 0o644);
+    let make = |program: &Path, words: &[&str]| {
+        let status = Command::new(program).args(words).current_dir(scratch.dir()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{words:?}");
+    };
+    make(&assembler, &["--32", "exit.s", "-o", "exit.o"]);
+    make(&linker, &["-m", "elf_i386", "exit.o", "-o", "exit"]);
+    let run = Run::new(["sh", "-c", "./exit; echo $?"]).cwd(scratch.dir());
+    let native = run.go(Mode::Native);
+    if native.text() != "7\n" {
+        return refused("the kernel has no 32-bit emulation");
+    }
+    native.expect_same(&run.go(Mode::Plain));
+    let loaded = run.go(Mode::Summary);
+    native.expect_same(&loaded);
+    assert!(
+        loaded.report.ends_with("1 program ran natively:\n         1 32-bit code\n           ./exit\n"),
+        "{loaded}"
+    );
 }

@@ -12,7 +12,7 @@ use crate::abi::open::{
 };
 use crate::abi::sysno;
 use crate::elf::image::Image;
-use crate::elf::{Error, script};
+use crate::elf::script;
 use crate::runtime::natively::Reason;
 use crate::runtime::state::Frozen;
 use crate::sys::file::{self, Access, Facts, Fd, OpenFile, Place, View};
@@ -185,9 +185,8 @@ fn open_interpreter(path: &CStr, request: &Request<'_>) -> Result<OpenFile, Judg
 }
 
 fn check_program(fd: Fd, facts: &Facts, view: &View, request: &Request<'_>) -> Result<(), Judgement> {
-    let interpreter = Image::check(view.bytes()).map_err(|error| match error {
-        Error::Class32 => Judgement::Native(Reason::Class32),
-        _ => Judgement::Refused,
+    let interpreter = Image::check(view.bytes()).map_err(|error| {
+        if error.is_32_bit() { Judgement::Native(Reason::Class32) } else { Judgement::Refused }
     })?;
     if gains_privileges(fd, facts) {
         return Err(Judgement::Native(Reason::Privileged));
