@@ -1,9 +1,10 @@
-//! The program's signal handlers as the kernel knows them: one entry in the gate for each. Zone: call.
+//! The program's signal handlers as the kernel knows them: one entry in the gate for each, and one for each thing that the
+//! loader itself handles. Zone: call.
 //!
 //! The entry is made for one handler's address and never for another, so an action can be read back from what the kernel
 //! says, and no table of actions can go stale where processes share memory or handlers, or don't.
 
-use crate::abi::signal::{SA_SIGINFO, SigAction};
+use crate::abi::signal::{SA_RESTORER, SA_SIGINFO, SigAction};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::runtime::state::STATE;
 use crate::runtime::{enter_asm, gate_asm, modules, text};
@@ -18,6 +19,8 @@ pub const ENTRY_LEN: usize = 16;
 
 /// What traps are delivered to, in place of a handler's address.
 const TRAP: u64 = 1;
+/// What signals that end the process are delivered to.
+const FATAL: u64 = 2;
 /// Marks the address of a handler that is told why a signal came: for the others the kernel leaves that out of the frame.
 const INFORMED: u64 = 1 << 63;
 
@@ -33,6 +36,8 @@ pub enum Handler {
     },
     /// The loader's own, for sites that trap.
     Trap,
+    /// The loader's own, for a signal that ends the process.
+    Fatal,
 }
 
 /// The handlers that have entries: a hash table without removal.
@@ -90,12 +95,19 @@ pub fn trap_entry() -> Option<u64> {
     STATE.handlers.place(TRAP).map(code_of)
 }
 
+/// The entry for signals that end the process. `None` if none can be made any more.
+pub fn fatal_entry() -> Option<u64> {
+    make_ready()?;
+    STATE.handlers.place(FATAL).map(code_of)
+}
+
 /// What the entry at `index` was made for.
 #[must_use]
 pub fn of(index: u32) -> Option<Handler> {
     match STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed) {
         0 => None,
         TRAP => Some(Handler::Trap),
+        FATAL => Some(Handler::Fatal),
         address => Some(Handler::Program {
             at: GuestAddr(address & !INFORMED),
             is_informed: address & INFORMED != 0,
@@ -103,14 +115,19 @@ pub fn of(index: u32) -> Option<Handler> {
     }
 }
 
-/// The handler and the restorer that the action with `entry` stands for, if it is an entry.
+/// The program's action that the kernel's `installed` stands for, if that has an entry.
 #[must_use]
-pub fn behind(entry: u64) -> Option<(u64, u64)> {
-    let index = index_of(GuestAddr(entry))?;
+pub fn behind(installed: &SigAction) -> Option<SigAction> {
+    let index = index_of(GuestAddr(installed.handler))?;
     match of(index)? {
         Handler::Program { at, .. } => {
-            Some((at.0, STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed)))
+            let mut action = SigAction { handler: at.0, ..*installed };
+            if action.flags & SA_RESTORER != 0 {
+                action.restorer = STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed);
+            }
+            Some(action)
         }
+        Handler::Fatal => Some(SigAction::DEFAULT),
         Handler::Trap => None,
     }
 }
