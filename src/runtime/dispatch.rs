@@ -80,21 +80,39 @@ pub const SPECIAL: [u32; 18] = [
     sysno::REBOOT,
 ];
 
+/// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then. Seen
+/// where a tool sees them.
+const LEAVING: [u32; 9] = [
+    sysno::CHROOT,
+    sysno::PIVOT_ROOT,
+    sysno::UNSHARE,
+    sysno::SETNS,
+    sysno::SETUID,
+    sysno::SETREUID,
+    sysno::SETRESUID,
+    sysno::SETFSUID,
+    sysno::CAPSET,
+];
+
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
 const HANDLED: Interest = {
-    let mut handled = filter::CALLS
+    let handled = filter::CALLS
         .with(sysno::CLOSE)
         .with(sysno::RT_SIGPROCMASK)
         .with(sysno::RT_SIGPENDING)
         .with(sysno::RT_SIGTIMEDWAIT)
         .with(sysno::RT_SIGRETURN);
-    let mut rest: &[u32] = &SPECIAL;
-    while let [nr, tail @ ..] = rest {
-        handled = handled.with(*nr);
-        rest = tail;
-    }
-    handled
+    let handled = with_all(handled, &SPECIAL);
+    with_all(handled, &LEAVING)
 };
+
+const fn with_all(mut set: Interest, mut numbers: &[u32]) -> Interest {
+    while let [nr, rest @ ..] = numbers {
+        set = set.with(*nr);
+        numbers = rest;
+    }
+    set
+}
 
 /// Calls that change what the loader keeps track of, or that would show the loader instead of the program.
 ///
@@ -115,6 +133,10 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::RT_SIGACTION => signals::set_action(block, call),
         sysno::CLOSE => {
             frozen.output.before_close(call);
+            Step::Pass
+        }
+        nr if LEAVING.contains(&nr) => {
+            frozen.output.before_leaving(&frozen.tools);
             Step::Pass
         }
         sysno::RT_SIGPROCMASK => trap_mask::change(block, call),

@@ -1,4 +1,5 @@
-//! The program's signal handlers as the kernel knows them: one entry in the gate for each. Zone: call.
+//! The program's signal handlers as the kernel knows them: one entry in the gate for each, and one for each thing that the
+//! loader itself handles. Zone: call.
 //!
 //! The entry is made for one handler's address and never for another, so an action can be read back from what the kernel
 //! says, and no table of actions can go stale where processes share memory or handlers, or don't.
@@ -18,6 +19,8 @@ pub const ENTRY_LEN: usize = 16;
 
 /// What traps are delivered to, in place of a handler's address.
 const TRAP: u64 = 1;
+/// What signals that end the process are delivered to.
+const FATAL: u64 = 2;
 /// Marks the address of a handler that is told why a signal came: for the others the kernel leaves that out of the frame.
 const INFORMED: u64 = 1 << 63;
 /// Marks one whose mask has the trap signal, which the kernel's has not.
@@ -36,6 +39,8 @@ pub enum Handler {
     },
     /// The loader's own, for sites that trap.
     Trap,
+    /// The loader's own, for a signal that ends the process.
+    Fatal,
 }
 
 /// The handlers that have entries: a hash table without removal.
@@ -84,11 +89,7 @@ pub fn entry(action: &SigAction) -> Option<u64> {
     let masking = if action.mask.contains(trap::SIGNAL) { MASKING } else { 0 };
     let index = STATE.handlers.place(action.handler | informed | masking)?;
     STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
-    if !is_ready(index) {
-        let _blocked = AllBlocked::new()?;
-        let _modules = modules::lock();
-        make_ready(index)?;
-    }
+    ensure_ready(index)?;
     Some(code_of(index))
 }
 
@@ -99,30 +100,45 @@ pub fn trap_entry() -> Option<u64> {
     Some(code_of(index))
 }
 
+/// The entry for signals that end the process. `None` if none can be made any more.
+pub fn fatal_entry() -> Option<u64> {
+    let index = STATE.handlers.place(FATAL)?;
+    ensure_ready(index)?;
+    Some(code_of(index))
+}
+
 /// What the entry at `index` was made for.
 #[must_use]
 pub fn of(index: u32) -> Option<Handler> {
     match STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed) {
         0 => None,
         TRAP => Some(Handler::Trap),
+        FATAL => Some(Handler::Fatal),
         address => {
             Some(Handler::Program { at: GuestAddr(address & ADDRESS), is_informed: address & INFORMED != 0 })
         }
     }
 }
 
-/// The program's action that the kernel has as `installed`; the same if its handler is no entry.
+/// The program's action that the kernel has as `installed`, if that has an entry.
 #[must_use]
-pub fn behind(installed: SigAction) -> SigAction {
-    let program = || {
-        let index = index_of(GuestAddr(installed.handler))? as usize;
-        let address = STATE.handlers.addresses.get(index)?.load(Ordering::Relaxed);
-        let restorer = STATE.handlers.restorers.get(index)?.load(Ordering::Relaxed);
-        let mask = if address & MASKING != 0 { installed.mask.with(trap::SIGNAL) } else { installed.mask };
-        let restorer = if installed.flags & SA_RESTORER != 0 { restorer } else { installed.restorer };
-        Some(SigAction { handler: address & ADDRESS, restorer, mask, ..installed })
-    };
-    program().unwrap_or(installed)
+pub fn behind(installed: &SigAction) -> Option<SigAction> {
+    let index = index_of(GuestAddr(installed.handler))?;
+    match of(index)? {
+        Handler::Program { at, .. } => {
+            let address = STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed);
+            let mut action = SigAction { handler: at.0, ..*installed };
+            if action.flags & SA_RESTORER != 0 {
+                action.restorer = STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed);
+            }
+            if address & MASKING != 0 {
+                action.mask = action.mask.with(trap::SIGNAL);
+            }
+            Some(action)
+        }
+        Handler::Fatal => Some(SigAction::DEFAULT),
+        Handler::Trap => None,
+    }
 }
 
 /// The entry that `at` lies in.
@@ -151,7 +167,17 @@ pub fn make_all_ready() {
     let _ = (0..CAPACITY).step_by(PAGE_ENTRIES).try_for_each(make_ready);
 }
 
-/// Writes the page of the entry at `index`, if it is not yet. Needs the modules' lock.
+/// Writes the page of the entry at `index`, if it is not yet.
+fn ensure_ready(index: usize) -> Option<()> {
+    if is_ready(index) {
+        return Some(());
+    }
+    let _blocked = AllBlocked::new()?;
+    let _modules = modules::lock();
+    make_ready(index)
+}
+
+/// The same with the modules' lock held.
 fn make_ready(index: usize) -> Option<()> {
     if is_ready(index) {
         return Some(());

@@ -17,7 +17,7 @@ use crate::patch::stub;
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
-use crate::runtime::{gate_asm, handlers, processes, trap_mask};
+use crate::runtime::{fatal, gate_asm, handlers, processes, trap_mask};
 use crate::sys::lock::RobustLock;
 use crate::sys::{process, signal};
 use crate::x86::encode::INT3;
@@ -330,6 +330,7 @@ fn handler_for(code: i32) -> Option<GuestAddr> {
         SIG_IGN if !is_fault => None,
         SIG_DFL | SIG_IGN => {
             // A fault that nobody handles kills, ignored or not: so it does when the instruction is met again.
+            fatal::speak();
             let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
             if !is_fault {
                 signal::raise(SIGNAL);
