@@ -43,6 +43,17 @@ static inline int in_own_code(uintptr_t at) {
     return 0;
 }
 
+/* For messages: the line of /proc/self/maps that `at` lies in. */
+static inline void say_where(uintptr_t at) {
+    char line[1024];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (maps && fgets(line, sizeof line, maps)) {
+        uintptr_t start, end;
+        if (sscanf(line, "%lx-%lx", &start, &end) == 2 && at >= start && at < end)
+            fprintf(stderr, "%#lx in %s", at, line);
+    }
+}
+
 static inline uintptr_t register_of(const void *context, int number) {
     return ((const ucontext_t *)context)->uc_mcontext.gregs[number];
 }
@@ -51,7 +62,7 @@ static inline uintptr_t register_of(const void *context, int number) {
 static inline void check_whereabouts(const void *context) {
     char here;
     uintptr_t pc = register_of(context, REG_RIP), sp = register_of(context, REG_RSP);
-    if (!in_own_code(pc)) fprintf(stderr, "interrupted at %#lx\n", pc);
+    if (!in_own_code(pc)) say_where(pc);
     CHECK(in_own_code(pc));
     intptr_t distance = (intptr_t)(sp - (uintptr_t)&here);
     if (distance <= 0 || distance > 1 << 20) fprintf(stderr, "sp %#lx, handler's %p, pc %#lx\n", sp, &here, pc);
