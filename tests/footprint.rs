@@ -9,6 +9,7 @@ use harness::scratch::Scratch;
 use harness::{find_program, guest, loader, need_program, skip};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,74 +19,131 @@ fn descriptors_however_few() {
     guest::check("few_descriptors.c");
 }
 
+/// With more descriptors inherited than the standard streams, as for socket activation.
 #[test]
-fn strict_mode() {
-    guest::check("seccomp_strict.c");
-}
-
-#[test]
-fn a_filter_that_kills_at_every_other_call() {
-    guest::check("seccomp_filter.c");
-}
-
-/// Not even the summary can be written then.
-#[test]
-fn a_filter_that_leaves_two_calls() {
-    guest::check("seccomp_errno.c");
-    for program in guest::build("seccomp_errno.c") {
-        let run = Run::new([&program]);
-        run.go(Mode::Native).expect_same(&run.go(Mode::Summary));
+fn nothing_registered_and_nothing_open() {
+    guest::check("kernel_state.c");
+    for program in guest::build("kernel_state.c") {
+        let open = ["/bin/sh", "-c", "exec \"$@\" 3</dev/null 4<>/dev/zero 9>/dev/null", "sh"];
+        let run = Run::new([program]).wrapped(open);
+        let native = run.go(Mode::Native);
+        assert!(native.text().contains("fd 9 /dev/null"), "{native}");
+        for mode in [Mode::Plain, Mode::Summary, Mode::Trace] {
+            native.expect_same(&run.go(mode));
+        }
     }
 }
 
-/// A site that nothing but a trap fits is served by a signal handler, and that signal is kept unblocked.
-const TRAPS_ADD: [&str; 2] = ["rt_sigprocmask", "rt_sigreturn"];
+/// The one extra: a site that nothing but a trap fits is served by a signal handler, which ends with this. Two of a static
+/// glibc's thread functions are such.
+const TRAPS_ADD: &str = "rt_sigreturn";
 
+/// Threads come and go, so only how often each call is made can be compared.
 #[test]
-fn no_calls_of_its_own_once_the_program_runs() {
-    let Some(strace) = need_program("strace") else { return };
+fn threads_make_no_calls_but_their_own() {
     for program in guest::build("steady.c") {
-        let native = calls_between_markers(&strace, &program, Mode::Native);
+        let run = Run::new([&program]);
+        let Some(native) = Watched::run(&run, Mode::Native) else { return };
+        let native = native.counts();
         assert!(native.len() > 20, "{native:?}");
         assert_eq!(native["clone3"], 20, "glibc makes threads by it");
         for mode in [Mode::Plain, Mode::Summary] {
-            let mut loaded = calls_between_markers(&strace, &program, mode);
-            for name in TRAPS_ADD {
-                let own = loaded.insert(name.to_owned(), native[name]).unwrap_or(0);
-                assert!(
-                    (native[name]..=3 * native[name]).contains(&own),
-                    "{own} {name}, not {}",
-                    native[name]
-                );
-            }
+            let Some(loaded) = Watched::run(&run, mode) else { return };
+            let mut loaded = loaded.counts();
+            let returns = loaded.insert(TRAPS_ADD.to_owned(), native[TRAPS_ADD]).unwrap_or(0);
+            assert!((native[TRAPS_ADD]..=3 * native[TRAPS_ADD]).contains(&returns), "{returns} {TRAPS_ADD}");
             assert_eq!(native, loaded, "{mode:?} of {}", program.display());
         }
     }
 }
 
-/// How often the kernel sees each call between the guest's two markers, by whatever thread or process.
-fn calls_between_markers(strace: &Path, program: &Path, mode: Mode) -> BTreeMap<String, u64> {
-    let scratch = Scratch::new("strace");
-    let log = scratch.path("log");
-    let wrapper = [strace.as_os_str(), "-f".as_ref(), "-o".as_ref(), log.as_os_str()];
-    let run = Run::new([program]).wrapped(wrapper).go(mode);
-    run.expect_end(End::Status(0));
-    run.expect_ok();
-    let log = fs::read_to_string(&log).expect("strace writes its log");
-    let names =
-        log.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('(').map(|(name, _)| name));
-    let mut counts = BTreeMap::new();
-    let mut markers = 0;
-    for name in names {
-        match name {
-            "sched_get_priority_max" => markers += 1,
-            "futex" => {} // one more or less by who comes first
-            _ if markers == 1 => *counts.entry(name.to_owned()).or_insert(0) += 1,
-            _ => {}
+/// Call by call, process by process. When bash hears of the end of a child is chance, so of its calls only the number
+/// counts.
+#[test]
+fn interpreters_make_no_calls_but_their_own() {
+    for (words, is_ordered) in
+        [(["/bin/bash", "steady.sh"], false), (["/usr/bin/python3", "steady.py"], true)]
+    {
+        if need_program(words[0]).is_none() {
+            continue;
+        }
+        let run = Run::new([words[0].into(), guest::dir().join(words[1])]);
+        let Some(native) = Watched::run(&run, Mode::Native) else { return };
+        let native = if is_ordered { native } else { native.sorted() };
+        assert_eq!(native.0.len(), 11, "ten children");
+        assert!(native.0[0].len() > 150, "{native:?}");
+        for mode in [Mode::Plain, Mode::Summary] {
+            let Some(loaded) = Watched::run(&run, mode) else { return };
+            let loaded = if is_ordered { loaded } else { loaded.sorted() };
+            assert_eq!(native.0.len(), loaded.0.len(), "{words:?}, {mode:?}");
+            for (number, (native, loaded)) in native.0.iter().zip(&loaded.0).enumerate() {
+                let at = native.iter().zip(loaded).position(|(native, loaded)| native != loaded);
+                let around = |calls: &Vec<String>| {
+                    calls.iter().skip(at.unwrap_or(0)).take(8).cloned().collect::<Vec<_>>()
+                };
+                assert!(
+                    native == loaded,
+                    "{words:?}, {mode:?}, process {number}: {:?}, not {:?}",
+                    around(loaded),
+                    around(native)
+                );
+            }
         }
     }
-    assert_eq!(markers, 2);
-    counts
+}
+
+/// The calls that the kernel saw between two attempts to enter a directory, one named `begin` and one named `end`: of
+/// each process or thread, in the order of their first.
+#[derive(Debug)]
+struct Watched(Vec<Vec<String>>);
+
+impl Watched {
+    /// None if there is no strace.
+    fn run(run: &Run, mode: Mode) -> Option<Self> {
+        let strace = need_program("strace")?;
+        let scratch = Scratch::new("strace");
+        let log = scratch.path("log");
+        let wrapper = [strace.as_os_str(), "-f".as_ref(), "-o".as_ref(), log.as_os_str()];
+        let ended = run.clone().wrapped(wrapper).go(mode);
+        ended.expect_end(End::Status(0));
+        ended.expect_ok();
+        Some(Self::of(&fs::read_to_string(&log).expect("strace writes its log")))
+    }
+
+    /// Lines are `PID NAME(…`, `PID <... NAME resumed>…`, or about signals and ends.
+    fn of(log: &str) -> Self {
+        let lines: Vec<&str> = log.lines().collect();
+        let last = |name: &str| lines.iter().rposition(|line| line.contains(name));
+        let (begin, end) =
+            (last("/footprint-begin"), lines.iter().position(|line| line.contains("/footprint-end")));
+        let between = &lines[begin.expect("the guest begins") + 1..end.expect("the guest ends")];
+        let mut watched: Vec<(&str, Vec<String>)> = Vec::new();
+        for line in between {
+            let Some((pid, rest)) = line.split_once(' ') else { continue };
+            let Some((name, _)) = rest.trim_start().split_once('(') else { continue };
+            if name.contains(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+                || name == "futex"
+            {
+                continue; // futex: one more or less by who comes first
+            }
+            match watched.iter_mut().find(|(known, _)| *known == pid) {
+                Some((_, calls)) => calls.push(name.to_owned()),
+                None => watched.push((pid, vec![name.to_owned()])),
+            }
+        }
+        Self(watched.into_iter().map(|(_, calls)| calls).collect())
+    }
+
+    fn sorted(mut self) -> Self {
+        self.0.iter_mut().for_each(|calls| calls.sort_unstable());
+        self
+    }
+
+    fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        self.0.iter().flatten().for_each(|name| *counts.entry(name.clone()).or_insert(0) += 1);
+        counts
+    }
 }
 
 /// Runs `program` natively and loaded, both as `wrapper` starts them; skips if that can't be done here.
@@ -156,6 +214,68 @@ fn write_or_execute_but_never_both() {
     }
 }
 
+/// Code that is loaded later is patched where memory may not become executable, where `/proc/self` belongs to somebody
+/// else; only where both hold it runs as it is.
+#[test]
+fn code_that_comes_late_is_patched_under_restrictions() {
+    for program in guest::build("late_code.c") {
+        for (words, is_seen) in [(&["mdwe"][..], true), (&["dumpable"], true), (&["mdwe", "dumpable"], false)]
+        {
+            let words = || words.iter().map(|&word| word.to_owned());
+            let (dir, copy, loader) = public_copies(&program);
+            let native = Run::new([copy.to_string_lossy().into_owned()].into_iter().chain(words()));
+            let native = native.wrapped(unprivileged()).go(Mode::Native);
+            let front =
+                [loader.to_string_lossy().into_owned(), "-c".into(), copy.to_string_lossy().into_owned()];
+            let loaded = Run::new(front.into_iter().chain(words())).wrapped(unprivileged()).go(Mode::Native);
+            let _ = fs::remove_dir_all(dir);
+            native.expect_ok();
+            assert_eq!(native.stdout, loaded.stdout, "{native}\n{loaded}");
+            let counts = harness::summary::of_loader(&loaded.errors()).expect("a table");
+            let calls = counts["getppid"];
+            assert_eq!(calls, if is_seen { 200 } else { 100 }, "{loaded}");
+        }
+    }
+}
+
+/// A process may have no more than vm.max_map_count.
+#[test]
+fn few_mappings() {
+    let run = Run::new(["/bin/cat", "/proc/self/maps"]);
+    let count = |mode| run.go(mode).text().lines().count();
+    let native = count(Mode::Native);
+    for mode in [Mode::Plain, Mode::Summary] {
+        let own = count(mode) - native;
+        assert!((5..40).contains(&own), "{own} mappings more than {native}");
+    }
+}
+
+/// The tools' words must not end a program: by the signal of a reader that has gone, or of a limit on files.
+#[test]
+fn an_output_whose_writer_is_punished() {
+    const READER_GONE: &str = "exec 3>&1; { sleep 0.1; \"$@\" 2>&1 >&3; echo $? >&3; } | true";
+    const NO_FILES: &str = "{ ulimit -f 0; \"$@\"; echo $?; } | cat";
+    if need_program("/bin/bash").is_none() {
+        return;
+    }
+    for program in guest::build("hello.c") {
+        for tool in ["-c", "--trace"] {
+            for (script, option, name) in [(READER_GONE, tool, "--"), (NO_FILES, "-o", "punished.txt")] {
+                let scratch = Scratch::new("punished");
+                let run = |front: &[&str]| {
+                    let words = ["/bin/bash", "-c", script, "bash"].into_iter().chain(front.iter().copied());
+                    let words = words.map(str::to_owned).chain([program.to_string_lossy().into_owned()]);
+                    Run::new(words).cwd(scratch.dir()).go(Mode::Native)
+                };
+                let loader = loader();
+                let native = run(&[]);
+                assert!(native.text().ends_with("ok\n0\n"), "{native}");
+                native.expect_same(&run(&[&loader.to_string_lossy(), tool, option, name]));
+            }
+        }
+    }
+}
+
 /// A directory that everybody may read, with a copy of `program` and of the loader.
 fn public_copies(program: &Path) -> (PathBuf, PathBuf, PathBuf) {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -190,29 +310,67 @@ fn check_copies(program: &Path, wrapper: &[&str], inside: Option<&str>) {
     let _ = fs::remove_dir_all(dir);
 }
 
+/// What makes a command run without privileges, where the tests themselves have them.
+fn unprivileged() -> Vec<&'static str> {
+    let is_root = fs::metadata("/proc/self").expect("there is a /proc").uid() == 0;
+    if is_root { vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] } else { vec!["env"] }
+}
+
 #[test]
 fn an_unprivileged_user() {
+    let mut bounded = unprivileged();
+    bounded.extend(["setpriv", "--no-new-privs", "--inh-caps=-all"]);
     for program in programs() {
-        check_copies(&program, &["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"], None);
-        let bounded = [
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "--no-new-privs",
-            "--bounding-set=-all",
-        ];
+        check_copies(&program, &unprivileged(), None);
         check_copies(&program, &bounded, None);
     }
 }
 
+/// As containers are made: by a user who is nobody outside, and where `/proc` is not mounted.
+#[test]
+fn namespaces_of_its_own() {
+    for program in programs() {
+        check_wrapped(&["unshare", "--user", "--map-root-user"], &program);
+        let script = "umount -l /proc && exec \"$@\"";
+        check_wrapped(&["unshare", "--mount", "sh", "-c", script, "sh"], &program);
+        check_wrapped(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], &program);
+    }
+}
+
+/// Those that open nothing to start.
+fn static_programs() -> impl Iterator<Item = PathBuf> {
+    guest::build("hello.c").into_iter().filter(|path| {
+        let image = fs::read(path).expect("was just built");
+        let half = |at: usize| u16::from_le_bytes([image[at], image[at + 1]]).into();
+        // Elf64_Ehdr: e_phoff at 32, which fits into two bytes, e_phnum at 56; each header is 56 bytes, PT_INTERP 3.
+        let mut headers = (0..half(56)).map(|index: usize| half(32) + index * 56);
+        !headers.any(|header| image[header] == 3)
+    })
+}
+
+/// The kernel starts programs without a descriptor.
+#[test]
+fn no_descriptor_left_from_the_start() {
+    let mut count = 0;
+    for program in static_programs() {
+        for limit in ["--nofile=0:1024", "--nofile=3:1024"] {
+            let run = Run::new([&program]).wrapped(["prlimit", limit]);
+            let native = run.go(Mode::Native);
+            native.expect_ok();
+            for mode in [Mode::Plain, Mode::Summary, Mode::Trace] {
+                let loaded = run.go(mode);
+                native.expect_same(&loaded);
+                assert!(mode == Mode::Plain || loaded.report.contains("exit_group"), "{loaded}");
+            }
+        }
+        count += 1;
+    }
+    assert!(count > 1, "static programs can be built");
+}
+
 #[test]
 fn no_proc_and_no_other_file() {
-    let static_programs = guest::build("hello.c").into_iter().filter(|path| {
-        let image = fs::read(path).expect("was just built");
-        !image.windows(8).any(|bytes| bytes == b"ld-linux" || bytes == b"ld-musl-")
-    });
-    for program in static_programs {
+    for program in static_programs() {
         check_copies(&program, &["chroot", "$DIR"], Some(""));
     }
 }

@@ -4,6 +4,7 @@ pub mod auxv;
 pub mod bpf;
 pub mod call;
 pub mod errno;
+pub mod futex;
 pub mod map;
 pub mod open;
 mod packed;

@@ -52,6 +52,8 @@ pub const LOCK_EX: u64 = general::LOCK_EX as u64;
 pub const PATH_MAX: usize = general::PATH_MAX as usize;
 /// `S_ISUID`: runs with the owner's user id.
 pub const S_ISUID: u32 = general::S_ISUID;
+/// The set-group-id bit.
+pub const S_ISGID: u32 = general::S_ISGID;
 /// `S_ISGID` and `S_IXGRP`: together, runs with the file's group id (fs/exec.c, `bprm_fill_uid`).
 pub const S_ISGID_EXECUTABLE: u32 = general::S_ISGID | general::S_IXGRP;
 /// `ST_NOSUID` of `statfs`: ids of files on this mount are not taken over (include/linux/statfs.h).

@@ -35,6 +35,8 @@ pub const SECCOMP_MODE_FILTER: u64 = 2;
 pub const SECCOMP_SET_MODE_STRICT: u32 = 0;
 /// First argument of `seccomp`, as [`SECCOMP_MODE_FILTER`].
 pub const SECCOMP_SET_MODE_FILTER: u32 = 1;
+/// Flag of `seccomp`: answers with a descriptor.
+pub const SECCOMP_FILTER_FLAG_NEW_LISTENER: u64 = 1 << 3;
 /// Flag of `seccomp`: for all threads of the process.
 pub const SECCOMP_FILTER_FLAG_TSYNC: u64 = 1;
 
@@ -43,6 +45,8 @@ pub use linux_raw_sys::prctl::prctl_mm_map as ImageMap;
 
 /// `clone` flag: the child runs in the caller's memory.
 pub const CLONE_VM: u64 = linux_raw_sys::general::CLONE_VM as u64;
+/// `clone` flag: the child has the caller's descriptors.
+pub const CLONE_FILES: u64 = linux_raw_sys::general::CLONE_FILES as u64;
 /// `clone` flag: the caller waits until the child execs or ends.
 pub const CLONE_VFORK: u64 = linux_raw_sys::general::CLONE_VFORK as u64;
 /// `clone` flag: the child is a thread of the caller's process.
@@ -51,3 +55,33 @@ pub const CLONE_THREAD: u64 = linux_raw_sys::general::CLONE_THREAD as u64;
 pub const CLONE_SETTLS: u64 = linux_raw_sys::general::CLONE_SETTLS as u64;
 /// `arch_prctl` code: sets the fs base (arch/x86/include/uapi/asm/prctl.h).
 pub const ARCH_SET_FS: u32 = 0x1002;
+
+/// Whether `reboot` with these arguments is to end the machine, or the process-id namespace (kernel/reboot.c).
+#[must_use]
+pub const fn ends_machine(args: [u64; 6]) -> bool {
+    use linux_raw_sys::general as raw;
+    let [first, second, command, ..] = args;
+    let is_magic = first as u32 == raw::LINUX_REBOOT_MAGIC1
+        && matches!(
+            second as u32,
+            raw::LINUX_REBOOT_MAGIC2
+                | raw::LINUX_REBOOT_MAGIC2A
+                | raw::LINUX_REBOOT_MAGIC2B
+                | raw::LINUX_REBOOT_MAGIC2C
+        );
+    is_magic
+        && matches!(
+            command as u32,
+            raw::LINUX_REBOOT_CMD_RESTART
+                | raw::LINUX_REBOOT_CMD_HALT
+                | raw::LINUX_REBOOT_CMD_POWER_OFF
+                | raw::LINUX_REBOOT_CMD_RESTART2
+                | raw::LINUX_REBOOT_CMD_KEXEC
+        )
+}
+
+/// `capget`'s header and data (include/uapi/linux/capability.h).
+pub use linux_raw_sys::general::{
+    __user_cap_data_struct as CapabilityData, __user_cap_header_struct as CapabilityHeader,
+    _LINUX_CAPABILITY_VERSION_3 as CAPABILITY_VERSION, CAP_SYS_BOOT,
+};

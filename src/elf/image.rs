@@ -25,7 +25,7 @@ pub use super::segment::{Segment, TASK_SIZE};
 /// The size of the largest program header table (`load_elf_phdrs`).
 const PROGRAM_HEADERS_MAX: u64 = 65536;
 /// The length of the longest path, its zero byte included (include/uapi/linux/limits.h).
-const PATH_MAX: u64 = 4096;
+pub(super) const PATH_MAX: u64 = 4096;
 
 /// Whether a file says where it is loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,6 +174,12 @@ impl<'f> Image<'f> {
     #[must_use]
     pub const fn program_header_count(&self) -> u16 {
         self.header.program_header_count
+    }
+
+    /// The program header table, as the file holds it.
+    #[must_use]
+    pub const fn program_header_table(&self) -> &'f [u8] {
+        self.table
     }
 
     /// The program headers of all types, in file order.

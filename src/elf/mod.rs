@@ -11,6 +11,9 @@ pub mod functions;
 pub mod gopclntab;
 mod header;
 pub mod image;
+pub mod interp;
+pub mod mapped;
+pub mod needed;
 #[cfg(test)]
 mod sample;
 pub mod script;

@@ -43,7 +43,7 @@ pub(super) fn sections<'f>(
     })
 }
 
-fn table_and_names<'f>(file: &'f [u8], file_header: &FileHeader) -> Option<(&'f [u8], &'f [u8])> {
+pub(super) fn table_and_names<'f>(file: &'f [u8], file_header: &FileHeader) -> Option<(&'f [u8], &'f [u8])> {
     let start = file_header.sections_offset;
     if start == 0 || usize::from(file_header.section_header_len) != header::SECTION_HEADER_LEN {
         return None;
@@ -71,7 +71,7 @@ fn section_bytes<'f>(file: &'f [u8], header: &SectionHeader) -> &'f [u8] {
     bytes.unwrap_or_default()
 }
 
-fn name_at(names: &[u8], at: u32) -> &[u8] {
+pub(super) fn name_at(names: &[u8], at: u32) -> &[u8] {
     let held = usize::try_from(at).ok().and_then(|at| names.get(at..)).unwrap_or_default();
     CStr::from_bytes_until_nul(held).map(CStr::to_bytes).unwrap_or_default()
 }

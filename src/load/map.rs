@@ -74,6 +74,26 @@ pub fn map(image: &Image<'_>, fd: Fd, base: Base) -> Result<Mapping, Errno> {
     Ok(mapping)
 }
 
+/// An image that lies in memory already, with this bias.
+#[must_use]
+pub fn taken(image: &Image<'_>, bias: u64) -> Mapping {
+    let at = |vaddr: u64| GuestAddr(vaddr.wrapping_add(bias));
+    let text = |segment: &Segment| Text {
+        // No segment reaches beyond the address space.
+        range: AddrRange::new(
+            at(page_floor(segment.vaddr)),
+            at(page_ceil(segment.end()).unwrap_or(u64::MAX)),
+        ),
+        protection: Protection::new(segment.readable, segment.writable, true),
+    };
+    let (low, high) = image.span();
+    Mapping {
+        bias,
+        span: AddrRange::new(at(low), at(high)),
+        texts: image.segments().iter().filter(|segment| segment.executable).map(text).collect(),
+    }
+}
+
 /// Takes address space for the whole image, so that its segments can be put over it.
 fn reserve(image: &Image<'_>, linked: AddrRange, base: Base) -> Result<AddrRange, Errno> {
     let len = linked.len();

@@ -5,11 +5,14 @@ pub mod map;
 pub mod path;
 
 use crate::abi::auxv::AuxKind;
+use crate::addr::GuestAddr;
 use core::ffi::{CStr, c_char};
 
 /// What the kernel put on the initial stack of the loader itself (psABI 3.4.1).
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
+    /// The stack pointer that the kernel started it with.
+    pub sp: GuestAddr,
     /// The argument strings.
     pub args: &'static [&'static CStr],
     /// The environment strings.
@@ -41,6 +44,7 @@ impl Process {
                 entries += 1;
             }
             Self {
+                sp: GuestAddr(stack.expose_provenance() as u64),
                 args: strings(argv, argc),
                 env: strings(envp, envc),
                 auxv: core::slice::from_raw_parts(auxv, entries),
@@ -54,7 +58,21 @@ impl Process {
         self.auxv.iter().find(|entry| entry[0] == kind).map(|entry| entry[1])
     }
 
-    /// The path that the loader was exec'd by.
+    /// Whether the kernel started the loader as the interpreter of a program that it has mapped, too: only then it has
+    /// a base to tell (fs/binfmt_elf.c, `create_elf_tables`).
+    #[must_use]
+    pub fn is_interpreter(&self) -> bool {
+        self.aux(AuxKind::BASE.0).is_some_and(|base| base != 0)
+    }
+
+    /// Whether the program has rights that its caller does not have (AT_SECURE): then the environment is not to be
+    /// trusted.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.aux(AuxKind::SECURE.0) != Some(0)
+    }
+
+    /// The path that was passed to the exec.
     #[must_use]
     pub fn path(&self) -> &'static CStr {
         self.aux(AuxKind::EXECFN.0).map_or(c"", |at| {

@@ -5,6 +5,7 @@
 //! Words are bytes: file names need not be UTF-8.
 
 pub mod origin;
+pub mod set_interp;
 
 use core::fmt;
 
@@ -60,6 +61,10 @@ pub enum UsageError<'a> {
     InvalidValue(&'a [u8]),
     /// There is no program to run.
     MissingProgram,
+    /// There is no file to write to.
+    MissingOutput,
+    /// Nothing but options is expected.
+    UnexpectedWord(&'a [u8]),
 }
 
 impl fmt::Display for UsageError<'_> {
@@ -70,6 +75,8 @@ impl fmt::Display for UsageError<'_> {
             Self::UnexpectedValue(word) => write!(f, "option takes no value: {}", Word(word)),
             Self::InvalidValue(word) => write!(f, "option can't have this value: {}", Word(word)),
             Self::MissingProgram => f.write_str("no program to run"),
+            Self::MissingOutput => f.write_str("no file to write to: -o FILE"),
+            Self::UnexpectedWord(word) => write!(f, "unexpected word: {}", Word(word)),
         }
     }
 }
@@ -234,7 +241,8 @@ pub struct Help;
 
 impl fmt::Display for Help {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("usage: loader [OPTIONS] [--] PROGRAM [ARGUMENTS]\n\n")?;
+        f.write_str("usage: loader [OPTIONS] [--] PROGRAM [ARGUMENTS]\n")?;
+        f.write_str("       loader set-interp ...   makes the loader a program's interpreter\n\n")?;
         f.write_str("Runs PROGRAM with every system call passing through the loader.\n\n")?;
         for flag in FLAGS.iter().filter(|flag| !flag.help.is_empty()) {
             match flag.short {

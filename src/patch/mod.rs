@@ -16,3 +16,4 @@ pub mod space;
 pub mod stub;
 pub mod tactic;
 mod trace;
+pub mod undo;

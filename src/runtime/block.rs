@@ -19,6 +19,7 @@
 use crate::abi::call::Call;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
+use crate::abi::signal::SignalSet;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::runtime::claim::{Claim, Lost};
 use crate::runtime::state::STATE;
@@ -80,11 +81,17 @@ pub struct Block {
     /// The block that holds the first signal that waits for the hook to end; 0 if none does. Where this block holds
     /// such a signal: the next.
     pub waiting: AtomicU64,
+    /// 1 while its hook has all signals blocked.
+    pub masked: AtomicU32,
+    /// The mask that it had found.
+    pub mask: SignalSet,
+    /// What rax held when they were about to be blocked.
+    pub spilled: u64,
     /// The block whose hook the signal on this one waits for; 0 if there is none.
     pub holds_for: AtomicU64,
-    /// Whose hook ran on it last.
+    /// Whose hook runs on it, where nobody owns it.
     pub claim: Claim,
-    /// A record slot kept for the next call of this block.
+    /// A record slot kept for its owner's next call.
     pub spare: Spare,
     /// A mapping for the arguments of an exec that has very many; 0 while there was none.
     pub far_words: u64,
@@ -94,27 +101,25 @@ pub struct Block {
     pub xmm: Vectors,
 }
 
-/// Room for a record slot; what a former generation left in it is no longer there.
-#[repr(C)]
+/// Room for a record slot: the slot plus one, 0 if none, and in the upper half the generation. What a former generation
+/// left in it is no longer there.
 #[derive(Debug)]
-pub struct Spare {
-    /// The slot plus one; 0 if none.
-    slot: u32,
-    generation: u32,
-}
+pub struct Spare(AtomicU64);
 
 impl Spare {
-    /// Takes the slot out.
-    pub fn take(&mut self) -> Option<u32> {
-        let slot = core::mem::take(&mut self.slot).checked_sub(1)?;
-        (self.generation == STATE.generation.load(Ordering::Relaxed)).then_some(slot)
+    /// The slot that is there.
+    #[must_use]
+    pub fn slot(&self) -> Option<u32> {
+        let word = self.0.load(Ordering::Relaxed);
+        let is_current = (word >> 32) as u32 == STATE.generation.load(Ordering::Relaxed);
+        (word as u32).checked_sub(1).filter(|_| is_current)
     }
 
-    /// Puts a slot in; returns the one that was there.
-    pub fn put(&mut self, slot: u32) -> Option<u32> {
-        let former = self.take();
-        *self = Self { slot: slot + 1, generation: STATE.generation.load(Ordering::Relaxed) };
-        former
+    /// Puts a slot in, or takes it out.
+    pub fn set(&self, slot: Option<u32>) {
+        let generation = STATE.generation.load(Ordering::Relaxed);
+        let word = slot.map_or(0, |slot| u64::from(generation) << 32 | u64::from(slot + 1));
+        self.0.store(word, Ordering::Relaxed);
     }
 }
 
@@ -151,6 +156,12 @@ impl Block {
         [self.regs.rdi, self.regs.rsi, self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9] = args;
     }
 
+    /// Its address.
+    #[must_use]
+    pub fn header(&self) -> GuestAddr {
+        GuestAddr(core::ptr::from_ref(self).expose_provenance() as u64)
+    }
+
     /// Its lowest byte.
     #[must_use]
     pub fn lowest(&self) -> GuestAddr {
@@ -159,6 +170,7 @@ impl Block {
 
     /// What the last instructions of a hook do: it is anybody's again.
     pub fn leave(&self) {
+        self.masked.store(0, Ordering::Relaxed);
         self.owner.store(self.next_owner.load(Ordering::Relaxed), Ordering::Relaxed);
         self.free();
     }
@@ -166,6 +178,7 @@ impl Block {
     /// Nothing runs on it any more, and it holds nothing.
     pub fn free(&self) {
         self.holds_for.store(0, Ordering::Relaxed);
+        self.claim.clear();
         self.busy.store(0, Ordering::Release);
     }
 
@@ -208,6 +221,21 @@ impl Block {
         let next = self.waiting.load(Ordering::Relaxed);
         // SAFETY: only `append_waiting` stores there, the address of a block, and blocks are mapped for good.
         (next != 0).then(|| unsafe { &*core::ptr::with_exposed_provenance::<Self>(next as usize) })
+    }
+
+    /// Whose hook runs on it, as a [`Claim`] has it.
+    #[must_use]
+    pub fn holder(&self) -> u64 {
+        match self.owner.load(Ordering::Relaxed) {
+            0 => self.claim.holder(),
+            owner => owner - 1,
+        }
+    }
+
+    /// Whether it belongs to a thread, and still will when the current hook has ended.
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) != 0 && self.next_owner.load(Ordering::Relaxed) != 0
     }
 
     fn is_busy(&self) -> bool {
@@ -259,7 +287,6 @@ pub fn take_shared() -> &'static mut Block {
         for index in 0..SHARED {
             let block = header_at(&STATE.shared_blocks, index);
             if !block.is_busy() && block.busy.swap(generation, Ordering::Acquire) < generation {
-                block.claim.stamp(0);
                 // SAFETY: whoever has made it busy is its only user.
                 return unsafe { &mut *pointer_at(&STATE.shared_blocks, index) };
             }
@@ -295,30 +322,49 @@ pub fn adopt(fs_base: u64) {
     }
 }
 
-/// Leaves the block of the calling thread, whose fs base is `fs_base`, to nobody once no hook runs on it: the thread
-/// exits, or its base is about to be another's as well.
-pub fn disown(fs_base: u64) {
+/// The block that the thread with `fs_base` owns, if it does.
+fn owned_by(fs_base: u64) -> Option<&'static Block> {
     let block = header_at(&STATE.blocks, index_of(fs_base));
-    if block.owner.load(Ordering::Relaxed) == fs_base.wrapping_add(1) {
-        block.next_owner.store(0, Ordering::Relaxed);
-        if !block.is_busy() {
-            block.owner.store(0, Ordering::Relaxed);
-        }
+    (block.owner.load(Ordering::Relaxed) == fs_base.wrapping_add(1)).then_some(block)
+}
+
+/// The record slot that is kept in the block of the thread with `fs_base`.
+#[must_use]
+pub fn spare_of(fs_base: u64) -> Option<u32> {
+    owned_by(fs_base)?.spare.slot()
+}
+
+/// Leaves the block of the calling thread, whose fs base is `fs_base`, to nobody once no hook runs on it: the thread
+/// exits, or its base is about to be another's as well. Returns the record slot that was kept in it.
+pub fn disown(fs_base: u64) -> Option<u32> {
+    let block = owned_by(fs_base)?;
+    let spare = block.spare.slot();
+    block.spare.set(None);
+    block.next_owner.store(0, Ordering::Relaxed);
+    if !block.is_busy() {
+        block.owner.store(0, Ordering::Relaxed);
     }
+    spare
 }
 
 /// The shared blocks that have ever been taken. They are taken from the first on, so behind one that was not there is
 /// none, and untouched pages stay untouched.
 fn taken_shared() -> impl Iterator<Item = &'static Block> {
     let shared = (0..SHARED).map(|index| header_at(&STATE.shared_blocks, index));
-    shared.take_while(|block| block.busy.load(Ordering::Relaxed) != 0 || block.claim.base() != 0)
+    shared.take_while(|block| block.claim.vforks() != 0)
 }
 
-/// Frees the blocks of hooks that were lost, but for `own`.
+/// Frees the shared blocks of hooks that were lost, but for `own`.
 pub fn release(lost: Lost, own: &Block) {
-    let adopted = (0..OWNED).filter(|index| STATE.adopted.contains(*index));
-    let blocks = adopted.map(|index| header_at(&STATE.blocks, index)).chain(taken_shared());
-    for block in blocks.filter(|block| block.claim.is_of(lost) && !core::ptr::eq(*block, own)) {
+    for block in taken_shared().filter(|block| block.claim.is_of(lost) && !core::ptr::eq(*block, own)) {
+        block.claim.clear();
+        block.busy.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Frees the block that the thread with `fs_base` owns from a hook that was lost, unless it is `own`.
+pub fn release_owned(fs_base: u64, own: &Block) {
+    if let Some(block) = owned_by(fs_base).filter(|block| !core::ptr::eq(*block, own)) {
         block.busy.store(0, Ordering::Relaxed);
     }
 }
@@ -328,9 +374,8 @@ pub fn release(lost: Lost, own: &Block) {
 pub fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
     own.busy.store(next, Ordering::Relaxed);
     let Some(fs_base) = fs_base else { return };
-    let owned = header_at(&STATE.blocks, index_of(fs_base));
-    for block in taken_shared().chain([owned]) {
-        if block.is_busy() && block.claim.base() == fs_base {
+    for block in taken_shared().chain(owned_by(fs_base)) {
+        if block.is_busy() && block.holder() == fs_base {
             block.busy.store(next, Ordering::Relaxed);
         }
     }

@@ -1,42 +1,58 @@
-//! Who holds something of the loader's, so that it can be taken from those who never give it back. Zone: call.
+//! Who holds a block or a slot, so that it can be taken from those who never give it back. Zone: call.
 //!
 //! Hooks run in the program's threads, and those end anywhere: a forked child is alone in a copy of a memory in which
-//! many were at work; a `vfork` child execs, or is killed in the middle of a hook. So whoever takes a block, a slot or
-//! the patcher's lock leaves two facts with it: its fs base, and how many `vfork`s there had been. A parent and its
-//! `vfork` child have the same fs base but never run at the same time, so what bears that base and was taken
-//! after the `vfork` is the child's.
+//! many were at work; a `vfork` child execs, or is killed in the middle of a hook. So whoever takes something
+//! leaves with it its fs base, and how many `vfork`s there had been. A parent and its `vfork` child have the same fs base
+//! but never run at the same time, so what bears that base and was taken after the `vfork` is the child's. Other
+//! processes in this memory run beside their parent, and leave their id instead. Whoever gives something back clears its
+//! claim first, or the next holder could be taken for the last.
 
-use crate::runtime::processes;
 use crate::runtime::state::STATE;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// The mark of the last holder.
+/// Tells an id from an fs base, which is an address of the program's.
+const IS_ID: u64 = 1 << 63;
+
+/// The mark of a holder.
 #[derive(Debug)]
 pub struct Claim {
-    base: AtomicU64,
-    vforks: AtomicU32,
+    /// Its fs base or, with [`IS_ID`], its id; 0 for nobody. Also set by `enter_asm`.
+    pub holder: AtomicU64,
+    /// How many `vfork`s there had been, from 1 on; also set by `enter_asm`.
+    pub vforks: AtomicU32,
+}
+
+/// A [`Claim::holder`] that has an id.
+#[must_use]
+pub const fn holder_of(thread: u32) -> u64 {
+    IS_ID | thread as u64
 }
 
 impl Claim {
     /// Of nobody.
     #[must_use]
     pub const fn new() -> Self {
-        Self { base: AtomicU64::new(0), vforks: AtomicU32::new(0) }
+        Self { holder: AtomicU64::new(0), vforks: AtomicU32::new(0) }
     }
 
-    /// The thread with `base` takes it now; 0 if the base is not known.
-    pub fn stamp(&self, base: u64) {
-        self.base.store(base, Ordering::Relaxed);
+    /// `holder` takes it now.
+    pub fn stamp(&self, holder: u64) {
         self.vforks.store(STATE.vforks.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.holder.store(holder, Ordering::Relaxed);
     }
 
-    /// The holder's fs base; 0 if it is not known.
+    /// Nobody holds it from now on.
+    pub fn clear(&self) {
+        self.holder.store(0, Ordering::Relaxed);
+    }
+
+    /// The holder; 0 if there is none, or nothing is known of it.
     #[must_use]
-    pub fn base(&self) -> u64 {
-        self.base.load(Ordering::Relaxed)
+    pub fn holder(&self) -> u64 {
+        self.holder.load(Ordering::Relaxed)
     }
 
-    /// How many `vfork`s there had been.
+    /// How many `vfork`s there had been; 0 if it has never had a holder.
     #[must_use]
     pub fn vforks(&self) -> u32 {
         self.vforks.load(Ordering::Relaxed)
@@ -45,7 +61,13 @@ impl Claim {
     /// Whether it is one of `lost`.
     #[must_use]
     pub fn is_of(&self, lost: Lost) -> bool {
-        self.base() == lost.base && self.vforks() >= lost.since
+        match lost {
+            Lost::Since { base, vforks } => self.holder() == base && self.vforks() >= vforks,
+            Lost::Gone(is_gone) => {
+                let holder = self.holder();
+                holder & IS_ID != 0 && is_gone(holder as u32)
+            }
+        }
     }
 }
 
@@ -55,23 +77,40 @@ impl Default for Claim {
     }
 }
 
-/// Holders that will never give anything back: those with `base` that took it after `since` vforks.
+/// Holders that will never give anything back.
 #[derive(Clone, Copy, Debug)]
-pub struct Lost {
-    base: u64,
-    since: u32,
+pub enum Lost {
+    /// Those with `base`, not 0, that took it when there had been that many `vforks` or more.
+    Since {
+        /// No other thread that runs now has it.
+        base: u64,
+        /// 0 for all that the thread ever took.
+        vforks: u32,
+    },
+    /// Those that have left their id, if that is nobody's any more.
+    Gone(fn(u32) -> bool),
 }
 
-impl Lost {
-    /// All that the calling thread ever took, if its fs base is nobody else's.
-    #[must_use]
-    pub fn by_this_thread() -> Option<Self> {
-        Some(Self { base: processes::own_base()?, since: 0 })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_child_took_is_told_from_what_its_parent_holds() {
+        let claim = Claim { holder: AtomicU64::new(0x1000), vforks: AtomicU32::new(5) };
+        assert!(claim.is_of(Lost::Since { base: 0x1000, vforks: 5 }));
+        assert!(!claim.is_of(Lost::Since { base: 0x1000, vforks: 6 }));
+        assert!(!claim.is_of(Lost::Since { base: 0x2000, vforks: 0 }));
+        claim.clear();
+        assert!(!claim.is_of(Lost::Since { base: 0x1000, vforks: 0 }));
     }
 
-    /// What a `vfork` child of the calling thread took, since there had been `since` vforks.
-    #[must_use]
-    pub fn by_child(since: u32) -> Option<Self> {
-        Some(Self { base: processes::own_base()?, since })
+    #[test]
+    fn only_who_has_left_an_id_can_be_gone() {
+        let claim = Claim { holder: AtomicU64::new(holder_of(7)), vforks: AtomicU32::new(1) };
+        assert!(claim.is_of(Lost::Gone(|thread| thread == 7)));
+        assert!(!claim.is_of(Lost::Gone(|thread| thread == 8)));
+        claim.holder.store(7, Ordering::Relaxed);
+        assert!(!claim.is_of(Lost::Gone(|_| true)));
     }
 }

@@ -47,6 +47,9 @@ struct Delivery {
     is_fault: bool,
 }
 
+/// The signal that a filter turns a call down with (SECCOMP_RET_TRAP).
+const TURNED_DOWN: Signal = Signal::SIGSYS;
+
 impl Delivery {
     /// That of `number` with its frame at `at`, which came through an entry; `None` if the loader has dealt with it.
     ///
@@ -64,6 +67,11 @@ impl Delivery {
         // Who is not told why is not told by whom either; such signals are hardly ever sent.
         let is_fault = is_synchronous && (!is_informed || frame.info().code > 0);
         Some(Self { frame, handler, number, is_fault })
+    }
+
+    /// Whether it came instead of a call.
+    fn is_turned_down(&self) -> bool {
+        self.is_fault && self.number == u64::from(TURNED_DOWN.0)
     }
 
     /// Goes on at the handler, with the registers that the kernel gives it.
@@ -125,6 +133,7 @@ pub extern "C" fn delivered(block: &mut Block) -> u64 {
             }
             delivery.bring_home();
             delivery.enter(block);
+            dispatch::announce_return();
             0
         }
         Whereabouts::Hook(hook) => delivery.hold(block, hook),
@@ -145,6 +154,7 @@ pub extern "C" fn deliver_waiting(block: &mut Block) {
         // the kernel has built the frame there.
         delivery.frame = unsafe { delivery.frame.move_to(home) };
         delivery.enter(block);
+        dispatch::announce_return();
         block.regs.rflags &= !CLEARED_FOR_HANDLERS;
         block.xmm = Vectors::ZERO;
         holder.free();
@@ -157,11 +167,20 @@ const CLEARED_FOR_HANDLERS: u64 = 1 << 10 | 1 << 16 | 1 << 8;
 /// Puts the registers that a hook has left on its block into the frame.
 fn load(frame: Frame, block: &Block) {
     let context = frame.context();
+    load_general(context, block);
+    context.rax = block.regs.rax;
+    context.rcx = block.target.0;
+    context.r11 = block.regs.rflags;
+    context.eflags = block.regs.rflags;
+    context.rip = block.target.0;
+    frame.set_vectors(&block.xmm);
+}
+
+/// Puts the registers that a landing saves into the frame.
+fn load_general(context: &mut SigContext, block: &Block) {
     let regs = &block.regs;
     *context = SigContext {
-        rax: regs.rax,
         rbx: regs.rbx,
-        rcx: block.target.0,
         rdx: regs.rdx,
         rsi: regs.rsi,
         rdi: regs.rdi,
@@ -170,16 +189,12 @@ fn load(frame: Frame, block: &Block) {
         r8: regs.r8,
         r9: regs.r9,
         r10: regs.r10,
-        r11: regs.rflags,
         r12: regs.r12,
         r13: regs.r13,
         r14: regs.r14,
         r15: regs.r15,
-        rip: block.target.0,
-        eflags: regs.rflags,
         ..*context
     };
-    frame.set_vectors(&block.xmm);
 }
 
 /// Makes the frame show the thread where it would be if there were no loader. Hooks that are due run on `block`.
@@ -196,7 +211,11 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             return Whereabouts::Program;
         }
         if let Some((slot, offset)) = record::slot_around(at) {
-            settle_in_slot(context, block, slot, offset);
+            settle_in_slot(delivery, block, slot, offset);
+            continue;
+        }
+        if trap::is_in_bare_call(at) {
+            context.rip = context.rbx;
             continue;
         }
         if let Some((window, taken)) = windows::around(at) {
@@ -209,7 +228,7 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             if !delivery.is_fault {
                 return Whereabouts::Hook(hook.waits_for());
             }
-            abandon(frame, hook);
+            abandon(delivery, hook);
             continue;
         }
         match relay::entry_from(at, stubs(), |at| STATE.patched.window(at), origin) {
@@ -279,7 +298,15 @@ const fn arguments(context: &SigContext) -> [u64; 6] {
 }
 
 /// In a slot: the call is next or to be made again, or it has returned.
-fn settle_in_slot(context: &mut SigContext, block: &mut Block, slot: Slot, offset: usize) {
+fn settle_in_slot(delivery: &Delivery, block: &mut Block, slot: Slot, offset: usize) {
+    let context = delivery.frame.context();
+    if delivery.is_turned_down() {
+        // rax is the number still, and is what the handler sees (kernel/entry/common.c, `syscall_rollback`).
+        let nr = core::mem::replace(&mut context.rax, Outcome::failure(Errno::ENOSYS).0);
+        end(context, block, slot, false);
+        context.rax = nr;
+        return;
+    }
     if offset >= record::RETURN {
         let is_child = slot.returns_twice() && context.rax == 0;
         return end(context, block, slot, is_child);
@@ -334,7 +361,7 @@ fn settle_in_window(
     }
     let (rax, rcx, live) = (context.rax, context.rcx, context.eflags);
     match window {
-        Window::LeaveStart | Window::Leave => return leave(frame, window),
+        Window::LeaveStart | Window::Leave | Window::Unmasking => return leave(frame, window),
         Window::Left => {
             context.rip = rcx;
             return None;
@@ -376,6 +403,13 @@ fn settle_in_window(
             give_back(context, taken);
             end(context, block, Slot::of_area(area), record::is_childs(area));
             return None;
+        }
+        Window::Masking(masking) => {
+            let Some(hook) = block::around(GuestAddr(context.rbp)) else { return Some(Whereabouts::Program) };
+            load_general(context, hook);
+            context.rax = hook.spilled;
+            context.r11 = hook.header().0;
+            return settle_in_window(delivery, block, masking.window(), Taken::Yes);
         }
         Window::Signalled => {}
     }
@@ -419,7 +453,11 @@ fn give_back(context: &SigContext, taken: Taken) {
 /// A hook was done: the frame takes what it has left.
 fn leave(frame: Frame, window: Window) -> Option<Whereabouts> {
     let context = frame.context();
-    let at = if window == Window::LeaveStart { context.rbx } else { context.r11 };
+    let at = match window {
+        Window::LeaveStart => context.rbx,
+        Window::Unmasking => context.rbp,
+        _ => context.r11,
+    };
     let hook = block::around(GuestAddr(at))?;
     if hook.has_waiting() {
         return Some(Whereabouts::Hook(hook));
@@ -429,10 +467,12 @@ fn leave(frame: Frame, window: Window) -> Option<Whereabouts> {
     None
 }
 
-/// A hook has faulted, on memory that the program has passed it: the program's call does.
-fn abandon(frame: Frame, hook: &Block) {
-    load(frame, hook);
-    frame.context().rip = dispatch::in_stub(hook.stub, stub::SYSCALL).0;
+/// A hook has faulted, on memory that the program has passed it, or the call that it made for the program was turned
+/// down: the program's call is.
+fn abandon(delivery: &Delivery, hook: &Block) {
+    load(delivery.frame, hook);
+    let offset = if delivery.is_turned_down() { stub::RETURN } else { stub::SYSCALL };
+    delivery.frame.context().rip = dispatch::in_stub(hook.stub, offset).0;
     hook.free();
 }
 
@@ -451,6 +491,7 @@ fn settle_below(delivery: &Delivery, entry: u32, block: &mut Block) -> Whereabou
     match settle(&below, block) {
         Whereabouts::Program => {
             below.bring_home();
+            dispatch::announce_return();
             context.rip = below.handler.0;
             context.rax = 0;
             context.rsp = below.frame.start().0;

@@ -21,7 +21,10 @@ use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side, Slot};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap};
+use crate::runtime::{
+    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap,
+};
+use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
 
 /// How a call goes on after its enter hooks.
@@ -56,7 +59,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 16] = [
+pub const SPECIAL: [u32; 18] = [
     sysno::MMAP,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
@@ -68,11 +71,13 @@ pub const SPECIAL: [u32; 16] = [
     sysno::EXIT_GROUP,
     sysno::ARCH_PRCTL,
     sysno::RT_SIGACTION,
+    sysno::SIGALTSTACK,
     sysno::SECCOMP,
     sysno::PRCTL,
     sysno::MUNMAP,
     sysno::EXECVE,
     sysno::EXECVEAT,
+    sysno::REBOOT,
 ];
 
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
@@ -101,12 +106,15 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::ARCH_PRCTL => processes::set_base(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
         sysno::MUNMAP => processes::free_base(block, call),
+        sysno::SIGALTSTACK => Step::Tell(Returns::Once),
         sysno::RT_SIGACTION => signals::set_action(block, call),
         sysno::CLOSE => {
             frozen.output.before_close(call);
             Step::Pass
         }
-        sysno::RT_SIGPROCMASK => Step::Tell(Returns::Once),
+        sysno::RT_SIGPROCMASK => trap::change_mask(block, call),
+        sysno::REBOOT => processes::end_machine(call, frozen),
+        sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
         nr if filter::CALLS.contains(nr) => Step::Filter,
         _ => Step::Pass,
@@ -129,6 +137,7 @@ fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
 /// As [`go`], for calls that are answered or come back.
 #[inline(never)]
 fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
+    let mut limit = record::ORDINARY;
     let returns = match step {
         Step::Answer(mut outcome) => {
             if let Some(frozen) = STATE.frozen() {
@@ -143,14 +152,17 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
             block.target = slot.unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
             return;
         }
-        Step::Tell(returns) => returns,
+        Step::Tell(returns) => {
+            limit = record::SLOTS;
+            returns
+        }
         // A changed call comes back here too, to give the program its own argument registers again.
         Step::Pass | Step::Filter | Step::Leave => Returns::Once,
     };
     let Call { nr: original_nr, args: originals } = block.call();
     block.set_call(call);
     let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns };
-    block.target = record::prepare(&pending, way_back(block.stub), block).unwrap_or_else(|| {
+    block.target = record::prepare(&pending, way_back(block.stub), block, limit).unwrap_or_else(|| {
         record::count_missed();
         in_stub(block.stub, stub::SYSCALL)
     });
@@ -189,6 +201,7 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
             processes::finish_split(block, &collected, outcome);
             modules::note_mapping(&call, outcome);
             trap::keep_unblocked(&call, outcome);
+            altstacks::note(&call, outcome);
             seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
                 if filter::wants(&call, outcome) {
@@ -220,21 +233,27 @@ pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
     }
 }
 
-/// Says whose hook runs on the block; on a shared block, makes the thread the owner of a block of its own for the next
-/// time.
+/// Tells the tools, when a handler is about to be entered, of the `rt_sigreturn` that ends it: the bytes that make that
+/// call are what unwinders look for, and stay as they are.
+pub fn announce_return() {
+    if let Some(frozen) = STATE.frozen() {
+        let mut call = Call { nr: sysno::RT_SIGRETURN, args: [0; 6] };
+        let _ = frozen.tools.enter(&mut call, &Memory);
+    }
+}
+
+/// On a shared block: makes the thread the owner of a block of its own for the next time.
 pub fn settle(block: &Block) {
-    match block.owner.load(Ordering::Relaxed) {
-        0 => settle_shared(block),
-        owner => block.claim.stamp(owner - 1),
+    if block.owner.load(Ordering::Relaxed) == 0 {
+        settle_shared(block);
     }
 }
 
 #[cold]
 fn settle_shared(block: &Block) {
-    let base = processes::fs_base();
-    block.claim.stamp(base);
-    if processes::own_base().is_some() {
-        block::adopt(base);
+    match processes::own_base() {
+        Some(base) if processes::is_own_process() => block::adopt(base),
+        _ => processes::claim(block),
     }
 }
 
@@ -244,8 +263,17 @@ pub fn in_stub(index: u32, offset: usize) -> GuestAddr {
     GuestAddr(gate_asm::stubs()).wrapping_add(u64::from(index) * stub::LEN as u64 + offset as u64)
 }
 
+/// The stub whose `syscall` ends at `at`.
+#[must_use]
+pub fn stub_at(at: GuestAddr) -> Option<u32> {
+    let offset = at.0.checked_sub(gate_asm::stubs())?;
+    let index = u32::try_from(offset / stub::LEN as u64).ok().filter(|index| *index < gate_asm::STUBS)?;
+    (offset % stub::LEN as u64 == stub::RETURN as u64).then_some(index)
+}
+
 /// The address after the site of stub `index`, from the stub itself.
-fn way_back(index: u32) -> GuestAddr {
+#[must_use]
+pub fn way_back(index: u32) -> GuestAddr {
     let at = in_stub(index, stub::BACK);
     // SAFETY: the call came through this stub, so it is written, and its page stays readable.
     GuestAddr(unsafe { *core::ptr::with_exposed_provenance::<u64>(at.0 as usize) })

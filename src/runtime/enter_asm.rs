@@ -6,8 +6,11 @@
 //!
 //! A signal may interrupt anywhere here. Until a block has everything, [`window!`] marks say where things are.
 
-use crate::abi::signal::SigContext;
+use crate::abi::signal::{SIG_SETMASK, SigContext};
+use crate::abi::sysno;
+use crate::runtime::altstacks::{self, AltStacks};
 use crate::runtime::block::{self, Block, Registers};
+use crate::runtime::claim::Claim;
 use crate::runtime::delivery;
 use crate::runtime::dispatch;
 use crate::runtime::filter;
@@ -15,6 +18,7 @@ use crate::runtime::frame;
 use crate::runtime::handlers;
 use crate::runtime::record::{self, Area};
 use crate::runtime::state::{self, STATE, State};
+use crate::runtime::trap;
 use crate::runtime::windows::window;
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -56,19 +60,26 @@ macro_rules! find_block {
             "23:\n",
             "mov ecx, [rip + {state} + {generation}]\n",
             "cmp [r11 + {busy}], ecx\n", // never written while busy: a forked child marks its own for the next one
-            "jae 26f\n",
+            "jae 27f\n",
             "xchg ecx, [r11 + {busy}]\n",
             window!($perhaps),
             "cmp ecx, [rip + {state} + {generation}]\n",
-            "jb 24f\n",
+            "jb 28f\n",
             window!($free),
-            "26:\n",
+            "27:\n",
             "add r11, {block_len}\n",
             "cmp r11, [rip + {state} + {shared_end}]\n",
             "jb 23b\n",
             "pause\n",
             "jmp 22b\n",
             window!($taken),
+            "28:\n", // claim it at once: a process that is killed in between takes it along
+            "mov ecx, [rip + {state} + {vforks}]\n",
+            "mov [r11 + {claim_vforks}], ecx\n",
+            "cmp byte ptr [rip + {state} + {fsgsbase}], 0\n",
+            "je 24f\n",
+            "rdfsbase rcx\n",
+            "mov [r11 + {claim_holder}], rcx\n",
             "24:\n",
         )
     };
@@ -112,7 +123,7 @@ macro_rules! go_through_filter {
 
 /// Saves all general registers but rax, rcx and r11 on the block at r11, and switches to its stack.
 macro_rules! save_registers {
-    () => {
+    ($taken:tt, $masking:tt) => {
         concat!(
             "mov [r11 + {rbx}], rbx\n",
             "mov [r11 + {rdx}], rdx\n",
@@ -127,6 +138,34 @@ macro_rules! save_registers {
             "mov [r11 + {r13}], r13\n",
             "mov [r11 + {r14}], r14\n",
             "mov [r11 + {r15}], r15\n",
+            "cmp byte ptr [rip + {state} + {altstacks}], 0\n",
+            "je 32f\n",
+            "mov rcx, rsp\n",
+            "shr rcx, {piece_shift}\n",
+            "and ecx, {altstacks_mask}\n",
+            "shl ecx, 4\n",
+            "add rcx, [rip + {state} + {altstacks_at}]\n",
+            "cmp rsp, [rcx]\n",
+            "jb 32f\n",
+            "cmp rsp, [rcx + 8]\n",
+            "ja 32f\n",
+            "mov [r11 + {spilled}], rax\n", // a handler on the alternate stack: runtime::altstacks
+            "xchg rbp, r11\n",
+            window!($masking),
+            "lea rdx, [rbp + {mask}]\n",
+            "lea rsi, [rip + {state} + {all_signals}]\n",
+            "mov edi, {set_mask}\n",
+            "mov r10d, 8\n",
+            "mov eax, {change_mask}\n",
+            "lea rbx, [rip + 31f]\n",
+            "lea r11, [rip + __gate_stubs + {bare_call}]\n",
+            "jmp r11\n",
+            "31:\n",
+            "mov r11, rbp\n",
+            "mov rax, [r11 + {spilled}]\n",
+            "mov dword ptr [r11 + {masked}], 1\n",
+            window!($taken),
+            "32:\n",
             "mov rsp, r11\n", // the stack grows down from the header; 64-aligned
             window!(nothing),
             "mov rbx, rsp\n", // Rust keeps rbx
@@ -184,6 +223,9 @@ macro_rules! landing {
                 state = sym STATE,
                 fsgsbase = const offset_of!(State, fsgsbase),
                 generation = const offset_of!(State, generation),
+                vforks = const offset_of!(State, vforks),
+                claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
+                claim_vforks = const offset_of!(Block, claim) + offset_of!(Claim, vforks),
                 blocks = const offset_of!(State, blocks),
                 shared = const offset_of!(State, shared_blocks),
                 shared_end = const offset_of!(State, shared_blocks_end),
@@ -209,6 +251,17 @@ macro_rules! landing {
                 r15 = const register(offset_of!(Registers, r15)),
                 rax = const register(offset_of!(Registers, rax)),
                 rflags = const register(offset_of!(Registers, rflags)),
+                altstacks = const offset_of!(State, altstacks) + offset_of!(AltStacks, exist),
+                altstacks_at = const offset_of!(State, altstacks) + offset_of!(AltStacks, entries_at),
+                altstacks_mask = const altstacks::ENTRIES - 1,
+                piece_shift = const altstacks::PIECE_SHIFT,
+                spilled = const offset_of!(Block, spilled),
+                mask = const offset_of!(Block, mask),
+                masked = const offset_of!(Block, masked),
+                all_signals = const offset_of!(State, all_signals),
+                set_mask = const SIG_SETMASK,
+                change_mask = const sysno::RT_SIGPROCMASK,
+                bare_call = const trap::BARE_CALL,
                 arithmetic = const ARITHMETIC_FLAGS,
                 control = const CONTROL_FLAGS,
                 fixed = const FIXED_FLAGS,
@@ -251,7 +304,7 @@ landing!(
         window!(hooked_packed),
         go_through_filter!(),
         find_block!(hooked_packed, hooked_packed_taken, hooked_packed_perhaps),
-        save_registers!(),
+        save_registers!(hooked_packed_taken, hooked_masking),
         "movzx ecx, ax\n",
         "mov [rbx + {stub}], ecx\n",
         "mov rdx, rax\n",
@@ -298,7 +351,7 @@ landing!(
         window!(filtered_packed_index),
         "mov ax, cx\n",
         find_block!(filtered_packed, filtered_packed_taken, filtered_packed_perhaps),
-        save_registers!(),
+        save_registers!(filtered_packed_taken, filtered_masking),
         "movzx ecx, ax\n",
         "shl ecx, {slot_shift}\n",
         "lea r11, [rip + {state} + {records}]\n",
@@ -341,7 +394,7 @@ landing!(
         "mov [rcx + {spill_flags}], ax\n",
         "mov rax, rcx\n",
         find_block!(told_area, told_area_taken, told_area_perhaps),
-        save_registers!(),
+        save_registers!(told_area_taken, told_masking),
         "mov [rbx + {area}], rax\n",
         "movzx edx, word ptr [rax + {spill_flags}]\n",
         "mov rax, [rax + {spill_rax}]\n",
@@ -398,7 +451,7 @@ landing!(
     signalled,
     concat!(
         find_block!(signalled, signalled_taken, signalled_perhaps),
-        save_registers!(),
+        save_registers!(signalled_taken, signalled_masking),
         "lea rcx, [rip + __gate_handlers]\n",
         "sub rax, rcx\n",
         "shr eax, {entry_shift}\n",
@@ -510,6 +563,8 @@ unsafe extern "C" fn leave() -> ! {
         window!(leave_start),
         "cmp qword ptr [rbx + {waiting}], 0",
         "jne 4f",
+        "cmp dword ptr [rbx + {masked}], 0",
+        "jne 5f",
         "mov r11, rbx",
         window!(leave),
         "movaps xmm0, [r11 + {xmm}]",
@@ -556,6 +611,7 @@ unsafe extern "C" fn leave() -> ! {
         "mov rcx, [r11 + {next_owner}]",
         "mov [r11 + {owner}], rcx",
         "mov rcx, [r11 + {target}]",
+        "mov qword ptr [r11 + {claim_holder}], 0",
         "mov dword ptr [r11 + {busy}], 0", // stores are seen in order (SDM 3A 9.2.2): free after all reads above
         window!(left),
         "mov r11, [r11 + {rflags}]",
@@ -570,12 +626,35 @@ unsafe extern "C" fn leave() -> ! {
         "mov rdi, rbx",
         "call {deliver_waiting}",
         "jmp {leave}",
+        "5:", // back on the program's alternate stack before a signal may come
+        "mov rsp, [rbx + {rsp}]",
+        "mov rbp, rbx",
+        "lea rsi, [rbp + {mask}]",
+        "mov edi, {set_mask}",
+        "xor edx, edx",
+        "mov r10d, 8",
+        "mov eax, {change_mask}",
+        "lea rbx, [rip + 6f]",
+        "lea r11, [rip + __gate_stubs + {bare_call}]",
+        "jmp r11",
+        window!(unmasking),
+        "6:",
+        "mov dword ptr [rbp + {masked}], 0",
+        "mov rbx, rbp",
+        "jmp {leave}",
+        window!(nothing),
+        mask = const offset_of!(Block, mask),
+        masked = const offset_of!(Block, masked),
+        set_mask = const SIG_SETMASK,
+        change_mask = const sysno::RT_SIGPROCMASK,
+        bare_call = const trap::BARE_CALL,
         waiting = const offset_of!(Block, waiting),
         deliver_waiting = sym delivery::deliver_waiting,
         leave = sym leave,
         owner = const offset_of!(Block, owner),
         next_owner = const offset_of!(Block, next_owner),
         busy = const offset_of!(Block, busy),
+        claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
         target = const offset_of!(Block, target),
         xmm = const offset_of!(Block, xmm),
         control = const CONTROL_FLAGS,

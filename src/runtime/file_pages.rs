@@ -37,7 +37,7 @@ impl FilePages {
 
     /// Adds a range.
     pub fn insert(&self, range: AddrRange) {
-        if self.ranges().any(|known| known.contains(range.start) && range.end <= known.end) {
+        if self.holds(range) {
             return;
         }
         let index = self.len.fetch_add(1, Ordering::Relaxed) as usize;
@@ -51,6 +51,12 @@ impl FilePages {
     #[must_use]
     pub fn overlaps(&self, range: AddrRange) -> bool {
         self.len.load(Ordering::Relaxed) > RANGES as u64 || self.ranges().any(|known| known.overlaps(&range))
+    }
+
+    /// Whether all of `range` is known to hold pages of one file.
+    #[must_use]
+    pub fn holds(&self, range: AddrRange) -> bool {
+        self.ranges().any(|known| known.contains(range.start) && range.end <= known.end)
     }
 
     fn ranges(&self) -> impl Iterator<Item = AddrRange> {

@@ -124,14 +124,14 @@ pub fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
         0 => {}
         known => return (known == key).then(|| GuestAddr(entry.slot.load(Ordering::Relaxed))),
     }
-    let claimed = entry.slot.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
-    if claimed.is_err() {
-        return None; // by another thread, at this moment
-    }
     let landing = landing_of(of(nr)?);
     let resume = dispatch::in_stub(stub, stub::RETURN);
     let slot = record::dedicate(&record::Dedication { stub, nr, landing, back, resume })?;
-    entry.slot.store(slot.0, Ordering::Relaxed);
+    // Last, so that whoever is killed or forked away before it leaves the entry free.
+    if entry.slot.compare_exchange(0, slot.0, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        record::release_dedicated(slot);
+        return None; // another thread was first, at this moment
+    }
     entry.key.store(key, Ordering::Release);
     Some(slot)
 }

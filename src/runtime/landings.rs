@@ -27,7 +27,10 @@ pub fn plan(
         let mut taken = Vec::new();
         for page in pages(&plan, near) {
             match mem::map_anonymous(Place::Free(page), PAGE, rights) {
-                Ok(_) => granted.push(page),
+                Ok(_) => {
+                    mem::name(AddrRange::new(page, page.wrapping_add(PAGE)), c"loader:trampolines");
+                    granted.push(page);
+                }
                 Err(_) => taken.push(page),
             }
         }

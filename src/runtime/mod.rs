@@ -3,7 +3,9 @@
 //!
 //! Read [`dispatch`] first: it holds the whole story of one call.
 
+pub mod altstacks;
 pub mod base_asm;
+pub mod bases;
 pub mod block;
 pub mod candidate;
 pub mod claim;
@@ -44,6 +46,16 @@ use crate::sys::{self, mem};
 use core::sync::atomic::Ordering;
 use state::{Frozen, STATE};
 
+/// Maps the gate's pools if the kernel has not. Before anything else is mapped, which could come to lie there. Zone: load.
+///
+/// Until Linux 6.7 only the last segment of an interpreter gets what it has beyond its file (fs/binfmt_elf.c,
+/// `load_elf_interp`), and the pools are not in the last.
+pub fn claim_pools() {
+    let pools = gate_asm::pools();
+    // Where they are mapped this fails; where something else lies in their place, `set_up` does.
+    let _ = mem::map_anonymous(mem::Place::Free(pools.start), pools.len(), Protection::READ_EXECUTE);
+}
+
 /// Makes the runtime ready for the first hooked call: blocks, slots, the policy. Zone: load.
 ///
 /// # Errors
@@ -55,6 +67,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;
     // A block is free while its number is smaller, as the zeros of fresh memory are.
     STATE.generation.store(1, Ordering::Relaxed);
+    STATE.vforks.store(1, Ordering::Relaxed);
     block::set_up()?;
     record::grow();
     mem::name(gate_asm::pools(), c"loader:gate");
@@ -63,7 +76,9 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     STATE.fsgsbase.store(fsgsbase.into(), Ordering::Relaxed);
     STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);
     STATE.own_inode.store(frozen.own.map_or(0, Identity::inode), Ordering::Relaxed);
-    filter::set_up();
+    if !process.is_interpreter() {
+        filter::set_up(); // else the kernel's links lead to the program itself
+    }
     let interest = frozen.tools.interest();
     (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
     if interest.contains(NUMBERS) {

@@ -17,12 +17,11 @@ use crate::patch::plan::{self, Gate, Input, Plan};
 use crate::patch::site::{Site, Text, Verdict};
 use crate::patch::space::Space;
 use crate::patch::stub;
-use crate::runtime::claim::Lost;
 use crate::runtime::dispatch::Step;
 use crate::runtime::state::{STATE, policy_address};
-use crate::runtime::{block, enter_asm, file_pages, gate_asm, landings, processes, text, trap};
+use crate::runtime::{block, dispatch, enter_asm, file_pages, gate_asm, landings, text, trap};
 use crate::sys::file::{self, Fd, View};
-use crate::sys::lock::Guard;
+use crate::sys::lock::RobustGuard;
 use crate::sys::mem::{self, Place};
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
@@ -173,6 +172,7 @@ fn own_mappings() -> AddrRange {
 pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
     let mut modules = lock();
+    STATE.file_pages.insert(mapping.span);
     let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
     let mut end = mapping.span.end;
     for part in &mapping.texts {
@@ -182,6 +182,35 @@ pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result
         let text = Text { at: part.range.start, bytes };
         let room = room.unwrap_or_else(|| Room::around(part.range));
         let job = Job { text, access, image: Some(image), bias: mapping.bias, room };
+        end = end.max(modules.patch(&job));
+        mem::protect(part.range, part.protection)?;
+    }
+    Ok(end)
+}
+
+/// Patches an image that the kernel has mapped executable; nobody executes it yet. Its bytes are read from the file and
+/// written only where something is replaced, so breakpoints that a debugger has set already stay. Returns the end of the
+/// highest trampoline.
+///
+/// # Errors
+///
+/// The kernel's, if the rights can't be had back.
+pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Result<GuestAddr, Errno> {
+    let _blocked = AllBlocked::new();
+    let mut modules = STATE.modules.lock();
+    let mut end = mapping.span.end;
+    let segments = image.segments().iter().filter(|segment| segment.executable);
+    for (segment, part) in segments.zip(&mapping.texts) {
+        let len = readable_len(image, page_floor(segment.vaddr), part.range.len());
+        let offset = page_floor(segment.offset) as usize;
+        let bytes = image.file().get(offset..).unwrap_or_default();
+        let bytes = bytes.get(..len as usize).unwrap_or(bytes);
+        if SyscallBytes::of(bytes).next().is_none() {
+            continue;
+        }
+        mem::protect(part.range, part.protection.while_patching())?;
+        let text = Text { at: part.range.start, bytes };
+        let job = Job { text, access: Access::Writable, image: Some(image), bias: mapping.bias, room };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
     }
@@ -207,6 +236,20 @@ pub(super) unsafe fn bytes_of<'a>(at: GuestAddr, len: u64) -> &'a [u8] {
 }
 
 impl Modules {
+    /// The stubs that have been written.
+    pub fn stubs(&self) -> impl Iterator<Item = u32> + use<> {
+        trap::RESTORER_STUB + 1..self.next_stub
+    }
+
+    /// What one of them was made of; `None` if it stands for no site.
+    #[must_use]
+    pub fn stub(&self, index: u32) -> Option<stub::Fields<'_>> {
+        let at = dispatch::in_stub(index.min(gate_asm::STUBS - 1), 0);
+        // SAFETY: the gate is readable as far as there are stubs, and what has been written there stays as it is.
+        let bytes = unsafe { &*core::ptr::with_exposed_provenance(at.0 as usize) };
+        stub::read(bytes, at)
+    }
+
     /// Replaces the proved system calls of a text; what can't be replaced is counted and stays as it is. Returns the
     /// end of the highest trampoline, or 0.
     pub fn patch(&mut self, job: &Job<'_, '_>) -> GuestAddr {
@@ -224,7 +267,7 @@ impl Modules {
             .iter()
             .filter_map(|hit| match hit.verdict {
                 Verdict::Site(site) => Some(site),
-                Verdict::Inside(_) | Verdict::Unproved(_) => None,
+                Verdict::Inside(_) | Verdict::Restorer | Verdict::Unproved(_) => None,
             })
             .collect();
         self.unproved += hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;
@@ -303,8 +346,7 @@ impl Modules {
         let first = if restorer { trap::RESTORER_STUB } else { self.next_stub };
         let mut bytes = Vec::with_capacity((plan.stubs.len() + 1) * stub::LEN);
         if restorer {
-            bytes.extend_from_slice(&trap::RESTORER);
-            bytes.resize(stub::LEN, x86::encode::INT3);
+            bytes.extend_from_slice(&trap::restorer_stub());
         }
         plan.stubs.iter().for_each(|stub| bytes.extend_from_slice(&stub.bytes));
         let start = GuestAddr(gate_asm::stubs() + u64::from(first) * stub::LEN as u64);
@@ -341,7 +383,7 @@ pub fn map(call: &Call) -> Step {
     let protection = Protection::from_bits(prot as u32);
     let flags = flags as u32;
     let is_private_file = flags & ANONYMOUS == 0 && flags & TYPE == Sharing::Private.bits();
-    if !is_private_file {
+    if !is_private_file || !may_patch(call) {
         return Step::Pass;
     }
     if !protection.executable() {
@@ -367,6 +409,13 @@ pub fn map(call: &Call) -> Step {
             Step::Answer(modules.map_executable_first(call))
         }
     }
+}
+
+/// Whether code may be patched that `call` makes executable: not where filters look at where calls come from, nor where
+/// one has something to say to the call itself, which it must then say to the program's own.
+fn may_patch(call: &Call) -> bool {
+    STATE.address_filters.load(core::sync::atomic::Ordering::Relaxed) == 0
+        && crate::sys::seccomp::allows(call.nr, call.args)
 }
 
 /// Makes a call as it is.
@@ -399,8 +448,12 @@ impl Modules {
         let bytes = unsafe { bytes_of(range.start, range.len().min(in_file)) };
         let text = Text { at: range.start, bytes };
         if forget_and_scan(&text, access) {
+            let was_armed = STATE.traps.is_armed();
             // SAFETY: the image lives no longer than the call, and `patch_hits` keeps nothing on the heap.
             unsafe { with_scratch(|| self.patch_viewed(text, fd, offset, access)) };
+            if STATE.traps.is_armed() && !was_armed {
+                trap::unblock_in_handlers();
+            }
         }
     }
 
@@ -476,7 +529,7 @@ pub fn protect(call: &Call) -> Step {
     let [at, len, prot, ..] = call.args;
     let protection = Protection::from_bits(prot as u32);
     let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
-    if protection.executable() && STATE.file_pages.overlaps(range) {
+    if protection.executable() && STATE.file_pages.overlaps(range) && may_patch(call) {
         let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
         file_pages::patch(&mut lock(), range);
         // Made here, before a signal can interrupt: made again after each, it might never come to its end.
@@ -488,32 +541,27 @@ pub fn protect(call: &Call) -> Step {
     Step::Pass
 }
 
-/// Takes the lock of all patching, with all signals blocked.
-pub fn lock() -> Guard<'static, Modules> {
+/// Takes the lock of all patching, with all signals blocked. If its last holder died over a patch, that is dropped: what
+/// the lock guards is changed by single stores, so at worst a page of stubs is lost.
+pub fn lock() -> RobustGuard<'static, Modules> {
     let modules = STATE.modules.lock();
-    STATE.patcher.stamp(processes::fs_base());
+    if modules.is_inherited() {
+        // SAFETY: only the holder of this lock uses the heap, and it is dead.
+        unsafe { heap::abandon_patch() };
+    }
     modules
 }
 
-/// Takes the lock away from a holder that is no more. What it guards is changed by single stores, so at worst a page of
-/// stubs is lost.
+/// In a forked child: takes the lock away from a thread that has not come along.
 ///
 /// # Safety
 ///
-/// Whoever may hold it will never run again.
+/// Whoever may hold it will never run again, and nobody waits.
 pub unsafe fn break_lock() {
     if STATE.modules.is_locked() {
-        // SAFETY: only the holder of this lock uses the heap, and it is gone.
+        // SAFETY: only the holder of this lock uses the heap, and it is not here.
         unsafe { heap::abandon_patch() };
         // SAFETY: as the caller vouches.
         unsafe { STATE.modules.force_unlock() };
-    }
-}
-
-/// Takes the lock away from those that are `lost`, if one of them holds it.
-pub fn release(lost: Lost) {
-    if STATE.modules.is_locked() && STATE.patcher.is_of(lost) {
-        // SAFETY: the holder is lost.
-        unsafe { break_lock() };
     }
 }

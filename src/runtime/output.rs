@@ -6,11 +6,16 @@
 
 use crate::abi::call::Call;
 use crate::abi::errno::Errno;
+use crate::abi::open::AT_FDCWD;
+use crate::abi::signal::Signal;
+use crate::abi::sysno;
 use crate::hook::chain::Chain;
 use crate::runtime::state::{STATE, count};
 use crate::runtime::tree::Tree;
 use crate::sys::file::{self, Access, Fd, OpenFile};
 use crate::sys::line::Line;
+use crate::sys::seccomp;
+use crate::sys::signal::{self, AllBlocked};
 use core::ffi::CStr;
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -60,6 +65,16 @@ impl Output {
         }
     }
 
+    /// Whether the program's filters would keep the file from being opened again and written to.
+    #[must_use]
+    pub fn is_needed_open(&self) -> bool {
+        const NEEDED: [u32; 6] =
+            [sysno::OPENAT, sysno::WRITE, sysno::CLOSE, sysno::FSTAT, sysno::FLOCK, sysno::FTRUNCATE];
+        let Self::File(path) = self else { return false };
+        let args = [AT_FDCWD, path.as_ptr().addr() as u64, Access::Append.flags(), 0o666, 0, 0];
+        !NEEDED.iter().all(|&nr| seccomp::allows(nr, args))
+    }
+
     /// Closes what [`Self::keep`] has left open.
     pub fn let_go(&self) {
         if let Self::File(_) = self
@@ -88,9 +103,9 @@ impl Output {
                     0 => file::STDERR,
                     copy => Fd::from_argument(copy.into()),
                 };
-                file::write_all(fd, bytes)
+                write_quietly(fd, bytes)
             }
-            Self::File(path) => file::write_all(Sink::of(path)?.file().fd(), bytes),
+            Self::File(path) => write_quietly(Sink::of(path)?.file().fd(), bytes),
         }
     }
 
@@ -104,7 +119,7 @@ impl Output {
         let open = sink.file();
         let _ = open.lock();
         let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
-        let len = Page::print(tools, &mut |text| file::write_all(open.fd(), text));
+        let len = Page::print(tools, &mut |text| write_quietly(open.fd(), text));
         tree.close((at, len));
     }
 
@@ -118,9 +133,22 @@ impl Output {
         let Some((at, len)) = tree.table() else { return };
         let is_end = file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len);
         if is_end && open.truncate(at).is_ok() {
-            tree.close((at, Page::print(tools, &mut |text| file::write_all(open.fd(), text))));
+            tree.close((at, Page::print(tools, &mut |text| write_quietly(open.fd(), text))));
         }
     }
+}
+
+/// Writes what the program itself would not have written: a reader that has gone and a limit on the size of files
+/// (RLIMIT_FSIZE) must not end it by their signals.
+fn write_quietly(fd: Fd, bytes: &[u8]) -> Result<(), Errno> {
+    let _blocked = AllBlocked::new();
+    let written = file::write_all(fd, bytes);
+    match written {
+        Err(Errno::EPIPE) => signal::discard(Signal::SIGPIPE),
+        Err(Errno::EFBIG) => signal::discard(Signal::SIGXFSZ),
+        _ => {}
+    }
+    written
 }
 
 /// The tools' file, open.

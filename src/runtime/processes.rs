@@ -1,18 +1,19 @@
 //! New threads and processes, and their ends. Zone: call.
 
 use crate::abi::call::{Call, Outcome};
-use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM};
+use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM, ends_machine};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::block::{self, Block};
-use crate::runtime::claim::Lost;
+use crate::runtime::claim::{self, Lost};
 use crate::runtime::dispatch::Step;
 use crate::runtime::record::{self, Collected, Returns};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{base_asm, guest, modules, trap};
+use crate::sys::file;
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 /// The thread's fs base, as a key; 0 where it can't be read.
 #[must_use]
@@ -31,134 +32,31 @@ pub fn own_base() -> Option<u64> {
     (base != 0 && !STATE.shared_bases.contains(base) && !STATE.departing.contains(base)).then_some(base)
 }
 
+/// Puts the calling thread's id on a block that is not found by its fs base, if it may be killed on its own.
+pub fn claim(block: &Block) {
+    if STATE.relatives.load(Ordering::Relaxed) != 0 {
+        block.claim.stamp(claim::holder_of(process::thread_id()));
+    }
+}
+
 /// Others are about to have the calling thread's fs base, until [`withdraw_base`].
 fn share_base() {
     // In this order: no hook may adopt the block again.
-    STATE.shared_bases.insert(fs_base());
-    block::disown(fs_base());
+    STATE.shared_bases.insert(fs_base(), 0);
+    disown(fs_base());
 }
 
-/// One thread less has the calling thread's fs base.
-fn withdraw_base() {
-    STATE.shared_bases.remove(fs_base());
-}
-
-/// fs bases that several threads have at once: children of `CLONE_VM` without `CLONE_SETTLS`, until they set their own
-/// or end.
-///
-/// Such threads never own a block. The table is small, because the sharing is short (Go's runtime ends it in the first
-/// lines of a new thread); once it overflows, every base counts as shared.
-#[derive(Debug)]
-pub struct SharedBases {
-    bases: [AtomicU64; 64],
-    overflowed: AtomicU32,
-}
-
-impl SharedBases {
-    /// An empty table.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { bases: [const { AtomicU64::new(0) }; 64], overflowed: AtomicU32::new(0) }
-    }
-
-    /// Whether more than one thread may have `base`.
-    #[must_use]
-    pub fn contains(&self, base: u64) -> bool {
-        self.overflowed.load(Ordering::Relaxed) != 0
-            || self.bases.iter().any(|slot| slot.load(Ordering::Relaxed) == base)
-    }
-
-    /// One thread more has `base`; a base of 0 is nobody's anyway.
-    fn insert(&self, base: u64) {
-        if base == 0 {
-            return;
-        }
-        let free =
-            |slot: &&AtomicU64| slot.compare_exchange(0, base, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if self.bases.iter().find(free).is_none() {
-            self.overflowed.store(1, Ordering::Relaxed);
-        }
-    }
-
-    /// One thread less has `base`.
-    fn remove(&self, base: u64) {
-        if base == 0 {
-            return;
-        }
-        let taken =
-            |slot: &&AtomicU64| slot.compare_exchange(base, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        let _ = self.bases.iter().find(taken);
+/// One thread less has the calling thread's fs base: one with this id.
+fn withdraw_base(thread: u32) {
+    let base = fs_base();
+    if !STATE.relative_bases.remove(base, thread) {
+        STATE.shared_bases.remove(base, thread);
     }
 }
 
-impl Default for SharedBases {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Threads that have freed the memory that their fs base points to, as musl's detached threads do before they exit: at
-/// any moment until then, a new thread may have the same base.
-#[derive(Debug)]
-pub struct Departing {
-    threads: [AtomicU32; 64],
-    bases: [AtomicU64; 64],
-    overflowed: AtomicU32,
-}
-
-impl Departing {
-    /// Nobody.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            threads: [const { AtomicU32::new(0) }; 64],
-            bases: [const { AtomicU64::new(0) }; 64],
-            overflowed: AtomicU32::new(0),
-        }
-    }
-
-    /// Whether a thread with `base` is on its way out.
-    #[must_use]
-    pub fn contains(&self, base: u64) -> bool {
-        self.overflowed.load(Ordering::Relaxed) != 0
-            || self.bases.iter().any(|slot| slot.load(Ordering::Relaxed) == base)
-    }
-
-    fn insert(&self, base: u64, thread: u32) {
-        let free = |slot: &(&AtomicU32, &AtomicU64)| {
-            slot.0.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        };
-        match self.threads.iter().zip(&self.bases).find(free) {
-            Some((_, slot)) => slot.store(base, Ordering::Relaxed),
-            None => self.overflowed.store(1, Ordering::Relaxed),
-        }
-    }
-
-    /// In a forked child: none of them has come along.
-    fn clear(&self) {
-        for (thread, base) in self.threads.iter().zip(&self.bases) {
-            if thread.load(Ordering::Relaxed) != 0 {
-                base.store(0, Ordering::Relaxed);
-                thread.store(0, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Whether `thread` was there.
-    fn remove(&self, thread: u32) -> bool {
-        let mut slots = self.threads.iter().zip(&self.bases);
-        let found = slots.find(|(slot, _)| slot.load(Ordering::Relaxed) == thread);
-        found.is_some_and(|(slot, base)| {
-            base.store(0, Ordering::Relaxed);
-            slot.store(0, Ordering::Release);
-            true
-        })
-    }
-}
-
-impl Default for Departing {
-    fn default() -> Self {
-        Self::new()
+fn disown(base: u64) {
+    if let Some(slot) = block::disown(base) {
+        record::release_spare(slot);
     }
 }
 
@@ -179,18 +77,16 @@ pub fn split(block: &Block, call: &Call) -> Step {
     let Some(flags) = flags_of(call, GuestAddr(block.regs.rsp)) else {
         return Step::Tell(Returns::Once); // the kernel will say EFAULT
     };
-    match flags & (CLONE_VM | CLONE_THREAD) {
-        CLONE_VM => {
-            if STATE.process.load(Ordering::Relaxed) == 0 {
-                STATE.process.store(process::id(), Ordering::Relaxed);
-            }
-            STATE.relatives.fetch_add(1, Ordering::Relaxed);
-            STATE.vforks.fetch_add(1, Ordering::Relaxed);
+    if is_relative(flags) {
+        if STATE.process.load(Ordering::Relaxed) == 0 {
+            STATE.process.store(process::id(), Ordering::Relaxed);
         }
-        0 | CLONE_THREAD => {}
-        _ => {
-            STATE.more_threads.fetch_add(1, Ordering::Relaxed);
-        }
+        forget_the_dead(block);
+        STATE.relatives.fetch_add(1, Ordering::Relaxed);
+        STATE.vforks.fetch_add(1, Ordering::Relaxed);
+    }
+    if flags & CLONE_THREAD != 0 && is_own_process() {
+        STATE.more_threads.fetch_add(1, Ordering::Relaxed);
     }
     if shares_base(flags) {
         share_base();
@@ -198,8 +94,31 @@ pub fn split(block: &Block, call: &Call) -> Step {
     Step::Tell(Returns::Twice { flags })
 }
 
+/// Whether the child is another process in this memory.
+const fn is_relative(flags: u64) -> bool {
+    flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM
+}
+
 const fn shares_base(flags: u64) -> bool {
     flags & CLONE_VM != 0 && flags & (CLONE_SETTLS | CLONE_VFORK) == 0
+}
+
+/// Takes back what other processes in this memory held when they were killed.
+fn forget_the_dead(block: &Block) {
+    if STATE.relatives.load(Ordering::Relaxed) != 0 && STATE.other_namespace.load(Ordering::Relaxed) == 0 {
+        let lost = Lost::Gone(process::is_gone);
+        record::release(lost, None);
+        block::release(lost, block);
+        // What bears the base of one of the dead, and no id, it had not come to leave its id with. Where it had its
+        // parent's base, only the parent itself knows that it is not its own.
+        let release = |base| block::release(Lost::Since { base, vforks: 0 }, block);
+        STATE.relative_bases.forget(process::is_gone, release);
+        STATE.shared_bases.forget(process::is_gone, |base| {
+            if base == fs_base() {
+                release(base);
+            }
+        });
+    }
 }
 
 /// In the caller, after such a call: a failed one has made nobody, and a `vfork` child is gone, whatever it held.
@@ -207,35 +126,50 @@ pub fn finish_split(block: &Block, collected: &Collected, outcome: Outcome) {
     let returns = collected.pending.returns;
     let Returns::Twice { flags } = returns else { return };
     let has_failed = outcome.errno().is_some();
-    if has_failed && flags & CLONE_THREAD != 0 {
+    if has_failed && flags & CLONE_THREAD != 0 && is_own_process() {
         STATE.more_threads.fetch_sub(1, Ordering::Relaxed);
     }
-    if has_failed && shares_base(flags) {
-        withdraw_base();
-    }
-    if flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM && (has_failed || returns.wait_for_child()) {
+    if is_relative(flags) && (has_failed || returns.wait_for_child()) {
         STATE.relatives.fetch_sub(1, Ordering::Relaxed);
     }
-    if returns.wait_for_child()
-        && !shares_base(flags)
-        && let Some(lost) = Lost::by_child(collected.vforks)
+    if shares_base(flags) {
+        if has_failed {
+            withdraw_base(0);
+        } else {
+            STATE.shared_bases.assign(fs_base(), outcome.0 as u32);
+        }
+    } else if returns.wait_for_child()
+        && let Some(base) = own_base()
     {
-        release(lost, block);
-        modules::release(lost);
+        if collected.ran_owned {
+            block::release_owned(base, block);
+        }
+        release(Lost::Since { base, vforks: collected.vforks }, base, block);
     }
 }
 
-fn release(lost: Lost, block: &Block) {
-    record::release(lost);
+fn release(lost: Lost, base: u64, block: &Block) {
+    record::release(lost, block::spare_of(base));
     block::release(lost, block);
 }
 
 /// In the child, after such a call.
 pub fn begin_child(block: &Block, returns: Returns) {
-    if let Returns::Twice { flags } = returns
-        && flags & CLONE_VM == 0
-    {
+    let Returns::Twice { flags } = returns else { return };
+    if flags & CLONE_VM == 0 {
         begin_process(block);
+    } else if is_relative(flags) {
+        begin_relative(flags);
+    }
+}
+
+/// In another process in this memory.
+fn begin_relative(flags: u64) {
+    if flags & CLONE_SETTLS != 0 {
+        STATE.relative_bases.insert(fs_base(), process::thread_id());
+    }
+    if process::parent_id() == 0 {
+        STATE.other_namespace.store(namespace(), Ordering::Relaxed);
     }
 }
 
@@ -247,15 +181,18 @@ fn begin_process(block: &Block) {
         modules::break_lock();
         trap::break_lock();
     }
+    STATE.shared_bases.clear();
+    STATE.departing.clear();
+    STATE.relative_bases.clear();
     let base = own_base();
     let next = STATE.generation.load(Ordering::Relaxed) + 1;
     block::keep_busy(block, base, next);
     record::release_all_but(base);
     STATE.generation.store(next, Ordering::Release);
     block::forget_owners(base);
-    STATE.departing.clear();
     STATE.more_threads.store(0, Ordering::Relaxed);
     STATE.relatives.store(0, Ordering::Relaxed);
+    STATE.other_namespace.store(0, Ordering::Relaxed);
     STATE.process.store(0, Ordering::Relaxed); // asked for when there is a need
 }
 
@@ -268,7 +205,7 @@ pub fn set_base(call: &Call) -> Step {
     // SAFETY: it is the program's own call; the loader does not use the fs base.
     Step::Answer(match unsafe { crate::sys::call(call.nr, call.args) } {
         Ok(value) => {
-            STATE.shared_bases.remove(shared);
+            STATE.shared_bases.remove(shared, process::thread_id());
             Outcome(value)
         }
         Err(errno) => Outcome::failure(errno),
@@ -280,30 +217,35 @@ pub fn free_base(block: &Block, call: &Call) -> Step {
     let [at, len, ..] = call.args;
     let base = fs_base();
     if base != 0 && base.checked_sub(at).is_some_and(|offset| offset < len) {
-        if let Some(lost) = Lost::by_this_thread() {
-            release(lost, block);
-        }
+        give_up(block);
         STATE.departing.insert(base, process::thread_id());
-        block::disown(base);
     }
     Step::Pass
 }
 
+/// Gives back all that is found by the calling thread's fs base: its block, and what hooks and calls hold that a handler
+/// has left by a jump or a cancellation.
+fn give_up(block: &Block) {
+    if let Some(base) = own_base() {
+        block::release_owned(base, block);
+        release(Lost::Since { base, vforks: 0 }, base, block);
+        disown(base);
+    }
+}
+
 /// Before `exit`: what the thread holds is free for others; the last thread's end is the process's.
-pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
+pub fn exit_thread(block: &Block, frozen: &Frozen) -> Step {
     if !is_own_process() {
-        withdraw_base();
+        withdraw_base(process::thread_id());
         return Step::Leave;
     }
-    record::release_spare(block);
-    match Lost::by_this_thread() {
-        Some(lost) => {
-            // Calls and hooks that a handler has left by a jump or a cancellation.
-            release(lost, block);
-            block::disown(fs_base());
+    if own_base().is_some() {
+        give_up(block);
+    } else {
+        let thread = process::thread_id();
+        if !STATE.departing.remove(fs_base(), thread) {
+            withdraw_base(thread);
         }
-        None if STATE.departing.contains(fs_base()) && STATE.departing.remove(process::thread_id()) => {}
-        None => withdraw_base(),
     }
     if STATE.more_threads.fetch_sub(1, Ordering::AcqRel) == 0 {
         finish(frozen);
@@ -316,7 +258,7 @@ pub fn exit_process(frozen: &Frozen) -> Step {
     if is_own_process() {
         finish(frozen);
     } else {
-        withdraw_base();
+        withdraw_base(process::thread_id());
     }
     Step::Leave
 }
@@ -324,7 +266,28 @@ pub fn exit_process(frozen: &Frozen) -> Step {
 /// Whether the caller belongs to the process that this memory belongs to, and is not another process in it. Asks the
 /// kernel only while there is one.
 pub fn is_own_process() -> bool {
-    STATE.relatives.load(Ordering::Relaxed) == 0 || process::id() == STATE.process.load(Ordering::Relaxed)
+    STATE.relatives.load(Ordering::Relaxed) == 0
+        || process::id() == STATE.process.load(Ordering::Relaxed) && !is_in_other_namespace()
+}
+
+/// Whether the caller's id is one of another pid namespace than the process's, and so may be the same by chance.
+fn is_in_other_namespace() -> bool {
+    let other = STATE.other_namespace.load(Ordering::Relaxed);
+    other != 0 && namespace() == other
+}
+
+/// The calling process's pid namespace; 1 if that can't be found out.
+fn namespace() -> u64 {
+    file::facts_at(c"/proc/self/ns/pid").map_or(1, |facts| facts.identity.inode())
+}
+
+/// Before `reboot`: where it ends the machine, no process comes to its own end, so the last words are said now.
+pub fn end_machine(call: &Call, frozen: &Frozen) -> Step {
+    let is_said = frozen.tree.table().is_some();
+    if !is_said && ends_machine(call.args) && process::may_reboot() && STATE.finish_once() {
+        frozen.output.last_words(&frozen.tools, frozen.tree);
+    }
+    Step::Pass
 }
 
 /// Lets the tools have their last word, once, in the process that was started. Other threads that end it meanwhile wait

@@ -26,10 +26,10 @@ pub const RECORD_POINTER: usize = 16;
 pub const BACK_OFFSET: usize = offset_of!(Record, back);
 /// Where in a record the address stands at which a dedicated slot goes on.
 pub const RESUME_OFFSET: usize = offset_of!(Record, resume);
-/// Of these, how many are for calls that return twice.
-const RESERVED: u32 = 64;
 /// Where in a slot's code its call has returned.
 pub const RETURN: usize = 2;
+/// Of these, how many calls can have that only tools wait for. The loader itself can't do without the others.
+pub const ORDINARY: u32 = SLOTS - 64;
 /// Slots whose code fills one page.
 const SLOTS_A_PAGE: u32 = 4096 / SLOT_LEN as u32;
 
@@ -94,6 +94,8 @@ pub struct Record {
     pending: AtomicU32,
     returns_twice: AtomicU32,
     flags: AtomicU64,
+    /// 1 if the enter hook ran on a block that its thread owns, which is free while the call is pending.
+    runs_owned: AtomicU32,
     /// Where a dedicated slot goes on: the stub's way back.
     resume: AtomicU64,
     claim: Claim,
@@ -120,6 +122,7 @@ impl Record {
             pending: AtomicU32::new(0),
             returns_twice: AtomicU32::new(0),
             flags: AtomicU64::new(0),
+            runs_owned: AtomicU32::new(0),
             resume: AtomicU64::new(0),
             claim: Claim::new(),
         }
@@ -152,6 +155,8 @@ pub struct Collected {
     pub side: Side,
     /// How many `vfork`s there had been when it was made, itself included.
     pub vforks: u32,
+    /// Whether the enter hook ran on a block that its thread owns, which was free from then on.
+    pub ran_owned: bool,
 }
 
 /// Who returned in a slot.
@@ -184,10 +189,9 @@ impl Records {
         }
     }
 
-    /// Takes a free slot, for as long as its call is pending and until it is [`Self::release`]d. The last slots are
-    /// for calls that return twice, which the loader can't do without.
-    fn take(&self, returns: Returns) -> Option<u32> {
-        let limit = if returns == Returns::Once { SLOTS - RESERVED } else { SLOTS };
+    /// Takes a free slot below `limit` for `holder`, for as long as its call is pending and until it is
+    /// [`Self::release`]d.
+    fn take(&self, limit: u32, holder: u64) -> Option<u32> {
         let ready = self.ready.load(Ordering::Acquire).min(limit);
         for (index, word) in (0_u32..).zip(&self.taken) {
             let first = index * 64;
@@ -200,6 +204,7 @@ impl Records {
                 let bit = (!taken & usable).trailing_zeros();
                 taken = word.fetch_or(1 << bit, Ordering::Acquire);
                 if taken & (1 << bit) == 0 {
+                    self.record(first + bit)?.claim.stamp(holder);
                     return Some(first + bit);
                 }
             }
@@ -208,7 +213,8 @@ impl Records {
     }
 
     fn release(&self, slot: u32) {
-        if let Some(word) = self.taken.get(slot as usize / 64) {
+        if let Some((word, record)) = self.taken.get(slot as usize / 64).zip(self.record(slot)) {
+            record.claim.clear();
             word.fetch_and(!(1 << (slot % 64)), Ordering::Release);
         }
     }
@@ -238,16 +244,16 @@ impl Default for Records {
 }
 
 /// Takes a slot of a page that is written now.
-fn grow_and_take(returns: Returns) -> Option<u32> {
+fn grow_and_take(limit: u32, holder: u64) -> Option<u32> {
     if STATE.records.ready.load(Ordering::Relaxed) >= SLOTS {
         return None;
     }
     let _blocked = AllBlocked::new()?;
     let _modules = modules::lock();
     // Somebody else may have grown the pool while this thread waited for the lock.
-    STATE.records.take(returns).or_else(|| {
+    STATE.records.take(limit, holder).or_else(|| {
         grow();
-        STATE.records.take(returns)
+        STATE.records.take(limit, holder)
     })
 }
 
@@ -309,11 +315,16 @@ fn slot_code(at: GuestAddr, record: u64) -> Option<[u8; RECORD_POINTER + 8]> {
 }
 
 /// Makes `pending` wait in a slot, the block's spare one if there is one; returns the address to jump to, or `None`
-/// if all slots are taken.
-pub fn prepare(pending: &Pending, back: GuestAddr, block: &mut Block) -> Option<GuestAddr> {
-    let slot = match block.spare.take() {
-        Some(slot) => slot,
-        None => STATE.records.take(pending.returns).or_else(|| grow_and_take(pending.returns))?,
+/// if all slots below `limit` are taken.
+pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) -> Option<GuestAddr> {
+    let holder = block.holder();
+    let slot = match block.spare.slot() {
+        Some(slot) => {
+            STATE.records.record(slot)?.claim.stamp(holder); // while it is still to be found in the block
+            block.spare.set(None);
+            slot
+        }
+        None => STATE.records.take(limit, holder).or_else(|| grow_and_take(limit, holder))?,
     };
     let record = STATE.records.record(slot)?;
     let (landing, flags) = match pending.returns {
@@ -334,14 +345,14 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &mut Block) -> Option<
         to.store(from, Ordering::Relaxed);
     }
     record.told.store(pending.told.0, Ordering::Relaxed);
-    record.claim.stamp(block.claim.base());
+    record.runs_owned.store(block.is_owned().into(), Ordering::Relaxed);
     record.pending.store(1 + u32::from(pending.returns.share_memory()), Ordering::Relaxed);
     Some(code_of(slot))
 }
 
-/// Reads what waited behind `area` and gives the slot back (to the block as a spare one) once nobody else is to return in
-/// it. `failed` says that the call made no child.
-pub fn collect(block: &mut Block, area: u64, failed: bool) -> Option<Collected> {
+/// Reads what waited behind `area` and gives the slot back (to an owned block as a spare one) once nobody else is to
+/// return in it. `failed` says that the call made no child.
+pub fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
     let slot = slot_of(area)?;
     // Records are aligned to their length.
     let side = if is_childs(area) { Side::Child } else { Side::Caller };
@@ -366,6 +377,7 @@ pub fn collect(block: &mut Block, area: u64, failed: bool) -> Option<Collected> 
         },
     };
     let vforks = record.claim.vforks();
+    let ran_owned = record.runs_owned.load(Ordering::Relaxed) != 0;
     let last = match record.pending.load(Ordering::Acquire) {
         0 | 1 => true,
         _ if failed => true,
@@ -375,11 +387,13 @@ pub fn collect(block: &mut Block, area: u64, failed: bool) -> Option<Collected> 
     };
     if last {
         record.pending.store(0, Ordering::Relaxed);
-        if let Some(former) = block.spare.put(slot) {
-            STATE.records.release(former);
+        if block.is_owned() && block.spare.slot().is_none() {
+            block.spare.set(Some(slot));
+        } else {
+            STATE.records.release(slot);
         }
     }
-    Some(Collected { pending, side, vforks })
+    Some(Collected { pending, side, vforks, ran_owned })
 }
 
 /// What a slot is dedicated to: any number of threads may be in such a slot at once, for nothing in its record changes.
@@ -399,7 +413,7 @@ pub struct Dedication {
 
 /// Takes a slot for good; returns its code, or `None` if all slots are taken.
 pub fn dedicate(to: &Dedication) -> Option<GuestAddr> {
-    let slot = STATE.records.take(Returns::Once).or_else(|| grow_and_take(Returns::Once))?;
+    let slot = STATE.records.take(SLOTS, 0).or_else(|| grow_and_take(SLOTS, 0))?;
     let record = STATE.records.record(slot)?;
     record.areas[0].landing.store(to.landing, Ordering::Relaxed);
     record.back.store(to.back.0, Ordering::Relaxed);
@@ -485,6 +499,16 @@ pub fn first_record() -> u64 {
     (&raw const STATE.records.records).addr() as u64
 }
 
+/// Gives back a dedicated slot that no call has been made in.
+pub fn release_dedicated(code: GuestAddr) {
+    let offset = code.0.wrapping_sub(gate_asm::slots());
+    let slot = (offset / SLOT_LEN as u64) as u32;
+    if let Some(record) = STATE.records.record(slot) {
+        record.resume.store(0, Ordering::Relaxed);
+        STATE.records.release(slot);
+    }
+}
+
 /// The code of a slot.
 fn code_of(slot: u32) -> GuestAddr {
     GuestAddr(gate_asm::slots() + u64::from(slot) * SLOT_LEN as u64)
@@ -495,18 +519,19 @@ fn slot_of(area: u64) -> Option<u32> {
     u32::try_from(area.checked_sub(first_record())? / SLOT_LEN as u64).ok()
 }
 
-/// Gives back the slot that an exiting thread's block keeps.
-pub fn release_spare(block: &mut Block) {
-    if let Some(slot) = block.spare.take() {
-        STATE.records.release(slot);
-    }
+/// Gives back a slot that a block has kept.
+pub fn release_spare(slot: u32) {
+    STATE.records.release(slot);
 }
 
-/// Frees the slots of calls that will never return. What returns twice may still do so in another thread.
-pub fn release(lost: Lost) {
+/// Frees the slots of calls that will never return, but for `kept`. What returns twice may still do so in another
+/// thread.
+pub fn release(lost: Lost, kept: Option<u32>) {
     for (slot, record) in STATE.records.taken() {
-        let returns_here = record.claim.is_of(lost) && record.returns_twice.load(Ordering::Relaxed) == 0;
-        if returns_here && record.pending.swap(0, Ordering::Relaxed) != 0 {
+        let is_pending = record.pending.load(Ordering::Relaxed) != 0;
+        let returns_there = is_pending && record.returns_twice.load(Ordering::Relaxed) != 0;
+        if record.claim.is_of(lost) && !returns_there && kept != Some(slot) {
+            record.pending.store(0, Ordering::Relaxed);
             STATE.records.release(slot);
         }
     }
@@ -517,7 +542,7 @@ pub fn release(lost: Lost) {
 pub fn release_all_but(fs_base: Option<u64>) {
     for (slot, record) in STATE.records.taken() {
         let is_pending = record.pending.load(Ordering::Relaxed) != 0;
-        let is_own = is_pending && fs_base.is_some_and(|base| record.claim.base() == base);
+        let is_own = is_pending && fs_base.is_some_and(|base| record.claim.holder() == base);
         if !is_own && record.resume.load(Ordering::Relaxed) == 0 {
             STATE.records.release(slot);
         }
@@ -542,8 +567,8 @@ mod tests {
     #[test]
     fn hands_out_each_ready_slot_once() {
         let pool = pool_with(80);
-        let mut slots: std::vec::Vec<u32> = (0..80).map(|_| pool.take(Returns::Once).unwrap()).collect();
-        assert_eq!(pool.take(Returns::Once), None);
+        let mut slots: std::vec::Vec<u32> = (0..80).map(|_| pool.take(SLOTS, 0).unwrap()).collect();
+        assert_eq!(pool.take(SLOTS, 0), None);
         slots.sort_unstable();
         assert_eq!(slots, (0..80).collect::<std::vec::Vec<u32>>());
     }
@@ -551,18 +576,18 @@ mod tests {
     #[test]
     fn a_released_slot_is_free_again() {
         let pool = pool_with(16);
-        while pool.take(Returns::Once).is_some() {}
+        while pool.take(SLOTS, 0).is_some() {}
         pool.release(11);
-        assert_eq!(pool.take(Returns::Once), Some(11));
-        assert_eq!(pool.take(Returns::Once), None);
+        assert_eq!(pool.take(SLOTS, 0), Some(11));
+        assert_eq!(pool.take(SLOTS, 0), None);
     }
 
     #[test]
-    fn the_last_slots_are_for_calls_that_return_twice() {
+    fn the_last_slots_are_the_loaders() {
         let pool = pool_with(SLOTS);
-        let ordinary = core::iter::from_fn(|| pool.take(Returns::Once)).count();
-        assert_eq!(ordinary, (SLOTS - RESERVED) as usize);
-        assert_eq!(pool.take(Returns::Twice { flags: 0 }), Some(SLOTS - RESERVED));
+        let ordinary = core::iter::from_fn(|| pool.take(ORDINARY, 0)).count();
+        assert_eq!(ordinary, ORDINARY as usize);
+        assert_eq!(pool.take(SLOTS, 0), Some(ORDINARY));
     }
 
     #[test]

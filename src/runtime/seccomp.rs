@@ -3,19 +3,29 @@
 //! From then on the loader makes no call of its own that the restriction does not let through
 //! ([`crate::sys::seccomp`]). What it will still need is made ready before: spare slots, and the output of the tools,
 //! since a file can perhaps no longer be opened.
+//!
+//! A filter may look at where a call comes from, and let a site of the program's do what others may not. Seen from
+//! the kernel all calls come from the gate. So where such a filter would answer differently to a site and to
+//! the gate, that site gets its own instruction back: its calls are no longer seen, and the program works.
 
-use crate::abi::bpf::{self, Instruction};
+use crate::abi::bpf::{self, AddressTests};
 use crate::abi::call::{Call, Outcome};
 use crate::abi::process::{
-    PR_SET_SECCOMP, SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_MODE_FILTER, SECCOMP_MODE_STRICT,
-    SECCOMP_SET_MODE_FILTER, SECCOMP_SET_MODE_STRICT,
+    PR_SET_SECCOMP, SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_MODE_FILTER,
+    SECCOMP_MODE_STRICT, SECCOMP_SET_MODE_FILTER, SECCOMP_SET_MODE_STRICT,
 };
 use crate::abi::sysno;
+use crate::addr::GuestAddr;
+use crate::patch::{stub, undo};
 use crate::runtime::dispatch::Step;
 use crate::runtime::handlers;
 use crate::runtime::record::{self, Returns};
 use crate::runtime::state::{Frozen, STATE};
-use crate::sys::seccomp as filters;
+use crate::runtime::{dispatch, gate_asm, text};
+use crate::sys::process;
+use crate::sys::seccomp::{self as filters, Filter};
+use crate::sys::signal::AllBlocked;
+use crate::x86::scan::SYSCALL;
 use core::sync::atomic::Ordering;
 
 /// What a call restricts the program to.
@@ -27,64 +37,121 @@ enum Restriction {
     Filter(u64),
 }
 
-fn restriction(call: &Call) -> Option<Restriction> {
-    let [operation, mode, program, ..] = call.args;
-    match (call.nr, operation as u32, mode) {
-        (sysno::SECCOMP, SECCOMP_SET_MODE_STRICT, _)
-        | (sysno::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_STRICT) => Some(Restriction::Strict),
-        (sysno::SECCOMP, SECCOMP_SET_MODE_FILTER, _)
-        | (sysno::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_FILTER) => Some(Restriction::Filter(program)),
-        _ => None,
+impl Restriction {
+    fn of(call: &Call) -> Option<Self> {
+        let [operation, mode, program, ..] = call.args;
+        match (call.nr, operation as u32, mode) {
+            (sysno::SECCOMP, SECCOMP_SET_MODE_STRICT, _)
+            | (sysno::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_STRICT) => Some(Self::Strict),
+            (sysno::SECCOMP, SECCOMP_SET_MODE_FILTER, _)
+            | (sysno::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_FILTER) => Some(Self::Filter(program)),
+            _ => None,
+        }
     }
 }
 
 /// Before `seccomp` and `prctl`.
 pub fn begin(call: &Call, frozen: &Frozen) -> Step {
-    if restriction(call).is_none() {
-        return Step::Pass;
-    }
+    let Some(restriction) = Restriction::of(call) else { return Step::Pass };
     record::make_ready();
     let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
     frozen.output.keep(&frozen.tools);
-    // With the flag to synchronise threads it may be in force for others before this thread is back.
+    if let Restriction::Filter(at) = restriction {
+        if let Some(filter) = stage(GuestAddr(at)) {
+            leave_native(filter);
+            do_without_traps(filter);
+        }
+    }
     filters::close();
     Step::Tell(Returns::Once)
 }
 
 /// After `seccomp` and `prctl`.
 pub fn finish(call: &Call, outcome: Outcome) {
-    let Some(restriction) = restriction(call) else { return };
-    let is_known = outcome.errno().is_some()
-        // SECCOMP_FILTER_FLAG_TSYNC answers with the id of a thread that could not be synchronised: nothing is installed.
-        || outcome.0 as i32 > 0 && call.nr == sysno::SECCOMP && call.args[1] & SECCOMP_FILTER_FLAG_TSYNC != 0
-        || match restriction {
-            Restriction::Strict => {
-                filters::add_strict();
-                true
-            }
-            // SAFETY: the kernel has just read it there.
-            Restriction::Filter(at) => unsafe { remember(at) },
-        };
-    if is_known {
-        filters::open();
+    let Some(restriction) = Restriction::of(call) else { return };
+    if is_installed(call, outcome) {
+        match restriction {
+            Restriction::Strict => filters::add_strict(),
+            Restriction::Filter(_) => filters::add_staged(),
+        }
+    }
+    filters::open();
+    if let Some(frozen) = STATE.frozen()
+        && !frozen.output.is_needed_open()
+    {
+        frozen.output.let_go();
     }
 }
 
-/// Remembers the filter of the `struct sock_fprog` at `at`; returns whether the loader can follow what it does.
-///
-/// # Safety
-///
-/// It is readable, and the filter that it names is.
-unsafe fn remember(at: u64) -> bool {
-    let header = core::ptr::with_exposed_provenance::<u64>(at as usize);
-    // SAFETY: a 16-bit count and, 8 bytes on, a pointer (include/uapi/linux/filter.h); as the caller vouches.
-    let (len, first) = unsafe { (header.cast::<u16>().read_unaligned(), header.add(1).read_unaligned()) };
-    let words = core::ptr::with_exposed_provenance::<u64>(first as usize);
-    // SAFETY: `len` instructions of 8 bytes lie there, as the caller vouches.
-    let instruction = |index: usize| Instruction(unsafe { words.add(index).read_unaligned() });
-    let looks_at_addresses = (0..usize::from(len)).any(|index| instruction(index).reads_pointer());
-    if looks_at_addresses {
-        STATE.address_filters.fetch_add(1, Ordering::Relaxed);
+fn is_installed(call: &Call, outcome: Outcome) -> bool {
+    // With SECCOMP_FILTER_FLAG_TSYNC alone it answers with the id of a thread that could not be synchronised: nothing is
+    // installed then (man 2 seccomp).
+    let flags = call.args[1] & (SECCOMP_FILTER_FLAG_TSYNC | SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    let is_refused = call.nr == sysno::SECCOMP && flags == SECCOMP_FILTER_FLAG_TSYNC && outcome.0 != 0;
+    outcome.errno().is_none() && !is_refused
+}
+
+/// Remembers the filter of the `struct sock_fprog` at `at`; `None` if it can't be read, or is too long.
+fn stage(at: GuestAddr) -> Option<Filter> {
+    // A 16-bit count and, 8 bytes on, a pointer (include/uapi/linux/filter.h).
+    let mut header = [0_u64; 2];
+    let len = match read_words(at, &mut header) {
+        Some(()) => usize::from(header[0] as u16),
+        None => usize::MAX, // no room for so many
+    };
+    filters::stage(len, |index, into| read_words(GuestAddr(header[1]).wrapping_add(index as u64 * 8), into))
+}
+
+fn read_words(at: GuestAddr, into: &mut [u64]) -> Option<()> {
+    let mut bytes = [0_u8; 512];
+    let bytes = bytes.get_mut(..size_of_val(into))?;
+    let len = process::read_memory(at, bytes).ok()?;
+    let (words, _) = bytes.get(..len)?.as_chunks();
+    into.iter_mut().zip(words).for_each(|(to, word)| *to = u64::from_ne_bytes(*word));
+    (words.len() == into.len()).then_some(())
+}
+
+/// Gives sites that `filter` treats differently from the gate their own instruction back.
+fn leave_native(filter: Filter) {
+    let instruction = |at: usize| filter.instruction(at);
+    let tests = AddressTests::of(instruction);
+    if tests.is_empty() {
+        return;
     }
-    usize::from(len) <= bpf::LEN_MAX && filters::add((0..usize::from(len)).map(instruction))
+    STATE.address_filters.fetch_add(1, Ordering::Relaxed);
+    let Some(_blocked) = AllBlocked::new() else { return };
+    let modules = STATE.modules.lock();
+    // What was found out last: sites of one kind stand together.
+    let mut last: Option<(GuestAddr, bool)> = None;
+    for index in modules.stubs() {
+        let Some(fields) = modules.stub(index) else { continue };
+        let (site, gate) = (fields.back, dispatch::in_stub(index, stub::RETURN));
+        let differs = match last {
+            _ if !tests.tell_apart(instruction, site.0, gate.0) => false,
+            Some((known, differs)) if !tests.tell_apart(instruction, site.0, known.0) => differs,
+            _ => bpf::answers_differ(instruction, site.0, gate.0),
+        };
+        last = Some((site, differs));
+        if differs && let Some((at, bytes)) = undo::original(&fields) {
+            give_back(at, &bytes);
+        }
+    }
+}
+
+/// A trap ends with a call that the program itself may never make: where `filter` does not let it through, the sites that
+/// trap get their own instruction back.
+fn do_without_traps(filter: Filter) {
+    let end = Call { nr: sysno::RT_SIGRETURN, args: [0; 6] };
+    if !bpf::allows(|at| filter.instruction(at), &end, gate_asm::stubs()) {
+        STATE.traps.sites().for_each(|site| give_back(site, &SYSCALL));
+    }
+}
+
+/// Puts the program's own bytes where a patch begins, if there is one: the memory may have become another's.
+fn give_back(at: GuestAddr, bytes: &[u8]) {
+    let mut there = [0; 2];
+    if process::read_memory(at, &mut there) == Ok(there.len()) && undo::may_begin(there) {
+        // Where even that is forbidden by now the filter will say what it says to the gate.
+        let _ = text::write_live(at, bytes);
+    }
 }

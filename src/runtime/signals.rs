@@ -27,16 +27,22 @@ pub fn set_action(block: &Block, call: &Call) -> Step {
             None => return Step::Answer(Outcome::failure(Errno::EFAULT)),
         },
     };
+    let outcome = with_second(call, replacement.as_ref());
+    if outcome.errno().is_none() {
+        give_back(GuestAddr(old));
+    }
+    Step::Answer(outcome)
+}
+
+/// Makes a call of the program's with a struct of ours as its second argument.
+pub fn with_second<T>(call: &Call, second: Option<&T>) -> Outcome {
     let mut args = call.args;
-    args[1] = replacement.as_ref().map_or(0, |action| core::ptr::from_ref(action).expose_provenance() as u64);
-    // SAFETY: it is the program's own call, with a copy of its action.
-    Step::Answer(match unsafe { crate::sys::call(call.nr, args) } {
-        Ok(value) => {
-            give_back(GuestAddr(old));
-            Outcome(value)
-        }
+    args[1] = second.map_or(0, |second| core::ptr::from_ref(second).expose_provenance() as u64);
+    // SAFETY: it is the program's own call, with a copy of what it has passed.
+    match unsafe { crate::sys::program_call(call.nr, args) } {
+        Ok(value) => Outcome(value),
         Err(errno) => Outcome::failure(errno),
-    })
+    }
 }
 
 /// What the kernel is told when the program sets `action`.

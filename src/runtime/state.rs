@@ -5,20 +5,20 @@
 
 use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
+use crate::runtime::altstacks::AltStacks;
+use crate::runtime::bases::Bases;
 use crate::runtime::block::Adopted;
-use crate::runtime::claim::Claim;
 use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
 use crate::runtime::handlers::Handlers;
 use crate::runtime::modules::Modules;
 use crate::runtime::output::Output;
 use crate::runtime::patched::Patched;
-use crate::runtime::processes::{Departing, SharedBases};
 use crate::runtime::record::Records;
 use crate::runtime::trap::Traps;
 use crate::runtime::tree::Tree;
 use crate::sys::file::Identity;
-use crate::sys::lock::Lock;
+use crate::sys::lock::RobustLock;
 use crate::sys::shared::Segment;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -44,16 +44,16 @@ pub struct State {
     pub shared_blocks_end: AtomicU64,
     /// How many forks lead from the loader's start to this process, plus one: see [`crate::runtime::block`].
     pub generation: AtomicU32,
-    /// How many `vfork`s there have been.
+    /// How many `vfork`s there have been, plus one.
     pub vforks: AtomicU32,
-    /// Who holds, or held last, the lock of `modules`.
-    pub patcher: Claim,
     /// Which owned blocks have had owners.
     pub adopted: Adopted,
     /// The end of the program's stack.
     pub stack_top: AtomicU64,
     /// 1 if `rdfsbase` may be used (AT_HWCAP2 bit 1, Documentation/arch/x86/x86_64/fsgs.rst).
     pub fsgsbase: AtomicU8,
+    /// The mask of every signal, for assembly.
+    pub all_signals: AtomicU64,
     /// Where filtered calls go.
     pub filters: Filters,
     /// The inode number of the loader's own file; 0 if it is not known.
@@ -73,12 +73,19 @@ pub struct State {
     pub process: AtomicU32,
     /// Threads of this process besides the first.
     pub more_threads: AtomicU32,
-    /// Other processes in this memory.
+    /// Other processes in this memory; those that ended while their parent ran are still counted.
     pub relatives: AtomicU32,
+    /// A pid namespace, by its inode number, that another process in this memory has been in: ids may mean somebody
+    /// else then. 0 if all are in one.
+    pub other_namespace: AtomicU64,
     /// fs bases that more than one thread has.
-    pub shared_bases: SharedBases,
+    pub shared_bases: Bases,
     /// Threads that have freed the memory at their fs base.
-    pub departing: Departing,
+    pub departing: Bases,
+    /// fs bases of other processes in this memory that have one of their own.
+    pub relative_bases: Bases,
+    /// Its alternate signal stacks.
+    pub altstacks: AltStacks,
     /// The program's signal handlers.
     pub handlers: Handlers,
     /// Code that was written to.
@@ -88,7 +95,7 @@ pub struct State {
     /// Pages of files that are mapped without execution.
     pub file_pages: FilePages,
     /// What is patched; taken with all signals blocked.
-    pub modules: Lock<Modules>,
+    pub modules: RobustLock<Modules>,
     frozen: AtomicPtr<Frozen>,
     finished: AtomicBool,
     /// For a run without common memory.
@@ -132,10 +139,10 @@ pub static STATE: State = State {
     shared_blocks_end: AtomicU64::new(0),
     generation: AtomicU32::new(0),
     vforks: AtomicU32::new(0),
-    patcher: Claim::new(),
     adopted: Adopted::new(),
     stack_top: AtomicU64::new(0),
     fsgsbase: AtomicU8::new(0),
+    all_signals: AtomicU64::new(0),
     filters: Filters::new(),
     own_inode: AtomicU64::new(0),
     records: Records::new(),
@@ -146,13 +153,16 @@ pub static STATE: State = State {
     process: AtomicU32::new(0),
     more_threads: AtomicU32::new(0),
     relatives: AtomicU32::new(0),
-    shared_bases: SharedBases::new(),
-    departing: Departing::new(),
+    other_namespace: AtomicU64::new(0),
+    shared_bases: Bases::new(),
+    departing: Bases::new(),
+    relative_bases: Bases::new(),
+    altstacks: AltStacks::new(),
     handlers: Handlers::new(),
     patched: Patched::new(),
     traps: Traps::new(),
     file_pages: FilePages::new(),
-    modules: Lock::new(Modules::new()),
+    modules: RobustLock::new(Modules::new()),
     frozen: AtomicPtr::new(core::ptr::null_mut()),
     finished: AtomicBool::new(false),
     tree: Tree::new(),

@@ -7,18 +7,23 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIG_IGN, SIG_UNBLOCK, SigAction,
-    Signal, SignalSet,
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN,
+    SIG_UNBLOCK, SigAction, Signal, SignalSet,
 };
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
+use crate::patch::site::RESTORER;
 use crate::patch::stub;
+use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
+use crate::runtime::guest::peek;
+use crate::runtime::record::Returns;
 use crate::runtime::state::STATE;
-use crate::runtime::{gate_asm, handlers, processes};
-use crate::sys::lock::Lock;
+use crate::runtime::{gate_asm, handlers, processes, signals};
+use crate::sys::lock::RobustLock;
 use crate::sys::{process, signal};
+use crate::x86::encode::INT3;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Sites that can trap at the same time.
@@ -27,12 +32,26 @@ const CAPACITY: usize = 16_384;
 /// The signal that a trap raises.
 const SIGNAL: Signal = Signal::SIGILL;
 
-/// The bytes of glibc's and the kernel's signal return, `mov rax, 15; syscall`: unwinders and debuggers recognise a
-/// signal frame by them.
-pub const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
-
 /// The stub that holds [`RESTORER`] instead of a site.
 pub const RESTORER_STUB: u32 = 0;
+/// Where in it a call is made for which there is no stack: `syscall; jmp rbx`.
+pub const BARE_CALL: usize = 16;
+
+/// The bytes of the restorer's stub.
+#[must_use]
+pub fn restorer_stub() -> [u8; stub::LEN] {
+    let mut bytes = [INT3; stub::LEN];
+    for (start, part) in [(0, &RESTORER[..]), (BARE_CALL, &[0x0f, 0x05, 0xff, 0xe3])] {
+        bytes.iter_mut().skip(start).zip(part).for_each(|(to, from)| *to = *from);
+    }
+    bytes
+}
+
+/// Whether `at` is at the bare call, or behind it.
+#[must_use]
+pub fn is_in_bare_call(at: GuestAddr) -> bool {
+    (BARE_CALL as u64..BARE_CALL as u64 + 4).contains(&at.0.wrapping_sub(restorer().0))
+}
 
 /// Where each trapping site goes; appended to under the modules' lock, read by the handler at any time.
 #[derive(Debug)]
@@ -41,7 +60,7 @@ pub struct Traps {
     entries: [AtomicU64; CAPACITY],
     len: AtomicU32,
     /// The program's own action for the signal, while the loader's is installed.
-    program: Lock<Actions>,
+    program: RobustLock<Actions>,
     /// 1 once there is one.
     armed: AtomicU32,
 }
@@ -83,14 +102,22 @@ impl Traps {
             sites: [const { AtomicU64::new(0) }; CAPACITY],
             entries: [const { AtomicU64::new(0) }; CAPACITY],
             len: AtomicU32::new(0),
-            program: Lock::new(Actions { own: None, lodger: None }),
+            program: RobustLock::new(Actions { own: None, lodger: None }),
             armed: AtomicU32::new(0),
         }
     }
 
     /// Whether the loader's handler is installed.
-    fn is_armed(&self) -> bool {
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
         self.armed.load(Ordering::Acquire) != 0
+    }
+
+    /// The sites that trap.
+    pub fn sites(&self) -> impl Iterator<Item = GuestAddr> {
+        let len = self.len.load(Ordering::Acquire) as usize;
+        let sites = self.sites.iter().take(len).map(|at| GuestAddr(at.load(Ordering::Acquire)));
+        sites.filter(|site| site.0 != 0)
     }
 
     fn entry_of(&self, site: GuestAddr) -> Option<u64> {
@@ -141,8 +168,8 @@ pub fn restorer() -> GuestAddr {
 fn installed_for(program: &SigAction) -> Option<SigAction> {
     let handles = program.handler != SIG_DFL && program.handler != SIG_IGN;
     // The program's flags decide on which stack and with which mask its handler runs. SA_RESETHAND would take our
-    // handler away; it is acted out in `deliver`.
-    let flags = if handles { program.flags & !SA_RESETHAND } else { SA_ONSTACK | SA_NODEFER };
+    // handler away; it is acted out in `handler_for`. A signal that nobody handles interrupts no call.
+    let flags = if handles { program.flags & !SA_RESETHAND } else { SA_ONSTACK | SA_NODEFER | SA_RESTART };
     Some(SigAction {
         handler: handlers::trap_entry()?,
         flags: flags | SA_SIGINFO | SA_RESTORER,
@@ -181,9 +208,13 @@ pub fn arm() -> Result<(), Errno> {
         program.own = Some(current);
         STATE.hook(sysno::RT_SIGPROCMASK);
         STATE.traps.armed.store(1, Ordering::Release);
-        (1..=Signal::MAX.0).map(Signal).for_each(unblock_in_handler_of);
     }
     Ok(())
+}
+
+/// When the handler has been installed in a program that runs already: its own handlers don't block the trap signal.
+pub fn unblock_in_handlers() {
+    (1..=Signal::MAX.0).map(Signal).for_each(unblock_in_handler_of);
 }
 
 /// Takes the trap signal out of the mask of a handler that the program has installed so far.
@@ -236,8 +267,27 @@ pub unsafe fn break_lock() {
     unsafe { STATE.traps.program.force_unlock() };
 }
 
-/// After `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
-/// `force_sig_info_to_task`), so it is unblocked again. The set was readable, since the call succeeded.
+/// `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
+/// `force_sig_info_to_task`), so it is not blocked. What may unblock signals is made by the program itself, where handlers
+/// may run.
+pub fn change_mask(block: &Block, call: &Call) -> Step {
+    let [how, set, ..] = call.args;
+    if set == 0 || how as u32 == SIG_UNBLOCK {
+        return Step::Pass;
+    }
+    let known =
+        peek(GuestAddr(set), GuestAddr(block.regs.rsp)).map(|bytes| SignalSet(u64::from_ne_bytes(bytes)));
+    match known {
+        Some(set) if !set.contains(SIGNAL) => Step::Pass,
+        Some(set) if how as u32 == SIG_BLOCK => {
+            let others = set.without(SignalSet::of(&[SIGNAL]));
+            Step::Answer(signals::with_second(call, Some(&others)))
+        }
+        _ => Step::Tell(Returns::Once),
+    }
+}
+
+/// After `rt_sigprocmask` where [`change_mask`] could not see to it. The set was readable, since the call succeeded.
 pub fn keep_unblocked(call: &Call, outcome: Outcome) {
     let [how, set, _, _, ..] = call.args;
     if call.nr != sysno::RT_SIGPROCMASK || outcome.errno().is_some() || set == 0 || how as u32 == SIG_UNBLOCK
@@ -316,6 +366,8 @@ fn handler_for(code: i32) -> Option<GuestAddr> {
             let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
             if !is_fault {
                 signal::raise(SIGNAL);
+                // Only the first process of a machine survives that (kernel/signal.c, `sig_task_ignored`).
+                let _ = install(&action);
             }
             None
         }

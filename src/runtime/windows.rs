@@ -46,6 +46,11 @@ macro_rules! window {
     (signalled) => { window!(@ "29") };
     (signalled_taken) => { window!(@ "29 + 256") };
     (signalled_perhaps) => { window!(@ "29 + 512") };
+    (hooked_masking) => { window!(@ "30") };
+    (filtered_masking) => { window!(@ "31") };
+    (told_masking) => { window!(@ "32") };
+    (signalled_masking) => { window!(@ "33") };
+    (unmasking) => { window!(@ "34") };
     (@ $word:literal) => {
         concat!(
             "990:\n",
@@ -104,6 +109,19 @@ pub enum Flags {
     OverflowLive,
 }
 
+/// What is to be done on the block once signals are blocked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Masking {
+    /// As [`Window::Hooked`], packed.
+    Hooked,
+    /// As [`Window::Filtered`], packed.
+    Filtered,
+    /// As [`Window::ToldArea`].
+    Told,
+    /// As [`Window::Signalled`].
+    Signalled,
+}
+
 /// What it is like in a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Window {
@@ -137,6 +155,10 @@ pub enum Window {
     PathZero,
     /// A signal has just come for the handler whose entry is in rax.
     Signalled,
+    /// The program's registers are in the block at rbp, and signals are about to be blocked.
+    Masking(Masking),
+    /// A hook is done and has left all in the block at rbp; signals are unblocked.
+    Unmasking,
 }
 
 #[repr(C)]
@@ -207,6 +229,11 @@ const fn window_of(number: u32) -> Option<Window> {
         27 => Window::PathFlags,
         28 => Window::PathZero,
         29 => Window::Signalled,
+        30 => Window::Masking(Masking::Hooked),
+        31 => Window::Masking(Masking::Filtered),
+        32 => Window::Masking(Masking::Told),
+        33 => Window::Masking(Masking::Signalled),
+        34 => Window::Unmasking,
         _ => return None,
     })
 }
@@ -215,6 +242,19 @@ const fn window_of(number: u32) -> Option<Window> {
 const LOW_FLAGS: u64 = 0xd5;
 /// OF.
 const OVERFLOW: u64 = 1 << 11;
+
+impl Masking {
+    /// What it is like with rax as it was spilled and the block at r11.
+    #[must_use]
+    pub const fn window(self) -> Window {
+        match self {
+            Self::Hooked => Window::Hooked(Value::Packed, Index::InRax),
+            Self::Filtered => Window::Filtered(Value::Packed, Index::InRax),
+            Self::Told => Window::ToldArea,
+            Self::Signalled => Window::Signalled,
+        }
+    }
+}
 
 impl Value {
     /// The value, from rax.

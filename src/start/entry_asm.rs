@@ -27,6 +27,7 @@ macro_rules! entry {
         }
 
         extern "C" fn relocated_main(stack: *const u64) -> ! {
+            $crate::runtime::claim_pools();
             // SAFETY: `start` passes the stack pointer that the kernel gave the process, whose layout is the psABI's.
             let process = unsafe { $crate::load::Process::from_stack(stack) };
             $main(&process)

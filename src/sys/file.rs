@@ -1,6 +1,7 @@
 //! Files, for the moments in which the loader needs one: no descriptor outlives the call that opened it. Zone: call.
 
 use super::call;
+use super::lodger;
 use super::mem;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
@@ -64,9 +65,27 @@ impl<'p> Place<'p> {
 /// The kernel's.
 pub fn duplicate(fd: Fd, lowest: u32) -> Result<Fd, Errno> {
     const F_DUPFD_CLOEXEC: u64 = 1030;
+    let to = |from: u32| [fd.number(), F_DUPFD_CLOEXEC, from.into(), 0, 0, 0];
     // SAFETY: it makes a descriptor, and changes none.
-    let to = |from: u32| unsafe { call(sysno::FCNTL, [fd.number(), F_DUPFD_CLOEXEC, from.into(), 0, 0, 0]) };
-    to(lowest).or_else(|_| to(0)).map(|copy| Fd(copy as u32))
+    let copy = unsafe { call(sysno::FCNTL, to(lowest)) };
+    // SAFETY: as above.
+    let copy = copy.or_else(|_| unsafe { lodger::call_unlimited(sysno::FCNTL, to(lowest)) });
+    // SAFETY: as above.
+    copy.or_else(|_| unsafe { call(sysno::FCNTL, to(0)) }).map(|copy| Fd(copy as u32))
+}
+
+/// Makes a call that makes a descriptor, whether or not the process may have one more.
+///
+/// # Safety
+///
+/// As for [`call`].
+unsafe fn make_descriptor(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
+    // SAFETY: as the caller vouches.
+    match unsafe { call(nr, args) } {
+        // SAFETY: as the caller vouches.
+        Err(Errno::EMFILE) => unsafe { lodger::call_unlimited(nr, args) },
+        other => other,
+    }
 }
 
 /// What a file is opened for.
@@ -83,7 +102,9 @@ pub enum Access {
 }
 
 impl Access {
-    const fn flags(self) -> u64 {
+    /// The `O_*` flags that this takes.
+    #[must_use]
+    pub const fn flags(self) -> u64 {
         use crate::abi::open;
         let bits = match self {
             Self::Read => open::RDONLY,
@@ -104,7 +125,7 @@ impl OpenFile {
     pub fn open(path: &CStr, access: Access) -> Result<Self, Errno> {
         let args = [crate::abi::open::AT_FDCWD, path.as_ptr().addr() as u64, access.flags(), 0o666, 0, 0];
         // SAFETY: the kernel reads the path, which is a C string, and makes a new descriptor.
-        let fd = unsafe { call(sysno::OPENAT, args) }?;
+        let fd = unsafe { make_descriptor(sysno::OPENAT, args) }?;
         Ok(Self(Fd(fd as u32)))
     }
 
@@ -119,7 +140,7 @@ impl OpenFile {
         let flags = open::PATH | open::NOFOLLOW | open::CLOEXEC;
         let args = [directory, path.as_ptr().addr() as u64, flags.into(), 0, 0, 0];
         // SAFETY: the kernel reads the path, which is a C string, and makes a new descriptor.
-        let fd = unsafe { call(sysno::OPENAT, args) }?;
+        let fd = unsafe { make_descriptor(sysno::OPENAT, args) }?;
         Ok(Self(Fd(fd as u32)))
     }
 
@@ -134,7 +155,9 @@ impl OpenFile {
         let links = if place.flags & open::AT_SYMLINK_NOFOLLOW != 0 { open::NOFOLLOW } else { 0 };
         let path = place.path.as_ptr().addr() as u64;
         // SAFETY: the kernel reads the path, which is a C string, and makes a new descriptor.
-        let fd = unsafe { call(sysno::OPENAT, [place.directory, path, (fixed | links).into(), 0, 0, 0]) }?;
+        let fd = unsafe {
+            make_descriptor(sysno::OPENAT, [place.directory, path, (fixed | links).into(), 0, 0, 0])
+        }?;
         Ok(Self(Fd(fd as u32)))
     }
 
@@ -183,6 +206,16 @@ impl OpenFile {
         unsafe { call(sysno::FTRUNCATE, [self.0.number(), len, 0, 0, 0, 0]) }.map(drop)
     }
 
+    /// Gives it these permission bits.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn set_mode(&self, mode: u32) -> Result<(), Errno> {
+        // SAFETY: it touches no memory.
+        unsafe { call(sysno::FCHMOD, [self.0.number(), mode.into(), 0, 0, 0, 0]) }.map(drop)
+    }
+
     /// The descriptor.
     #[must_use]
     pub const fn fd(&self) -> Fd {
@@ -195,6 +228,23 @@ impl Drop for OpenFile {
         // SAFETY: the descriptor is ours alone.
         let _ = unsafe { call(sysno::CLOSE, [self.0.number(), 0, 0, 0, 0, 0]) };
     }
+}
+
+/// Gives a file another name, in place of what has it.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn rename(from: &CStr, to: &CStr) -> Result<(), Errno> {
+    let (from, to) = (from.as_ptr().addr() as u64, to.as_ptr().addr() as u64);
+    // SAFETY: the kernel reads two C strings.
+    unsafe { call(sysno::RENAME, [from, to, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Takes a file's name away; one that has none is not an error of ours.
+pub fn remove(path: &CStr) {
+    // SAFETY: the kernel reads a C string.
+    let _ = unsafe { call(sysno::UNLINK, [path.as_ptr().addr() as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// What the loader asks about a file.
@@ -423,6 +473,19 @@ impl View {
         }
         let at = mem::map_file(mem::Place::Anywhere, len, Protection::READ, fd, 0)?;
         Ok(Self { at, len })
+    }
+
+    /// Zeros in place of a file, to be filled in by `fill`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn made(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, Errno> {
+        let at = mem::map_anonymous(mem::Place::Anywhere, len as u64, Protection::READ_WRITE)?;
+        let bytes = core::ptr::with_exposed_provenance_mut(at.0 as usize);
+        // SAFETY: the mapping was just made, and nobody else knows of it.
+        fill(unsafe { core::slice::from_raw_parts_mut(bytes, len) });
+        Ok(Self { at, len: len as u64 })
     }
 
     /// Its bytes. A file that shrinks while it is viewed raises SIGBUS, as it does for the kernel's own readers.

@@ -32,9 +32,25 @@ pub unsafe extern "C" fn syscall(nr: u32, a: u64, b: u64, c: u64, d: u64, e: u64
     )
 }
 
+/// Where in [`syscall`] the instruction of that name ends.
+const END: u64 = 24;
+
+/// The address after the loader's own system call instruction: what a seccomp filter sees.
+#[must_use]
+pub fn address_after() -> u64 {
+    (syscall as *const ()).expose_provenance() as u64 + END
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_sees_the_address_after_the_instruction() {
+        let end = core::ptr::with_exposed_provenance::<u8>(address_after() as usize);
+        // SAFETY: both bytes are of the function's code.
+        assert_eq!(unsafe { [*end.sub(2), *end.sub(1)] }, [0x0f, 0x05]);
+    }
 
     #[test]
     fn asks_the_kernel_with_all_six_arguments() {

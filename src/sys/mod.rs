@@ -7,6 +7,8 @@ pub mod file;
 pub mod gate_asm;
 pub mod line;
 pub mod lock;
+pub mod lodger;
+pub mod lodger_asm;
 pub mod mem;
 pub mod process;
 pub mod seccomp;
@@ -27,7 +29,7 @@ use crate::abi::errno::Errno;
 ///
 /// What the kernel answers; `EPERM` for a call that a filter does not let through.
 pub unsafe fn call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
-    if !seccomp::allow(nr, args) {
+    if !seccomp::allows(nr, args) {
         return Err(Errno::EPERM);
     }
     // SAFETY: the caller vouches for what the call does.

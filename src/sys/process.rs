@@ -37,6 +37,33 @@ pub fn doze() {
     let _ = unsafe { call(sysno::NANOSLEEP, [interval.as_ptr().addr() as u64, 0, 0, 0, 0, 0]) };
 }
 
+/// The time of day in `milliseconds` from now, as seconds and nanoseconds (`struct timespec`).
+#[must_use]
+pub fn real_time_after(milliseconds: u64) -> [u64; 2] {
+    const CLOCK_REALTIME: u64 = 0;
+    const SECOND: u64 = 1_000_000_000;
+    let mut now = [0_u64; 2];
+    // SAFETY: the kernel writes `now`.
+    let _ =
+        unsafe { call(sysno::CLOCK_GETTIME, [CLOCK_REALTIME, now.as_mut_ptr().addr() as u64, 0, 0, 0, 0]) };
+    let nanoseconds = now[1] + milliseconds * 1_000_000;
+    [now[0] + nanoseconds / SECOND, nanoseconds % SECOND]
+}
+
+/// Whether the thread that this thread's pid namespace calls `thread` is no more.
+#[must_use]
+pub fn is_gone(thread: u32) -> bool {
+    // SAFETY: signal 0 is none.
+    unsafe { call(sysno::TKILL, [thread.into(), 0, 0, 0, 0, 0]) == Err(Errno::ESRCH) }
+}
+
+/// The parent's id in this process's pid namespace; 0 if it is not in there.
+#[must_use]
+pub fn parent_id() -> u32 {
+    // SAFETY: getppid touches no memory and does not fail.
+    unsafe { gate_asm::syscall(sysno::GETPPID, 0, 0, 0, 0, 0, 0) as u32 }
+}
+
 /// The process's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
 #[must_use]
 pub fn id() -> u32 {
@@ -140,7 +167,32 @@ fn transfer(nr: u32, remote: crate::addr::GuestAddr, local: usize, len: usize) -
     let theirs = [remote.0, len as u64];
     let args = [u64::from(id()), ours.as_ptr().addr() as u64, 1, theirs.as_ptr().addr() as u64, 1, 0];
     // SAFETY: the local side is a slice of the caller's; the remote side is checked by the kernel.
-    unsafe { call(nr, args) }.map(|len| len as usize)
+    match unsafe { call(nr, args) } {
+        Ok(len) => Ok(len as usize),
+        // Kernels without CONFIG_CROSS_MEMORY_ATTACH, and containers that forbid it.
+        Err(Errno::ENOSYS | Errno::EPERM) => transfer_by_file(nr, remote, local, len),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// As [`transfer`], through the process's memory as a file.
+#[cold]
+fn transfer_by_file(
+    nr: u32,
+    remote: crate::addr::GuestAddr,
+    local: usize,
+    len: usize,
+) -> Result<usize, Errno> {
+    use crate::sys::file::{Access, OpenFile};
+    let memory = OpenFile::open(c"/proc/self/mem", Access::ReadWrite)?;
+    let nr = if nr == sysno::PROCESS_VM_READV { sysno::PREAD64 } else { sysno::PWRITE64 };
+    let args = [memory.fd().number(), local as u64, len as u64, remote.0, 0, 0];
+    // SAFETY: as for `transfer`.
+    match unsafe { call(nr, args) } {
+        Ok(len) => Ok(len as usize),
+        Err(Errno::EIO) => Err(Errno::EFAULT), // what is not mapped (fs/proc/base.c, `mem_rw`)
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The end of the heap.
@@ -212,4 +264,23 @@ pub fn ids() -> Ids {
         effective_user: ask(sysno::GETEUID),
         effective_group: ask(sysno::GETEGID),
     }
+}
+
+/// Whether the thread may end the machine (man 7 capabilities, `CAP_SYS_BOOT`).
+#[must_use]
+pub fn may_reboot() -> bool {
+    use crate::abi::process::{CAP_SYS_BOOT, CAPABILITY_VERSION, CapabilityData, CapabilityHeader};
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION, pid: 0 };
+    let mut data = [CapabilityData { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    let args = [
+        (&raw mut header).expose_provenance() as u64,
+        data.as_mut_ptr().expose_provenance() as u64,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the kernel writes both, which have the layout of this version.
+    let asked = unsafe { call(sysno::CAPGET, args) };
+    asked.is_ok() && data[0].effective & 1 << CAP_SYS_BOOT != 0
 }

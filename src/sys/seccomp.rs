@@ -5,10 +5,11 @@
 //! made: it fails with EPERM, and the loader does without it. Filters belong to threads; they are taken to
 //! be everybody's. Those from before the loader's start are not known.
 
+use super::gate_asm;
 use crate::abi::bpf::{self, Instruction};
 use crate::abi::call::Call;
 use crate::abi::sysno;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Instructions of all filters together that are remembered; beyond, nothing is let through.
 const CAPACITY: usize = 4 * bpf::LEN_MAX;
@@ -22,6 +23,8 @@ struct Filters {
     /// 1 in strict mode: `read`, `write`, `exit` and `rt_sigreturn` only.
     strict: AtomicU32,
     count: AtomicU32,
+    /// Whether the filter that is being installed is known.
+    is_staged: AtomicBool,
     /// Where each filter ends in `instructions`.
     ends: [AtomicU32; FILTERS],
     instructions: [AtomicU64; CAPACITY],
@@ -31,13 +34,26 @@ static INSTALLED: Filters = Filters {
     closed: AtomicU32::new(0),
     strict: AtomicU32::new(0),
     count: AtomicU32::new(0),
+    is_staged: AtomicBool::new(false),
     ends: [const { AtomicU32::new(0) }; FILTERS],
     instructions: [const { AtomicU64::new(0) }; CAPACITY],
 };
 
-/// Whether a call of the loader's own may be made.
+/// A filter as it is remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter(&'static [AtomicU64]);
+
+impl Filter {
+    /// Its instruction at `index`.
+    #[must_use]
+    pub fn instruction(self, index: usize) -> Option<Instruction> {
+        self.0.get(index).map(|word| Instruction(word.load(Ordering::Relaxed)))
+    }
+}
+
+/// Whether a call of the loader's own may be made; and whether one of the program's is sure to be.
 #[must_use]
-pub fn allow(nr: u32, args: [u64; 6]) -> bool {
+pub fn allows(nr: u32, args: [u64; 6]) -> bool {
     let any = INSTALLED.closed.load(Ordering::Relaxed)
         | INSTALLED.strict.load(Ordering::Relaxed)
         | INSTALLED.count.load(Ordering::Relaxed);
@@ -52,20 +68,56 @@ fn ask(call: &Call) -> bool {
     {
         return false;
     }
-    let mut start = 0;
-    INSTALLED.ends.iter().take(INSTALLED.count.load(Ordering::Acquire) as usize).all(|end| {
-        let end = end.load(Ordering::Relaxed) as usize;
-        let filter = INSTALLED.instructions.get(start..end).unwrap_or_default();
-        start = end;
-        let instruction = |at: usize| Some(Instruction(filter.get(at)?.load(Ordering::Relaxed)));
-        // Where the call comes from is left open: a filter that looks at it is `closed`.
-        bpf::allows(instruction, call, 0)
+    let count = INSTALLED.count.load(Ordering::Acquire) as usize;
+    (0..count).all(|index| {
+        let filter = filter(index);
+        bpf::allows(|at| filter.instruction(at), call, gate_asm::address_after())
     })
 }
 
-/// Lets nothing through until [`open`]: a filter is being installed, or one is not known.
+/// The filter that was installed as number `index`; empty if there is none.
+fn filter(index: usize) -> Filter {
+    let end = |index: usize| INSTALLED.ends.get(index).map_or(0, |end| end.load(Ordering::Relaxed) as usize);
+    Filter(INSTALLED.instructions.get(start_of(index)..end(index)).unwrap_or_default())
+}
+
+/// Where the instructions of filter `index` start.
+fn start_of(index: usize) -> usize {
+    index.checked_sub(1).map_or(0, |last| {
+        INSTALLED.ends.get(last).map_or(CAPACITY, |end| end.load(Ordering::Relaxed) as usize)
+    })
+}
+
+/// The program is about to restrict itself: remembers a filter of `len` instructions, which is not in force yet. `None`
+/// if there is no room for it.
+///
+/// `read` gets instructions from an index on; it may fail.
+pub fn stage(len: usize, read: impl FnMut(usize, &mut [u64]) -> Option<()>) -> Option<Filter> {
+    let filter = copy(len, read);
+    INSTALLED.is_staged.store(filter.is_some(), Ordering::Relaxed);
+    filter
+}
+
+fn copy(len: usize, mut read: impl FnMut(usize, &mut [u64]) -> Option<()>) -> Option<Filter> {
+    let index = INSTALLED.count.load(Ordering::Acquire) as usize;
+    let start = start_of(index);
+    let room = INSTALLED.instructions.get(start..start.checked_add(len)?)?;
+    let mut chunk = [0_u64; 64];
+    for (number, words) in room.chunks(chunk.len()).enumerate() {
+        let into = chunk.get_mut(..words.len())?;
+        read(number * 64, into)?;
+        words.iter().zip(into).for_each(|(to, from)| to.store(*from, Ordering::Relaxed));
+    }
+    INSTALLED.ends.get(index)?.store((start + len) as u32, Ordering::Relaxed);
+    Some(Filter(room))
+}
+
+/// Lets nothing through until [`open`]: with the flag to synchronise threads a filter may be in force before the thread
+/// that installs it is back. Two at the same time can't be told apart, and it stays closed for ever.
 pub fn close() {
-    INSTALLED.closed.fetch_add(1, Ordering::AcqRel);
+    if INSTALLED.closed.fetch_add(1, Ordering::AcqRel) != 0 {
+        INSTALLED.closed.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// Takes one [`close`] back.
@@ -73,30 +125,16 @@ pub fn open() {
     INSTALLED.closed.fetch_sub(1, Ordering::AcqRel);
 }
 
-/// Remembers that strict mode is on.
+/// Strict mode is on.
 pub fn add_strict() {
     INSTALLED.strict.store(1, Ordering::Release);
 }
 
-/// Remembers a filter. Returns false if there is no room, or if it looks at the address of the call: then it must stay
-/// closed.
-#[must_use]
-pub fn add(filter: impl ExactSizeIterator<Item = Instruction>) -> bool {
-    let count = INSTALLED.count.load(Ordering::Acquire) as usize;
-    let start = match count.checked_sub(1) {
-        None => 0,
-        Some(last) => INSTALLED.ends.get(last).map_or(CAPACITY, |end| end.load(Ordering::Relaxed) as usize),
-    };
-    let end = start.saturating_add(filter.len());
-    let (Some(room), Some(last)) = (INSTALLED.instructions.get(start..end), INSTALLED.ends.get(count)) else {
-        return false;
-    };
-    let mut reads_pointer = false;
-    for (to, instruction) in room.iter().zip(filter) {
-        reads_pointer |= instruction.reads_pointer();
-        to.store(instruction.0, Ordering::Relaxed);
+/// What was [`stage`]d last is in force; if it is not known, nothing is let through any more.
+pub fn add_staged() {
+    if INSTALLED.is_staged.swap(false, Ordering::Relaxed) {
+        INSTALLED.count.fetch_add(1, Ordering::AcqRel);
+    } else {
+        close();
     }
-    last.store(end as u32, Ordering::Relaxed);
-    INSTALLED.count.store(count as u32 + 1, Ordering::Release);
-    !reads_pointer
 }

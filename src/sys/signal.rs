@@ -58,6 +58,15 @@ impl Drop for AllBlocked {
     }
 }
 
+/// Takes `signal` back where it is pending and blocked.
+pub fn discard(signal: Signal) {
+    let set = SignalSet::of(&[signal]);
+    let no_time = [0_u64; 2];
+    let args = [(&raw const set).addr() as u64, 0, (&raw const no_time).addr() as u64, SET_LEN, 0, 0];
+    // SAFETY: the kernel reads the set and the time.
+    let _ = unsafe { call(sysno::RT_SIGTIMEDWAIT, args) };
+}
+
 /// Unblocks the signals of `set` in the calling thread.
 pub fn unblock(set: SignalSet) {
     let _ = change_mask(SIG_UNBLOCK, set);

@@ -1,13 +1,15 @@
 // Every form of clone that libraries do not use: shared memory with and without signal handlers, a thread pointer or a
 // process of its own; ids written by the kernel; a pidfd; refusals, after which nothing may be left behind.
 //@ build: gcc -O2 clone_forms.c -o $OUT
-//@ build: gcc -O2 -static clone_forms.c -o $OUT
 //@ build: musl-gcc -O2 -static -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu clone_forms.c -o $OUT
 #include "footprint.h"
+#include <linux/filter.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -59,7 +61,7 @@ static int wait_for(long pid) {
 static void processes(void) {
     static const uint64_t forms[] = {CLONE_VM, CLONE_VM | CLONE_FILES, CLONE_VM | CLONE_SIGHAND, CLONE_VM | CLONE_FS,
                                      CLONE_VM | CLONE_SIGHAND | CLONE_FILES | CLONE_FS, CLONE_VM | CLONE_VFORK, 0, CLONE_FILES};
-    for (int round = 0; round < 25; round++)
+    for (int round = 0; round < 8; round++)
         for (size_t at = 0; at < sizeof forms / sizeof *forms; at++) {
             long pid = clone_call(forms[at] | SIGCHLD, TOP, 0, 0, 0, look);
             CHECK(pid > 0);
@@ -70,7 +72,7 @@ static void processes(void) {
         }
 }
 
-/* A process in this memory that a signal ends, wherever it is; and one that waits when it is killed. */
+/* Processes in this memory that a signal ends, wherever they are or while they wait: more than the loader has room for. */
 static long spin(void) {
     for (;;) spins += raw(SYS_close, -1, 0) == -EBADF;
 }
@@ -79,9 +81,11 @@ static long block(void) {
     for (;;) raw(SYS_pause, 0, 0);
 }
 static void killed(void) {
-    for (int round = 0; round < 100; round++) {
+    static uint64_t pointed[7];
+    for (int round = 0; round < 300 * times; round++) {
         spins = 0;
-        long pid = clone_call(CLONE_VM | SIGCHLD, TOP, 0, 0, 0, round % 2 ? spin : block);
+        uint64_t own = round % 4 < 2 ? CLONE_SETTLS : 0;
+        long pid = clone_call(CLONE_VM | own | SIGCHLD, TOP, 0, 0, pointed + round % 7, round % 2 ? spin : block);
         CHECK(pid > 0);
         while (spins == 0) raw(SYS_sched_yield, 0, 0);
         CHECK(kill((pid_t)pid, SIGKILL) == 0);
@@ -93,7 +97,7 @@ static void killed(void) {
 static void threads(void) {
     const uint64_t flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
                            CLONE_PARENT_SETTID | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
-    for (int round = 0; round < 500; round++) {
+    for (int round = 0; round < 150; round++) {
         volatile int child_tid = 1;
         int parent_tid = 0;
         long tid = clone_call(flags, TOP, &parent_tid, (int *)&child_tid, 0, look);
@@ -124,7 +128,7 @@ static void pidfds(void) {
 }
 
 static void refusals(void) {
-    for (int round = 0; round < 200; round++) {
+    for (int round = 0; round < 150 * times; round++) {
         CHECK_EQUAL(clone_call(CLONE_THREAD, TOP, 0, 0, 0, look), -EINVAL);
         CHECK_EQUAL(clone_call(CLONE_SIGHAND | SIGCHLD, TOP, 0, 0, 0, look), -EINVAL);
         CHECK_EQUAL(clone_call(CLONE_VM | CLONE_THREAD, TOP, 0, 0, 0, look), -EINVAL);
@@ -168,10 +172,35 @@ static void too_many(void) {
     CHECK_EQUAL(wait_for(pid), 7 << 8);
 }
 
-int main(void) {
+/* ENOSYS: a filter of the program's own, as old sandboxes have. In a child, since there is no way back. */
+static void forbidden(void) {
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        struct sock_filter filter[] = {
+            BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), // the number
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        struct sock_fprog program = {4, filter};
+        CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+        memset(&args3, 0, sizeof args3);
+        args3.flags = CLONE_VM, args3.exit_signal = SIGCHLD, args3.stack = (uint64_t)stack, args3.stack_size = sizeof stack;
+        for (int round = 0; round < 300; round++) {
+            CHECK_EQUAL(clone3_call(&args3, 88, look), -ENOSYS);
+            if (round % 10 == 0) CHECK_EQUAL(wait_for(clone_call(CLONE_VM | SIGCHLD, TOP, 0, 0, 0, look)), 42 << 8);
+        }
+        _exit(8);
+    }
+    CHECK_EQUAL(wait_for(pid), 8 << 8);
+}
+
+int main(int argc, char **argv) {
+    read_times(argc, argv);
     processes(), threads();
     struct footprint before = footprint();
-    processes(), killed(), threads(), pidfds(), refusals(), too_many();
+    processes(), killed(), threads(), pidfds(), refusals(), too_many(), forbidden();
     check_flat(before, 4, 512);
     return pass();
 }

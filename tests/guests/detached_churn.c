@@ -25,14 +25,15 @@ static void *make(void *count) {
     return 0;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    read_times(argc, argv);
     make((void *)500L);
     while (atomic_load(&ended) != 500) usleep(1000);
     struct footprint before = footprint();
     pthread_t makers[4];
-    for (int at = 0; at < 4; at++) CHECK(pthread_create(&makers[at], 0, make, (void *)5000L) == 0);
+    for (int at = 0; at < 4; at++) CHECK(pthread_create(&makers[at], 0, make, (void *)(1000L * times)) == 0);
     for (int at = 0; at < 4; at++) CHECK(pthread_join(makers[at], 0) == 0);
-    while (atomic_load(&ended) != 20500) usleep(1000);
+    while (atomic_load(&ended) != 500 + 4000 * times) usleep(1000);
     usleep(20000);
     check_flat(before, 64, 2048);
     return pass();

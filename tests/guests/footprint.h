@@ -3,6 +3,12 @@
 #include "guest.h"
 #include <fcntl.h>
 
+/* How many times as long as usual to go on: the first argument. */
+static int times = 1;
+static inline void read_times(int argc, char **argv) {
+    if (argc > 1) times = atoi(argv[1]);
+}
+
 struct footprint { long mappings, resident_kib; };
 
 static inline struct footprint footprint(void) {
@@ -27,9 +33,9 @@ static inline struct footprint footprint(void) {
 
 static inline void check_flat(struct footprint before, long mappings, long kib) {
     struct footprint after = footprint();
-    if (after.mappings > before.mappings + mappings || after.resident_kib > before.resident_kib + kib) {
+    int is_flat = after.mappings <= before.mappings + mappings && after.resident_kib <= before.resident_kib + kib;
+    if (!is_flat || times > 1)
         fprintf(stderr, "mappings %ld -> %ld, resident KiB %ld -> %ld\n", before.mappings, after.mappings,
                 before.resident_kib, after.resident_kib);
-        _exit(1);
-    }
+    if (!is_flat) _exit(1);
 }

@@ -3,7 +3,7 @@
 //@ build: gcc -O2 -Wno-deprecated-declarations fork_in_handler.c -o $OUT
 //@ build: gcc -O2 -static -Wno-deprecated-declarations fork_in_handler.c -o $OUT
 //@ seconds: 120
-#include "guest.h"
+#include "footprint.h"
 #include <signal.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -44,14 +44,15 @@ static void on_alarm(int number) {
     errno = kept;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    read_times(argc, argv);
     struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
     CHECK(sigaction(SIGALRM, &action, 0) == 0);
     struct itimerval often = {{0, 700}, {0, 700}};
     CHECK(pipe(ends) == 0);
     char byte = 'x';
     CHECK(setitimer(ITIMER_REAL, &often, 0) == 0);
-    for (long round = 0; forks < 300; round++) {
+    for (long round = 0; forks < 100 * times; round++) {
         CHECK_EQUAL(write(ends[1], &byte, 1), 1);
         CHECK_EQUAL(read(ends[0], &byte, 1), 1);
         CHECK(syscall(SYS_close, -1) == -1 && errno == EBADF);

@@ -47,17 +47,33 @@ static void *work(void *argument) {
     return 0;
 }
 
-int main(void) {
+static volatile pid_t forked;
+static void on_signal(int number) {
+    (void)number;
+    forked = fork();
+}
+
+/* In a handler or not: the child goes on either way. */
+static pid_t make_child(int in_handler) {
+    if (!in_handler) return fork();
+    CHECK(raise(SIGUSR1) == 0);
+    return forked;
+}
+
+int main(int argc, char **argv) {
+    read_times(argc, argv);
+    const int rounds = 100 * times;
+    CHECK(signal(SIGUSR1, on_signal) != SIG_ERR);
     library = open("/lib/x86_64-linux-gnu/libc.so.6", O_RDONLY);
     CHECK(library >= 0);
     pthread_t threads[8];
     for (long at = 0; at < 8; at++) CHECK(pthread_create(&threads[at], 0, work, (void *)at) == 0);
     struct footprint before = {0};
-    for (int round = 0; round < 300; round++) {
-        if (round == 100) before = footprint();
+    for (int round = 0; round < rounds; round++) {
+        if (round == 30) before = footprint();
         int loads = round % 2;
         if (loads) pthread_mutex_lock(&loading);
-        pid_t pid = fork();
+        pid_t pid = make_child(round % 3 == 0);
         CHECK(pid >= 0);
         if (pid == 0) {
             alarm(60);
@@ -76,6 +92,7 @@ int main(void) {
     }
     stop = 1;
     for (int at = 0; at < 8; at++) CHECK(pthread_join(threads[at], 0) == 0);
-    check_flat(before, 64, 2048);
+    // Stubs of code that is mapped again and again are not taken back: they fill their 2 MiB.
+    check_flat(before, 64, 4096);
     return pass();
 }

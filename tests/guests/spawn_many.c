@@ -23,13 +23,14 @@ static void wait_for(pid_t pid, int want) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 2) return atoi(argv[1]);
+    if (argc == 3) return atoi(argv[2]);
+    read_times(argc, argv);
     struct sigaction action = {.sa_sigaction = count, .sa_flags = SA_SIGINFO};
     CHECK(sigaction(SIGILL, &action, 0) == 0);
-    char *const again[] = {argv[0], "9", 0}, *const missing[] = {"/nonexistent", 0};
+    char *const again[] = {argv[0], "1", "9", 0}, *const missing[] = {"/nonexistent", 0};
     struct footprint before = {0};
-    for (int round = 0; round < 1000; round++) {
-        if (round == 50) before = footprint();
+    for (int round = 0; round < 100 * times; round++) {
+        if (round == 30) before = footprint();
         pid_t pid;
         CHECK(posix_spawn(&pid, argv[0], 0, 0, again, environ) == 0);
         wait_for(pid, 9);
@@ -41,9 +42,9 @@ int main(int argc, char **argv) {
             _exit(9);
         }
         wait_for(pid, 9);
-        if (round % 100 == 0) {
+        if (round % 20 == 0) {
             raise(SIGILL);
-            CHECK_EQUAL(illegal, round / 100 + 1);
+            CHECK_EQUAL(illegal, round / 20 + 1);
         }
     }
     check_flat(before, 2, 256);

@@ -39,8 +39,8 @@ static void round_of_calls(void) {
 
 int main(void) {
     round_of_calls(); // what is set up once has been
-    syscall(SYS_sched_get_priority_max, 77);
+    CHECK(chdir("/footprint-begin") == -1);
     for (int round = 0; round < 20; round++) round_of_calls();
-    syscall(SYS_sched_get_priority_max, 77);
+    CHECK(chdir("/footprint-end") == -1);
     return pass();
 }

@@ -1,4 +1,4 @@
-// Twenty thousand threads, a few at a time, some cancelled in a blocking call: nothing grows.
+// Threads without end, a few at a time, some cancelled in a blocking call: nothing grows.
 //@ build: gcc -O2 -pthread thread_churn.c -o $OUT
 //@ build: musl-gcc -O2 -static thread_churn.c -o $OUT
 //@ seconds: 240
@@ -11,9 +11,10 @@ static void *body(void *argument) {
     return 0;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    read_times(argc, argv);
     struct footprint before = {0};
-    for (int round = 0; round < 5000; round++) {
+    for (int round = 0; round < 1000 * times; round++) {
         if (round == 200) before = footprint();
         pthread_t threads[4];
         for (int at = 0; at < 4; at++) {

@@ -50,17 +50,18 @@ static void kill_children(int count, int map) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    read_times(argc, argv);
     library = open("/lib/x86_64-linux-gnu/libc.so.6", O_RDONLY);
     CHECK(library >= 0);
     pthread_t killer;
     CHECK(pthread_create(&killer, 0, kill_it, 0) == 0);
     kill_children(300, 0);
     struct footprint before = footprint();
-    kill_children(5700, 0);
+    kill_children(1200 * times, 0);
     check_flat(before, 4, 512);
     // What a killed child had mapped stays, natively as well.
-    kill_children(200, 1);
+    kill_children(100, 1);
     stop = 1;
     CHECK(pthread_join(killer, 0) == 0);
     void *at = mmap(0, 4096 * 16, PROT_READ | PROT_EXEC, MAP_PRIVATE, library, 0x26000);

@@ -1,7 +1,10 @@
 //! From a name on the command line to the program's first instruction. Zone: load.
 //!
 //! The steps of `execve` in its order (fs/exec.c, fs/binfmt_elf.c), with one more between mapping and starting: every
-//! system call that is mapped by then is replaced.
+//! system call that is mapped by then is replaced. [`mapped`] is for programs for which the kernel has made the first
+//! of these steps.
+
+pub mod mapped;
 
 use crate::abi::auxv::{AuxEntry, AuxKind};
 use crate::abi::errno::Errno;
@@ -9,15 +12,15 @@ use crate::abi::map::{self as flags, Protection};
 use crate::abi::process::{ADDR_NO_RANDOMIZE, ImageMap};
 use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::elf::image::{Image, Kind, StackProtection};
+use crate::elf::interp::Record;
 use crate::elf::stack::{Contents, InitialStack};
-use crate::elf::{self, Role, script};
+use crate::elf::{self, Role, needed, script};
 use crate::load::map::{self, Base, Mapping};
 use crate::load::{Process, jump_asm, path};
 use crate::runtime::modules::{self, Room};
 use crate::runtime::{text, vdso};
 use crate::sys::file::{self, Identity, OpenFile, View};
 use crate::sys::{mem, process};
-use alloc::borrow::ToOwned;
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
@@ -109,6 +112,14 @@ impl Found {
             .unwrap_or_else(|| self.file_path.clone())
     }
 
+    /// The options that `loader set-interp` recorded in the program.
+    #[must_use]
+    pub fn options(&self) -> Vec<CString> {
+        let image = Image::parse(self.view.bytes()).ok();
+        let record = image.as_ref().and_then(Record::of);
+        record.map(|record| record.options().map(CString::from).collect()).unwrap_or_default()
+    }
+
     /// Which file the program file is.
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
@@ -175,41 +186,61 @@ pub fn resolve(
 /// # Errors
 ///
 /// What keeps it from starting; nothing of it has run then.
-pub fn start(found: Found, process: &Process) -> Result<core::convert::Infallible, Failure> {
+pub fn start(
+    found: Found,
+    process: &Process,
+    loader: Option<Identity>,
+) -> Result<core::convert::Infallible, Failure> {
     let name = found.name();
     let Found { path, file, view, args, .. } = found;
     let failure = |fault| Failure { fault, program: path.clone(), interpreter: None };
     let image = Image::parse(view.bytes()).map_err(|error| failure(Fault::Image(error, Role::Program)))?;
-    let interpreter_path = image.interpreter().map(CStr::to_owned);
+    let interpreter_path = interpreter_of(&image, loader);
     let base = match (image.kind(), &interpreter_path) {
         (Kind::Relocatable, Some(_)) => Base::Preferred(random_base()),
         _ => Base::Anywhere,
     };
     let (mapping, end) = place(&image, file, base).map_err(failure)?;
-    let interpreter = match &interpreter_path {
-        Some(path) => Some(
-            place_interpreter(path)
-                .map_err(|fault| Failure { interpreter: Some(path.clone()), ..failure(fault) })?,
-        ),
-        None => None,
-    };
+    let interpreter = interpreter_path.as_deref().map(|path| place_interpreter(path, failure)).transpose()?;
     vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
     let stack =
         build_stack(&path, &args, process, &image, &mapping, interpreter.as_ref().map(|at| at.0.bias))
             .ok_or(Fault::StackFull)
             .map_err(failure)?;
-    let entry = match &interpreter {
-        Some((_, entry)) => *entry,
-        None => mapping.at(image.entry()),
-    };
+    let entry = entry(&image, &mapping, interpreter.as_ref());
     let break_start = break_start(&image, mapping.span.end, end, interpreter.is_none());
-    settle(&name, &image, &image_map(&image, &mapping, &stack, break_start), &stack);
+    process::set_name(&name);
+    settle(&image, &mapping, &stack, break_start);
+    if image.stack() == StackProtection::Executable {
+        make_stack_executable(stack.sp);
+    }
     drop(view);
     // SAFETY: the stack's area ends where the kernel's initial stack ended; all that was read from there has been
-    // copied, and the loader runs on a stack of its own.
+    // copied.
+    unsafe { enter(&stack, entry) }
+}
+
+/// Puts the stack into its place and leaves for the program.
+///
+/// # Safety
+///
+/// Everything that the program needs is mapped; nothing on the kernel's initial stack is looked at any more.
+unsafe fn enter(stack: &InitialStack, entry: GuestAddr) -> ! {
+    // SAFETY: as the caller vouches; the loader runs on a stack of its own.
     unsafe {
         text::write(stack.sp, &stack.bytes);
         jump_asm::start_program(stack.sp.0, entry.0)
+    }
+}
+
+/// The path of the program's own interpreter, where the one it names may be `loader`; `None` if it needs none.
+fn interpreter_of(image: &Image<'_>, loader: Option<Identity>) -> Option<CString> {
+    let named = image.interpreter()?;
+    let is_loader = || loader.is_some() && file::facts_at(named).ok().map(|facts| facts.identity) == loader;
+    match Record::of(image) {
+        Some(record) => Some(record.interpreter.into()),
+        None if is_loader() => needed::usual_interpreter(image).map(CString::from),
+        None => Some(named.into()),
     }
 }
 
@@ -223,12 +254,32 @@ fn place(image: &Image<'_>, file: OpenFile, base: Base) -> Result<(Mapping, Gues
     Ok((mapping, end))
 }
 
-fn place_interpreter(path: &CStr) -> Result<(Mapping, GuestAddr), Fault> {
-    let file = path::open(path).map_err(Fault::Kernel)?;
-    let view = View::of(file.fd()).map_err(Fault::Kernel)?;
-    let image =
-        Image::parse_interpreter(view.bytes()).map_err(|error| Fault::Image(error, Role::Interpreter))?;
-    let (mapping, _) = place(&image, file, Base::Anywhere)?;
+/// Where it all starts. For a program that names an interpreter and runs without one, what it may have left to it is
+/// done first.
+fn entry(image: &Image<'_>, mapping: &Mapping, interpreter: Option<&(Mapping, GuestAddr)>) -> GuestAddr {
+    if let Some((_, entry)) = interpreter {
+        return *entry;
+    }
+    if image.interpreter().is_some() {
+        for (vaddr, addend) in needed::relative_relocations(image) {
+            // SAFETY: the word lies in a writable segment of the program, which does not run yet.
+            unsafe { text::write(mapping.at(vaddr), &mapping.at(addend).0.to_ne_bytes()) };
+        }
+    }
+    mapping.at(image.entry())
+}
+
+/// Maps and patches the interpreter at `path`; returns also its entry point.
+fn place_interpreter(
+    path: &CStr,
+    failure: impl Fn(Fault) -> Failure,
+) -> Result<(Mapping, GuestAddr), Failure> {
+    let failure = |fault| Failure { interpreter: Some(path.into()), ..failure(fault) };
+    let file = path::open(path).map_err(|errno| failure(Fault::Kernel(errno)))?;
+    let view = View::of(file.fd()).map_err(|errno| failure(Fault::Kernel(errno)))?;
+    let image = Image::parse_interpreter(view.bytes())
+        .map_err(|error| failure(Fault::Image(error, Role::Interpreter)))?;
+    let (mapping, _) = place(&image, file, Base::Anywhere).map_err(failure)?;
     let entry = mapping.at(image.entry());
     Ok((mapping, entry))
 }
@@ -313,13 +364,9 @@ fn break_start(image: &Image<'_>, image_end: GuestAddr, end: GuestAddr, alone: b
 }
 
 /// Makes what the kernel says about the process be about the program.
-fn settle(name: &CStr, image: &Image<'_>, map: &ImageMap, stack: &InitialStack) {
-    process::set_name(name);
+fn settle(image: &Image<'_>, mapping: &Mapping, stack: &InitialStack, break_start: u64) {
     // A kernel without PR_SET_MM_MAP leaves the loader's own answers in /proc and its break, which work as well.
-    let _ = process::set_image(map);
-    if image.stack() == StackProtection::Executable {
-        make_stack_executable(stack.sp);
-    }
+    let _ = process::set_image(&image_map(image, mapping, stack, break_start));
 }
 
 fn image_map(image: &Image<'_>, mapping: &Mapping, stack: &InitialStack, break_start: u64) -> ImageMap {

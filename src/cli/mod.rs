@@ -1,10 +1,16 @@
 //! The command line, acted on: picks the tools, finds the program, starts it. Zone: load.
+//!
+//! There are three ways in: `loader PROGRAM`, `loader set-interp`, and a program whose interpreter the loader is. For
+//! the last the options stand in the program's file and in the environment.
+
+mod set_interp;
 
 use crate::abi::errno::Errno;
 use crate::hook::chain::{Chain, Member};
-use crate::launch::{self, Failure};
+use crate::launch::{self, Failure, Found, mapped};
 use crate::load::Process;
-use crate::options::{self, Options, Parsed};
+use crate::options::origin::Origin;
+use crate::options::{self, Options, Parsed, UsageError};
 use crate::runtime;
 use crate::runtime::output::Output;
 use crate::runtime::state::{Frozen, STATE};
@@ -22,43 +28,121 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::fmt::Write;
 
+/// The environment variable with options for programs whose interpreter the loader is.
+const VARIABLE: &str = "LOADER_OPTIONS";
+
 /// The loader's life before the program's.
 pub fn main(process: &Process) -> ! {
-    let words = process.args.iter().skip(1).map(|word| word.to_bytes());
-    match options::parse(words) {
-        Err(error) => complain(Status::Usage, format_args!("{error} (try --help)")),
+    if process.is_interpreter() {
+        interpret(process)
+    }
+    let words = process.args.get(1..).unwrap_or_default();
+    if let Some((&first, words)) = words.split_first()
+        && first == c"set-interp"
+    {
+        set_interp::main(process, words)
+    }
+    match options::parse(words.iter().map(|word| word.to_bytes())) {
+        Err(error) => misused(&error),
         Ok(Parsed::Help) => say(format_args!("{}", options::Help)),
         Ok(Parsed::Version) => say(format_args!("{}\n", options::VERSION)),
-        Ok(Parsed::Run(options)) => run(process, &options),
+        Ok(Parsed::Run(options)) => {
+            let args = words.get(options.program_index..).unwrap_or_default();
+            let found = find(process, &options, args).unwrap_or_else(|failure| refuse(&failure));
+            let typed = words.get(..options.option_words).unwrap_or_default();
+            let asked = Asked::of(&found, typed).unwrap_or_else(|error| misused(&error));
+            run(process, found, &asked, own_file(process))
+        }
     }
 }
 
-fn run(process: &Process, options: &Options<'_>) -> ! {
-    let args = process.args.get(1 + options.program_index..).unwrap_or_default();
-    let output = output(options).unwrap_or_else(|(path, errno)| {
+/// Runs the program that the kernel has mapped.
+fn interpret(process: &Process) -> ! {
+    let found = mapped::find(process).unwrap_or_else(|failure| refuse(&failure));
+    let variable = process.variable(VARIABLE.as_bytes()).filter(|_| !process.is_secure());
+    let words = variable.unwrap_or_default().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let words: Vec<&CStr> = words.filter_map(|word| CString::new(word).ok()).map(kept).collect();
+    let asked = Asked::of(&found, &words)
+        .and_then(|asked| match asked.options.origin {
+            // Nobody has exec'd this loader, whatever the environment says.
+            Some(_) => Err(UsageError::UnexpectedWord(b"--follow")),
+            None => Ok(asked),
+        })
+        .unwrap_or_else(|error| complain(Status::Usage, format_args!("{VARIABLE}: {error}")));
+    let loader = kept(mapped::loader(&found, process));
+    run(process, found, &asked, loader)
+}
+
+/// The options that count: those recorded in the program, then those that were typed.
+struct Asked {
+    options: Options<'static>,
+    /// The words that they stand in.
+    words: Vec<&'static CStr>,
+    /// Whether the tools are those of the loader that exec'd this one.
+    counts_on: bool,
+    /// Whether the output is.
+    prints_on: bool,
+}
+
+impl Asked {
+    fn of(found: &Found, typed: &[&'static CStr]) -> Result<Self, UsageError<'static>> {
+        let alone = understood(typed)?;
+        let words: Vec<&CStr> = found.options().into_iter().map(kept).chain(typed.iter().copied()).collect();
+        let options = understood(&words)?;
+        let follows = alone.origin.is_some();
+        Ok(Self {
+            options,
+            words,
+            counts_on: follows && alone.summary,
+            prints_on: follows && alone.output.is_some(),
+        })
+    }
+}
+
+/// Words that are all options.
+fn understood(words: &[&'static CStr]) -> Result<Options<'static>, UsageError<'static>> {
+    let program = [&b"--"[..], b"program"];
+    match options::parse(words.iter().map(|word| word.to_bytes()).chain(program))? {
+        Parsed::Run(options) if options.option_words == words.len() => Ok(options),
+        Parsed::Run(options) if options.option_words < words.len() => {
+            Err(UsageError::UnexpectedWord(options.program))
+        }
+        Parsed::Run(_) => Err(UsageError::MissingValue(words.last().map_or(b"", |word| word.to_bytes()))),
+        Parsed::Help | Parsed::Version => Err(UsageError::UnexpectedWord(b"--help or --version")),
+    }
+}
+
+fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) -> ! {
+    let options = &asked.options;
+    let output = output(asked).unwrap_or_else(|(path, errno)| {
         complain(Status::Usage, format_args!("{}: {errno}", path.to_string_lossy()))
     });
-    let found = find(process, options, args).unwrap_or_else(|failure| refuse(&failure));
-    let root = options.origin.map_or_else(process::id, |origin| origin.root);
-    let common = options.summary.then(|| common(options, root, &output));
-    let loader = own_file(process);
+    let origin = options.origin.filter(|_| asked.counts_on);
+    let root = origin.map_or_else(process::id, |origin| origin.root);
+    let common = options.summary.then(|| common(origin.unwrap_or_default(), options, root, &output));
+    let own = file::facts_at(loader).ok().map(|facts| facts.identity);
     let frozen = Frozen {
         tools: tools(options, common.as_ref()),
         program: kept(found.exe()),
         program_identity: found.identity(),
-        own: file::facts_at(loader).ok().map(|facts| facts.identity),
+        own,
         loader,
         root,
-        words: words(process, options, &output),
+        words: words(process, asked, loader, &output),
         output,
         follows: !options.no_follow,
         tree: common.map_or(&STATE.tree, |common| common.tree),
         segment: common.and_then(|common| common.segment),
     };
-    if let Err(errno) = runtime::set_up(process, Box::leak(Box::new(frozen))) {
+    let frozen: &Frozen = Box::leak(Box::new(frozen));
+    if let Err(errno) = runtime::set_up(process, frozen) {
+        if process.is_interpreter() && !process.is_secure() {
+            mapped::restart(process, loader, frozen.words, frozen.program);
+        }
         complain(Status::Internal, format_args!("no memory for the gate: {errno}"));
     }
-    match launch::start(found, process) {
+    let start = if process.is_interpreter() { mapped::start } else { launch::start };
+    match start(found, process, own) {
         Err(failure) => refuse(&failure),
         Ok(never) => match never {},
     }
@@ -93,9 +177,8 @@ fn tools(options: &Options<'_>, common: Option<&Common>) -> Chain<'static> {
 }
 
 /// The memory that all processes of the run count in: found again, or made.
-fn common(options: &Options<'_>, root: u32, output: &Output) -> Common {
+fn common(origin: Origin<'_>, options: &Options<'_>, root: u32, output: &Output) -> Common {
     let room = size_of::<Counts>();
-    let origin = options.origin.unwrap_or_default();
     if let Some(found) = origin.segment.and_then(|segment| Common::find(Segment(segment), root, room)) {
         return found;
     }
@@ -126,8 +209,8 @@ fn counts(common: &Common) -> &'static Counts {
 
 /// Where the tools print. The file is made now, so that a bad name is an error of usage, and named by its absolute
 /// path, since the program may change its directory.
-fn output(options: &Options<'_>) -> Result<Output, (CString, Errno)> {
-    let Some(typed) = options.output else { return Ok(Output::Stderr) };
+fn output(asked: &Asked) -> Result<Output, (CString, Errno)> {
+    let Some(typed) = asked.options.output else { return Ok(Output::Stderr) };
     let failure = |errno| (CString::new(typed).unwrap_or_default(), errno);
     let mut absolute = Vec::new();
     if typed.first() != Some(&b'/') {
@@ -137,19 +220,28 @@ fn output(options: &Options<'_>) -> Result<Output, (CString, Errno)> {
     }
     absolute.extend_from_slice(typed);
     let path = kept(CString::new(absolute).unwrap_or_default());
-    if options.origin.is_none() {
+    if !asked.prints_on {
         Output::create(path).map_err(failure)?;
     }
     Ok(Output::File(path))
 }
 
 /// What starts the loader again in the same way: its name, the options as typed, and the output by its full path.
-fn words(process: &Process, options: &Options<'_>, output: &Output) -> &'static [&'static CStr] {
-    let typed = process.args.get(..=options.option_words).unwrap_or(process.args);
-    let is_own = |word: &&&CStr| !word.to_bytes().starts_with(b"--follow=");
+fn words(
+    process: &Process,
+    asked: &Asked,
+    loader: &'static CStr,
+    output: &Output,
+) -> &'static [&'static CStr] {
+    let typed = process.args.first().filter(|_| !process.is_interpreter());
+    let is_own = |word: &&CStr| !word.to_bytes().starts_with(b"--follow=");
+    let options = asked.words.iter().copied().filter(is_own);
     // Copies, for the initial stack becomes the program's.
-    let mut words: Vec<&'static CStr> = typed.iter().filter(is_own).map(|&word| kept(word.into())).collect();
-    if options.origin.is_none()
+    let mut words: Vec<&'static CStr> = core::iter::once(typed.copied().unwrap_or(loader))
+        .chain(options)
+        .map(|word| kept(word.into()))
+        .collect();
+    if !asked.prints_on
         && let Output::File(path) = output
     {
         words.extend([c"-o", path]);
@@ -167,6 +259,10 @@ fn own_file(process: &Process) -> &'static CStr {
     let mut buffer = [0_u8; 4096];
     let path = file::read_link(c"/proc/self/exe", &mut buffer).ok().and_then(|path| CString::new(path).ok());
     kept(path.unwrap_or_else(|| process.path().into()))
+}
+
+fn misused(error: &UsageError<'_>) -> ! {
+    complain(Status::Usage, format_args!("{error} (try --help)"))
 }
 
 fn refuse(failure: &Failure) -> ! {

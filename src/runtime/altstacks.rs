@@ -1,0 +1,129 @@
+//! The program's alternate signal stacks. Zone: call.
+//!
+//! The kernel starts a frame at the top of the alternate stack unless the stack pointer is on that stack already
+//! (`get_sigframe`, arch/x86/kernel/signal.c). A hook runs on a block, so while one runs for a handler that is on the
+//! alternate stack, the next frame would overwrite what that handler has there. Such a hook therefore blocks all signals
+//! before it leaves the alternate stack and unblocks them when it is back (`enter_asm`). To find out whether a stack pointer
+//! is on one, the ranges are hashed by 8 KiB pieces of the address space.
+
+use crate::abi::call::{Call, Outcome};
+use crate::abi::signal::{SS_DISABLE, SigStack, SignalSet};
+use crate::abi::sysno;
+use crate::runtime::state::STATE;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// `log2` of the bytes of a piece.
+pub const PIECE_SHIFT: u32 = 13;
+/// Entries; a power of two.
+pub const ENTRIES: usize = 1024;
+
+/// The stacks, read by `enter_asm`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct AltStacks {
+    /// 1 if there is one that matters.
+    pub exist: AtomicU8,
+    /// The address of the entries.
+    pub entries_at: AtomicU64,
+    entries: [Entry; ENTRIES],
+}
+
+/// A range that holds all stacks with a piece here: at worst too many addresses count as being on one.
+#[repr(C, align(16))]
+#[derive(Debug)]
+struct Entry {
+    start: AtomicU64,
+    /// The last stack pointer that is on the stack; 0 while there is none.
+    last: AtomicU64,
+}
+
+impl AltStacks {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            exist: AtomicU8::new(0),
+            entries_at: AtomicU64::new(0),
+            entries: [const { Entry { start: AtomicU64::new(0), last: AtomicU64::new(0) } }; ENTRIES],
+        }
+    }
+
+    fn insert(&self, stack: &SigStack) {
+        let last = stack.base.wrapping_add(stack.len);
+        for piece in stack.base >> PIECE_SHIFT..=last >> PIECE_SHIFT {
+            let Some(entry) = self.entries.get(piece as usize % ENTRIES) else { continue };
+            let is_empty = entry.last.load(Ordering::Relaxed) == 0;
+            entry.last.fetch_max(last, Ordering::Relaxed);
+            if is_empty {
+                entry.start.store(stack.base, Ordering::Relaxed);
+            } else {
+                entry.start.fetch_min(stack.base, Ordering::Relaxed);
+            }
+        }
+        self.entries_at
+            .store(core::ptr::from_ref(&self.entries).expose_provenance() as u64, Ordering::Relaxed);
+        STATE.all_signals.store(SignalSet::ALL.0, Ordering::Relaxed);
+        self.exist.store(1, Ordering::Release);
+    }
+
+    /// The check that `enter_asm` makes.
+    #[cfg(test)]
+    fn hold(&self, sp: u64) -> bool {
+        let entry = &self.entries[(sp >> PIECE_SHIFT) as usize % ENTRIES];
+        entry.start.load(Ordering::Relaxed) <= sp && sp <= entry.last.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for AltStacks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// After `sigaltstack`: hooks of handlers on the new stack block signals.
+pub fn note(call: &Call, outcome: Outcome) {
+    let new = call.args[0];
+    if call.nr != sysno::SIGALTSTACK || outcome.errno().is_some() || new == 0 {
+        return;
+    }
+    // SAFETY: the kernel has just read it there.
+    let stack = unsafe { core::ptr::with_exposed_provenance::<SigStack>(new as usize).read_unaligned() };
+    if stack.flags & SS_DISABLE == 0 {
+        STATE.altstacks.insert(&stack);
+    }
+}
+
+/// Gives it up, where signals can't be blocked any more: what a filter of the program's forbids is not done.
+pub fn ignore() {
+    STATE.altstacks.exist.store(0, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stack(base: u64, len: u64) -> SigStack {
+        SigStack { base, flags: 0, pad: 0, len }
+    }
+
+    #[test]
+    fn no_address_is_on_a_stack_while_there_is_none() {
+        let stacks = std::boxed::Box::new(AltStacks::new());
+        assert!(!stacks.hold(0x7fff_0000_1000));
+    }
+
+    proptest! {
+        #[test]
+        fn every_address_on_a_stack_is_found(
+            known in proptest::collection::vec((0x1000_u64..1 << 46, 2048_u64..200_000), 1..20),
+            which in any::<prop::sample::Index>(),
+            offset in 1_u64..200_000,
+        ) {
+            let stacks = std::boxed::Box::new(AltStacks::new());
+            known.iter().for_each(|&(base, len)| stacks.insert(&stack(base, len)));
+            let (base, len) = known[which.index(known.len())];
+            prop_assert!(stacks.hold(base + offset.min(len)));
+        }
+    }
+}
