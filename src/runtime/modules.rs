@@ -537,6 +537,11 @@ pub fn protect(call: &Call) -> Step {
     if protection.executable() && STATE.file_pages.overlaps(range) && may_patch(call) {
         let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
         file_pages::patch(&mut lock(), range);
+        // Made here, before a signal can interrupt: made again after each, it might never come to its end.
+        return Step::Answer(match raw(call) {
+            Ok(value) => Outcome(value),
+            Err(errno) => Outcome::failure(errno),
+        });
     }
     Step::Pass
 }
