@@ -24,7 +24,7 @@ use crate::runtime::handlers::{self, Handler};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, fatal, gate_asm, trap};
+use crate::runtime::{dispatch, fatal, gate_asm, slot_code, trap};
 use core::sync::atomic::Ordering;
 
 /// Where a thread is, once its registers have been made the program's where that can be done.
@@ -311,7 +311,7 @@ fn settle_in_slot(delivery: &Delivery, block: &mut Block, slot: Slot, offset: us
         context.rax = nr;
         return;
     }
-    if offset >= record::RETURN {
+    if offset >= slot_code::RETURN {
         let is_child = slot.returns_twice() && context.rax == 0;
         return end(context, block, slot, is_child);
     }

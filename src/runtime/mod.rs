@@ -33,6 +33,7 @@ pub mod program_file;
 pub mod record;
 pub mod seccomp;
 pub mod signals;
+pub mod slot_code;
 pub mod state;
 pub mod text;
 pub mod trap;
