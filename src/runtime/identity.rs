@@ -75,9 +75,12 @@ fn is_own(owner: u32) -> bool {
     CStr::from_bytes_with_nul(thread.as_bytes()).is_ok_and(|thread| file::facts_at(thread).is_ok())
 }
 
-/// The running program's file; as it was when it started, should it have left no trace of itself in memory.
+/// The running program's file; as it was when it started, should it have left no trace of itself in memory, or the kernel
+/// not know where its code starts.
 fn own_program(frozen: &Frozen) -> ProgramFile {
-    ProgramFile::of(b"/proc/self").unwrap_or_else(|| ProgramFile::at(frozen.program.to_bytes()))
+    ProgramFile::of(b"/proc/self")
+        .filter(|file| file.shown() != frozen.loader.to_bytes())
+        .unwrap_or_else(|| ProgramFile::at(frozen.program.to_bytes()))
 }
 
 /// The thread or process in `…/ID/exe`.

@@ -332,7 +332,8 @@ pub fn end_machine(call: &Call, frozen: &Frozen) -> Step {
 
 /// Before the process ends: a handler must not end it in the middle of the last words, nor make calls after them.
 fn finish_for_good(frozen: &Frozen) {
-    if frozen.common.is_some() {
+    let has_word = frozen.common.is_some() && (is_root() || frozen.tree.table().is_some());
+    if has_word {
         let _never_unblocked_again = ManuallyDrop::new(AllBlocked::new());
         finish(frozen);
     }
