@@ -58,7 +58,7 @@ fn a_part_of_a_server_behind_limits_and_a_filter() {
 
 /// What the loader needs to start a program, besides what the program itself needs; no more than `@system-service` of
 /// systemd.exec(5) grants.
-const START_NEEDS: [&str; 24] = [
+const START_NEEDS: [&str; 25] = [
     "close",
     "execve",
     "exit_group",
@@ -78,6 +78,7 @@ const START_NEEDS: [&str; 24] = [
     "process_vm_readv",
     "process_vm_writev",
     "pwrite64",
+    "read",
     "readlink",
     "rt_sigaction",
     "rt_sigprocmask",

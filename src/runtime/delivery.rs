@@ -218,6 +218,10 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             settle_in_slot(delivery, block, slot, offset);
             continue;
         }
+        if let Some(offset) = trap::offset_in_restorer(at) {
+            context.rip = handlers::in_own_restorer(offset).unwrap_or(at).0;
+            return Whereabouts::Program;
+        }
         if trap::is_in_bare_call(at) {
             context.rip = context.rbx;
             continue;

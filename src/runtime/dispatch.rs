@@ -11,6 +11,7 @@
 //! - *filter*: to a dedicated slot, whose `syscall` is followed by a filter in assembly and, seldom, [`filtered`].
 
 use crate::abi::call::{Call, Outcome};
+use crate::abi::signal::SignalSet;
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::hook::chain::Told;
@@ -38,6 +39,8 @@ pub enum Step {
     Leave,
     /// To the kernel and back here.
     Tell(Returns),
+    /// So, and the kernel is told of this mask without the signal that traps raise.
+    TellOfMask(SignalSet),
     /// Back to the program.
     Answer(Outcome),
 }
@@ -139,7 +142,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             frozen.output.before_leaving(&frozen.tools);
             Step::Pass
         }
-        sysno::RT_SIGPROCMASK => trap_mask::change(block, call),
+        sysno::RT_SIGPROCMASK => trap_mask::begin(block, call),
         sysno::RT_SIGPENDING => trap_mask::pending(call),
         sysno::RT_SIGTIMEDWAIT => trap_mask::wait(block, call),
         sysno::REBOOT => processes::end_machine(call, frozen),
@@ -167,6 +170,7 @@ fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
 #[inline(never)]
 fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     let mut limit = record::ORDINARY;
+    let mut mask = None;
     let returns = match step {
         Step::Answer(mut outcome) => {
             if let Some(frozen) = STATE.frozen() {
@@ -185,16 +189,28 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
             limit = record::SLOTS;
             returns
         }
+        Step::TellOfMask(set) => {
+            limit = record::SLOTS;
+            mask = Some(set);
+            Returns::Once
+        }
         // A changed call comes back here too, to give the program its own argument registers again.
         Step::Pass | Step::Filter | Step::Leave => Returns::Once,
     };
     let Call { nr: original_nr, args: originals } = block.call();
     block.set_call(call);
-    let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns };
-    block.target = record::prepare(&pending, way_back(block.stub), block, limit).unwrap_or_else(|| {
-        record::count_missed();
-        in_stub(block.stub, stub::SYSCALL)
-    });
+    let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns, mask };
+    let prepared = record::prepare(&pending, way_back(block.stub), block, limit);
+    block.target = prepared.map_or_else(
+        || {
+            record::count_missed();
+            in_stub(block.stub, stub::SYSCALL)
+        },
+        |prepared| prepared.code,
+    );
+    if let Some(mask_at) = prepared.and_then(|prepared| prepared.mask_at) {
+        block.regs.rsi = mask_at;
+    }
 }
 
 /// Runs the exit hooks of the call that has returned in a slot.
@@ -230,6 +246,7 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
             processes::finish_split(block, &collected, outcome);
             modules::note_mapping(&call, outcome);
             altstacks::note(&call, outcome);
+            trap_mask::finish(&call, pending.mask, outcome);
             seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
                 if filter::wants(&call, outcome) {

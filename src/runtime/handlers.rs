@@ -49,6 +49,8 @@ pub struct Handlers {
     addresses: [AtomicU64; CAPACITY],
     /// The restorer that each was last installed with.
     restorers: [AtomicU64; CAPACITY],
+    /// The restorer that any was last installed with; 0 while there was none.
+    restorer: AtomicU64,
     /// 1 once the entries' code is written.
     ready: AtomicU32,
 }
@@ -60,6 +62,7 @@ impl Handlers {
         Self {
             addresses: [const { AtomicU64::new(0) }; CAPACITY],
             restorers: [const { AtomicU64::new(0) }; CAPACITY],
+            restorer: AtomicU64::new(0),
             ready: AtomicU32::new(0),
         }
     }
@@ -89,8 +92,17 @@ pub fn entry(action: &SigAction) -> Option<u64> {
     let masking = if action.mask.contains(trap::SIGNAL) { MASKING } else { 0 };
     let index = STATE.handlers.place(action.handler | informed | masking)?;
     STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
+    STATE.handlers.restorer.store(action.restorer, Ordering::Relaxed);
     make_ready()?;
     Some(code_of(index))
+}
+
+/// Where in the program's own restorer a thread would be that is `offset` bytes into the gate's. Programs have one, the C
+/// library's.
+#[must_use]
+pub fn in_own_restorer(offset: u64) -> Option<GuestAddr> {
+    let restorer = STATE.handlers.restorer.load(Ordering::Relaxed);
+    (restorer != 0).then(|| GuestAddr(restorer).wrapping_add(offset))
 }
 
 /// The entry for traps. Needs the modules' lock.

@@ -6,12 +6,13 @@
 
 use crate::abi::call::Call;
 use crate::abi::process::{CLONE_VFORK, CLONE_VM};
+use crate::abi::signal::SignalSet;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::hook::chain::Told;
 use crate::runtime::block::Block;
 use crate::runtime::claim::{Claim, Lost};
 use crate::runtime::state::{STATE, count};
-use crate::runtime::{enter_asm, gate_asm, modules, slot_code, text};
+use crate::runtime::{enter_asm, gate_asm, modules, slot_code, text, trap, trap_mask};
 use crate::sys::signal::AllBlocked;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -81,6 +82,9 @@ pub struct Record {
     nr: AtomicU32,
     /// The number as the program gave it.
     original_nr: AtomicU32,
+    /// The mask that the kernel is told of, where `asks` says that it is not the program's own ([`trap_mask`]).
+    others: AtomicU64,
+    asks: AtomicU32,
     args: [AtomicU64; 6],
     /// The argument registers as the program had them, where a tool has changed the call.
     originals: [AtomicU64; 6],
@@ -112,6 +116,8 @@ impl Record {
             stub: AtomicU32::new(0),
             nr: AtomicU32::new(0),
             original_nr: AtomicU32::new(0),
+            others: AtomicU64::new(0),
+            asks: AtomicU32::new(0),
             args: [const { AtomicU64::new(0) }; 6],
             originals: [const { AtomicU64::new(0) }; 6],
             told: AtomicU32::new(0),
@@ -126,6 +132,16 @@ impl Record {
 }
 
 impl Record {
+    /// The mask that the program asks for.
+    fn mask(&self) -> Option<SignalSet> {
+        let others = SignalSet(self.others.load(Ordering::Relaxed));
+        match self.asks.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(others),
+            _ => Some(others.with(trap::SIGNAL)),
+        }
+    }
+
     const fn area(&self, childs: bool) -> &Area {
         let [callers, other] = &self.areas;
         if childs { other } else { callers }
@@ -139,6 +155,8 @@ pub struct Pending {
     pub call: Call,
     /// The number as the program gave it.
     pub original_nr: u32,
+    /// The mask that it asks for, where the kernel is told of another.
+    pub mask: Option<SignalSet>,
     /// The arguments as the program gave them: its registers afterwards.
     pub originals: [u64; 6],
     /// The stub it came through.
@@ -294,9 +312,18 @@ pub fn grow() {
     }
 }
 
-/// Makes `pending` wait in a slot, the block's spare one if there is one; returns the address to jump to, or `None`
-/// if all slots below `limit` are taken.
-pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) -> Option<GuestAddr> {
+/// A slot in which a call waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Prepared {
+    /// The address to jump to.
+    pub code: GuestAddr,
+    /// Where the mask stands that the kernel is told of, if the call has one.
+    pub mask_at: Option<u64>,
+}
+
+/// Makes `pending` wait in a slot, the block's spare one if there is one; `None` if all slots that such a call can have,
+/// those below `limit`, are taken.
+pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) -> Option<Prepared> {
     let holder = block.holder();
     let slot = match block.spare.slot() {
         Some(slot) => {
@@ -324,10 +351,16 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) ->
     for (to, from) in record.originals.iter().zip(pending.originals) {
         to.store(from, Ordering::Relaxed);
     }
+    let asks = pending.mask.map_or(0, |mask| if trap_mask::others(mask) == mask { 1 } else { 2 });
+    record.asks.store(asks, Ordering::Relaxed);
+    if let Some(mask) = pending.mask {
+        record.others.store(trap_mask::others(mask).0, Ordering::Relaxed);
+    }
     record.told.store(pending.told.0, Ordering::Relaxed);
     record.runs_owned.store(block.is_owned().into(), Ordering::Relaxed);
     record.pending.store(1 + u32::from(pending.returns.share_memory()), Ordering::Relaxed);
-    Some(code_of(slot))
+    let mask_at = pending.mask.map(|_| record.others.as_ptr().expose_provenance() as u64);
+    Some(Prepared { code: code_of(slot), mask_at })
 }
 
 /// Reads what waited behind `area` and gives the slot back (to an owned block as a spare one) once nobody else is to
@@ -348,6 +381,7 @@ pub fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
     let pending = Pending {
         call,
         original_nr: record.original_nr.load(Ordering::Relaxed),
+        mask: record.mask(),
         originals,
         stub: record.stub.load(Ordering::Relaxed),
         told: Told(record.told.load(Ordering::Relaxed)),

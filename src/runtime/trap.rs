@@ -44,6 +44,13 @@ pub fn restorer_stub() -> [u8; stub::LEN] {
     bytes
 }
 
+/// How far `at` is into the restorer, if it is there.
+#[must_use]
+pub fn offset_in_restorer(at: GuestAddr) -> Option<u64> {
+    let offset = at.0.wrapping_sub(restorer().0);
+    (offset < RESTORER.len() as u64).then_some(offset)
+}
+
 /// Whether `at` is at the bare call, or behind it.
 #[must_use]
 pub fn is_in_bare_call(at: GuestAddr) -> bool {

@@ -5,16 +5,16 @@
 //! signal that somebody sends it waits here until it unblocks it or asks for it. All of an entry is its own thread's.
 
 use crate::abi::call::{Call, Outcome};
-use crate::abi::errno::Errno;
-use crate::abi::signal::{SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SigInfo, Signal, SignalSet};
+use crate::abi::signal::{SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SigInfo, SignalSet};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
+use crate::runtime::record::Returns;
 use crate::runtime::state::STATE;
 use crate::runtime::trap::SIGNAL;
 use crate::runtime::{guest, processes, signals};
-use crate::sys::{process, signal};
+use crate::sys::signal;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Threads that can block the signal at the same time; others find it unblocked.
@@ -121,71 +121,48 @@ pub fn keep(info: &SigInfo) -> bool {
     entry.is_some()
 }
 
-/// `rt_sigprocmask`: the kernel is told of the other signals.
-pub fn change(block: &mut Block, call: &Call) -> Step {
+/// Before `rt_sigprocmask`: the kernel is told of the other signals.
+///
+/// The call is made where the program would make it and not in the hook, for which signals may be waiting whose handlers
+/// come before it.
+pub fn begin(block: &Block, call: &Call) -> Step {
     let [how, set, old, ..] = call.args;
     let was = is_blocked();
-    if set == 0 && (!was || old == 0) {
-        return Step::Pass;
+    if set == 0 {
+        return if was && old != 0 { Step::Tell(Returns::Once) } else { Step::Pass };
     }
-    let set = match set {
-        0 => None,
-        at => match guest::read(GuestAddr(at), GuestAddr(block.regs.rsp)) {
-            Some(bytes) => Some(SignalSet(u64::from_ne_bytes(bytes))),
-            None => return Step::Pass, // the kernel will say EFAULT
-        },
+    let Some(bytes) = guest::read(GuestAddr(set), GuestAddr(block.regs.rsp)) else {
+        return Step::Pass; // the kernel will say EFAULT
     };
-    let has = set.is_some_and(|set| set.contains(SIGNAL));
-    if !was && (!has || how as u32 == SIG_UNBLOCK) {
-        return Step::Pass;
+    let set = SignalSet(u64::from_ne_bytes(bytes));
+    if was || set.contains(SIGNAL) && how as u32 != SIG_UNBLOCK { Step::TellOfMask(set) } else { Step::Pass }
+}
+
+/// What the kernel is told instead of `set`.
+#[must_use]
+pub const fn others(set: SignalSet) -> SignalSet {
+    set.without(SignalSet::of(&[SIGNAL]))
+}
+
+/// After `rt_sigprocmask`, which `asked` for this if [`begin`] has read it.
+pub fn finish(call: &Call, asked: Option<SignalSet>, outcome: Outcome) {
+    let [how, _, old, ..] = call.args;
+    if call.nr != sysno::RT_SIGPROCMASK || outcome.errno().is_some() {
+        return;
     }
-    let others = set.map(|set| set.without(SignalSet::of(&[SIGNAL])));
-    let mut outcome = match block.masked.load(Ordering::Relaxed) {
-        0 => signals::with_second(call, others.as_ref()),
-        _ => change_kept(&mut block.mask, how as u32, others, GuestAddr(old)),
-    };
-    if outcome.errno().is_none() {
-        if was {
-            outcome = with_old(call, outcome);
-        }
-        match how as u32 {
-            _ if set.is_none() => {}
-            SIG_BLOCK if was || has => STATE.trap_masks.insert(key()),
-            SIG_SETMASK if has => STATE.trap_masks.insert(key()),
-            SIG_UNBLOCK if !has => {}
-            _ => {
-                if let Some(info) = STATE.trap_masks.remove(key()) {
-                    signal::queue(&info);
-                }
+    if is_blocked() && old != 0 {
+        add_to_set(old);
+    }
+    let Some(set) = asked else { return };
+    match (how as u32, set.contains(SIGNAL)) {
+        (SIG_BLOCK | SIG_SETMASK, true) => STATE.trap_masks.insert(key()),
+        (SIG_BLOCK | SIG_UNBLOCK, false) => {}
+        _ => {
+            if let Some(info) = STATE.trap_masks.remove(key()) {
+                signal::queue(&info);
             }
         }
     }
-    Step::Answer(outcome)
-}
-
-/// The same for a hook that has all signals blocked, and puts `mask` back when it ends ([`crate::runtime::altstacks`]).
-fn change_kept(mask: &mut SignalSet, how: u32, set: Option<SignalSet>, old: GuestAddr) -> Outcome {
-    let before = *mask;
-    if let Some(set) = set {
-        let changed = match how {
-            SIG_BLOCK => SignalSet(before.0 | set.0),
-            SIG_UNBLOCK => before.without(set),
-            SIG_SETMASK => set,
-            _ => return Outcome::failure(Errno::EINVAL),
-        };
-        *mask = changed.without(SignalSet::of(&[Signal::SIGKILL, Signal::SIGSTOP]));
-    }
-    let is_written = old.0 == 0 || process::write_memory(old, &before.0.to_ne_bytes()).is_ok();
-    if is_written { Outcome(0) } else { Outcome::failure(Errno::EFAULT) }
-}
-
-/// Puts the signal into the old mask that the kernel has written.
-fn with_old(call: &Call, outcome: Outcome) -> Outcome {
-    let old = call.args[2];
-    if outcome.errno().is_none() && old != 0 {
-        add_to_set(old);
-    }
-    outcome
 }
 
 fn add_to_set(at: u64) {
