@@ -127,6 +127,11 @@ impl Record {
             claim: Claim::new(),
         }
     }
+
+    const fn area(&self, childs: bool) -> &Area {
+        let [callers, its_childs] = &self.areas;
+        if childs { its_childs } else { callers }
+    }
 }
 
 /// What a call leaves for its return.
@@ -447,7 +452,7 @@ impl Slot {
     /// The address of the caller's area, or the child's.
     #[must_use]
     pub fn area(self, childs: bool) -> u64 {
-        self.record().map_or(0, |record| record.areas[usize::from(childs)].address())
+        self.record().map_or(0, |record| record.area(childs).address())
     }
 
     /// Whether its call returns twice.
@@ -482,7 +487,7 @@ pub fn slot_around(at: GuestAddr) -> Option<(Slot, usize)> {
 pub fn spilled(area: u64) -> (u64, u64) {
     let slot = Slot::of_area(area);
     slot.record().map_or((0, 0), |record| {
-        let area = &record.areas[usize::from(is_childs(area))];
+        let area = record.area(is_childs(area));
         (area.rax.load(Ordering::Relaxed), area.flags.load(Ordering::Relaxed))
     })
 }

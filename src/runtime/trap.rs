@@ -367,7 +367,7 @@ fn handler_for(code: i32) -> Option<GuestAddr> {
         SIG_DFL | SIG_IGN => {
             // A fault that nobody handles kills, ignored or not: so it does when the instruction is met again.
             fatal::speak();
-            let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
+            signal::set_default(SIGNAL);
             if !is_fault {
                 signal::raise(SIGNAL);
                 // Only the first process of a machine survives that (kernel/signal.c, `sig_task_ignored`).
