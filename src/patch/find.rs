@@ -14,14 +14,10 @@ use alloc::vec::Vec;
 use crate::addr::GuestAddr;
 use crate::elf::functions::{Functions, Source};
 use crate::patch::anchor::{self, Branch};
-use crate::patch::site::{Hit, Reason, Site, Text, Unproved, Verdict};
+use crate::patch::site::{Hit, RESTORER, Reason, Site, Text, Unproved, Verdict};
 use crate::patch::trace::{Number, STRETCH_MAX, Spoiled, Trace};
 use crate::x86::decode::Kind;
-use crate::x86::scan::SyscallBytes;
-
-/// The code that restores a signal frame, byte for byte: unwinders and debuggers know a frame by it, so no C
-/// library can write it otherwise (gdb amd64-linux-tdep.c, libgcc config/i386/linux-unwind.h).
-const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+use crate::x86::scan::{SYSCALL, SyscallBytes};
 
 /// What is found in a text.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -53,8 +49,19 @@ pub fn hits(text: &Text<'_>, bias: u64, functions: &Functions<'_>) -> Found {
         finder.note_end(stretch);
     }
     finder.follow_branches(&mut stretches);
-    let hits = stretches.into_iter().flat_map(|stretch| stretch.hits).collect();
+    let mut hits: Vec<Hit> = stretches.into_iter().flat_map(|stretch| stretch.hits).collect();
+    for hit in &mut hits {
+        if matches!(hit.verdict, Verdict::Site(_)) && is_restorer(text, hit.at) {
+            hit.verdict = Verdict::Restorer;
+        }
+    }
     Found { hits, dead_ends: finder.dead_ends }
+}
+
+/// Whether the system call at `at` ends the bytes by which unwinders recognise a signal frame.
+fn is_restorer(text: &Text<'_>, at: GuestAddr) -> bool {
+    let start = at.wrapping_sub((RESTORER.len() - SYSCALL.len()) as u64);
+    text.slice(start, RESTORER.len()) == Some(&RESTORER[..])
 }
 
 /// A piece of the text that is judged as a whole: a known function, or a gap between two.

@@ -24,7 +24,7 @@ use crate::runtime::handlers::{self, Handler};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, fatal, gate_asm, trap};
+use crate::runtime::{dispatch, fatal, gate_asm, slot_code, trap};
 use core::sync::atomic::Ordering;
 
 /// Where a thread is, once its registers have been made the program's where that can be done.
@@ -137,6 +137,7 @@ pub extern "C" fn delivered(block: &mut Block) -> u64 {
             }
             delivery.bring_home();
             delivery.enter(block);
+            dispatch::announce_return();
             0
         }
         Whereabouts::Hook(hook) => delivery.hold(block, hook),
@@ -157,6 +158,7 @@ pub extern "C" fn deliver_waiting(block: &mut Block) {
         // the kernel has built the frame there.
         delivery.frame = unsafe { delivery.frame.move_to(home) };
         delivery.enter(block);
+        dispatch::announce_return();
         block.regs.rflags &= !CLEARED_FOR_HANDLERS;
         block.xmm = Vectors::ZERO;
         holder.free();
@@ -309,7 +311,7 @@ fn settle_in_slot(delivery: &Delivery, block: &mut Block, slot: Slot, offset: us
         context.rax = nr;
         return;
     }
-    if offset >= record::RETURN {
+    if offset >= slot_code::RETURN {
         let is_child = slot.returns_twice() && context.rax == 0;
         return end(context, block, slot, is_child);
     }
@@ -493,6 +495,7 @@ fn settle_below(delivery: &Delivery, entry: u32, block: &mut Block) -> Whereabou
     match settle(&below, block) {
         Whereabouts::Program => {
             below.bring_home();
+            dispatch::announce_return();
             context.rip = below.handler.0;
             context.rax = 0;
             context.rsp = below.frame.start().0;

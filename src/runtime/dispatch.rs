@@ -22,7 +22,7 @@ use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{
-    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap,
+    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap_mask,
 };
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
@@ -96,7 +96,12 @@ const LEAVING: [u32; 9] = [
 
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
 const HANDLED: Interest = {
-    let handled = filter::CALLS.with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK).with(sysno::RT_SIGRETURN);
+    let handled = filter::CALLS
+        .with(sysno::CLOSE)
+        .with(sysno::RT_SIGPROCMASK)
+        .with(sysno::RT_SIGPENDING)
+        .with(sysno::RT_SIGTIMEDWAIT)
+        .with(sysno::RT_SIGRETURN);
     let handled = with_all(handled, &SPECIAL);
     with_all(handled, &LEAVING)
 };
@@ -134,7 +139,9 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             frozen.output.before_leaving(&frozen.tools);
             Step::Pass
         }
-        sysno::RT_SIGPROCMASK => trap::change_mask(block, call),
+        sysno::RT_SIGPROCMASK => trap_mask::change(block, call),
+        sysno::RT_SIGPENDING => trap_mask::pending(call),
+        sysno::RT_SIGTIMEDWAIT => trap_mask::wait(block, call),
         sysno::REBOOT => processes::end_machine(call, frozen),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
@@ -222,7 +229,6 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
         Side::Caller => {
             processes::finish_split(block, &collected, outcome);
             modules::note_mapping(&call, outcome);
-            trap::keep_unblocked(&call, outcome);
             altstacks::note(&call, outcome);
             seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
@@ -252,6 +258,15 @@ pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
     match STATE.frozen() {
         Some(frozen) if filter::wants(call, outcome) => identity::corrected(call, outcome, frozen),
         _ => outcome,
+    }
+}
+
+/// Tells the tools, when a handler is about to be entered, of the `rt_sigreturn` that ends it: the bytes that make that
+/// call are what unwinders look for, and stay as they are.
+pub fn announce_return() {
+    if let Some(frozen) = STATE.frozen() {
+        let mut call = Call { nr: sysno::RT_SIGRETURN, args: [0; 6] };
+        let _ = frozen.tools.enter(&mut call, &Memory);
     }
 }
 

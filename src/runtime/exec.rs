@@ -21,7 +21,7 @@ use crate::runtime::dispatch::Step;
 use crate::runtime::natively::Reason;
 use crate::runtime::program_file::ProgramFile;
 use crate::runtime::state::Frozen;
-use crate::runtime::{identity, processes, trap};
+use crate::runtime::{identity, processes, trap, trap_mask};
 use crate::sys::file::{self, OpenFile, Place};
 use crate::sys::line::Line;
 use crate::sys::mem;
@@ -41,13 +41,17 @@ const FACTS_LEN: usize = 192;
 pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
     let lent = Lent::until_exec(block);
     let ignored = trap::Ignored::restored();
+    let masked = trap_mask::Real::restored(block);
     let errno = attempt(block, call, frozen);
+    drop(masked);
     drop(ignored);
     drop(lent);
-    Step::Answer(Outcome::failure(errno))
+    // A signal that has come meanwhile is one that came before the exec.
+    errno.map_or(Step::Leave, |errno| Step::Answer(Outcome::failure(errno)))
 }
 
-fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
+/// Returns what has failed; `None` if nothing has, but a handler is to run first.
+fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Option<Errno> {
     let mut bytes = [0; PATH_MAX];
     let request = request_of(call, &mut bytes);
     let behind = request
@@ -55,6 +59,9 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
     let request =
         request.map(|request| Request { behind: behind.as_ref().map(ProgramFile::path), ..request });
     let reason = request.as_ref().and_then(|request| follow(block, request, frozen));
+    if block.has_waiting() {
+        return None;
+    }
     // What the kernel runs against all expectation is of a kind that it knows, and nobody else.
     let path = request.as_ref().map_or(c"", |request| request.place.path).to_bytes();
     let departure = frozen.tree.natives.leave(reason.unwrap_or(Reason::Foreign), path);
@@ -70,7 +77,7 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
     if is_last {
         processes::reopen(frozen);
     }
-    errno
+    Some(errno)
 }
 
 /// Execs a process's program by its path, since its link is the loader's.

@@ -77,9 +77,9 @@ pub fn arm() -> Result<(), Errno> {
     if process::id() == 1 {
         return Ok(());
     }
-    handlers::make_ready().ok_or(Errno::ENOMEM)?;
+    let installed = installed().ok_or(Errno::ENOMEM)?;
     trap::arm()?;
-    exchange_all(SIG_DFL, &installed().ok_or(Errno::ENOMEM)?)?;
+    exchange_all(SIG_DFL, &installed)?;
     STATE.heeds_signals.store(ON, Ordering::Relaxed);
     Ok(())
 }

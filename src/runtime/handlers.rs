@@ -5,9 +5,9 @@
 //! says, and no table of actions can go stale where processes share memory or handlers, or don't.
 
 use crate::abi::signal::{SA_RESTORER, SA_SIGINFO, SigAction};
-use crate::addr::{AddrRange, GuestAddr};
+use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::runtime::state::STATE;
-use crate::runtime::{enter_asm, gate_asm, modules, text};
+use crate::runtime::{enter_asm, gate_asm, modules, text, trap};
 use crate::sys::signal::AllBlocked;
 use crate::x86::encode;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -23,6 +23,9 @@ const TRAP: u64 = 1;
 const FATAL: u64 = 2;
 /// Marks the address of a handler that is told why a signal came: for the others the kernel leaves that out of the frame.
 const INFORMED: u64 = 1 << 63;
+/// Marks one whose mask has the trap signal, which the kernel's has not.
+const MASKING: u64 = 1 << 62;
+const ADDRESS: u64 = MASKING - 1;
 
 /// What an entry was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +49,7 @@ pub struct Handlers {
     addresses: [AtomicU64; CAPACITY],
     /// The restorer that each was last installed with.
     restorers: [AtomicU64; CAPACITY],
-    /// 1 once the entries' code is written.
+    /// The pages of entries whose code is written: one bit each.
     ready: AtomicU32,
 }
 
@@ -82,23 +85,26 @@ impl Default for Handlers {
 
 /// The entry for the handler of `action`. `None` if there is none and none can be made any more.
 pub fn entry(action: &SigAction) -> Option<u64> {
-    make_ready()?;
-    let mark = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
-    let index = STATE.handlers.place(action.handler | mark)?;
+    let informed = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
+    let masking = if action.mask.contains(trap::SIGNAL) { MASKING } else { 0 };
+    let index = STATE.handlers.place(action.handler | informed | masking)?;
     STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
+    ensure_ready(index)?;
     Some(code_of(index))
 }
 
 /// The entry for traps. Needs the modules' lock.
 pub fn trap_entry() -> Option<u64> {
-    write_entries()?;
-    STATE.handlers.place(TRAP).map(code_of)
+    let index = STATE.handlers.place(TRAP)?;
+    make_ready(index)?;
+    Some(code_of(index))
 }
 
 /// The entry for signals that end the process. `None` if none can be made any more.
 pub fn fatal_entry() -> Option<u64> {
-    make_ready()?;
-    STATE.handlers.place(FATAL).map(code_of)
+    let index = STATE.handlers.place(FATAL)?;
+    ensure_ready(index)?;
+    Some(code_of(index))
 }
 
 /// What the entry at `index` was made for.
@@ -108,22 +114,25 @@ pub fn of(index: u32) -> Option<Handler> {
         0 => None,
         TRAP => Some(Handler::Trap),
         FATAL => Some(Handler::Fatal),
-        address => Some(Handler::Program {
-            at: GuestAddr(address & !INFORMED),
-            is_informed: address & INFORMED != 0,
-        }),
+        address => {
+            Some(Handler::Program { at: GuestAddr(address & ADDRESS), is_informed: address & INFORMED != 0 })
+        }
     }
 }
 
-/// The program's action that the kernel's `installed` stands for, if that has an entry.
+/// The program's action that the kernel has as `installed`, if that has an entry.
 #[must_use]
 pub fn behind(installed: &SigAction) -> Option<SigAction> {
     let index = index_of(GuestAddr(installed.handler))?;
     match of(index)? {
         Handler::Program { at, .. } => {
+            let address = STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed);
             let mut action = SigAction { handler: at.0, ..*installed };
             if action.flags & SA_RESTORER != 0 {
                 action.restorer = STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed);
+            }
+            if address & MASKING != 0 {
+                action.mask = action.mask.with(trap::SIGNAL);
             }
             Some(action)
         }
@@ -143,32 +152,46 @@ fn code_of(index: usize) -> u64 {
     gate_asm::handlers() + (index * ENTRY_LEN) as u64
 }
 
-/// Writes the entries, if they are not yet.
-pub fn make_ready() -> Option<()> {
-    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
+/// Entries whose code fills one page.
+const PAGE_ENTRIES: usize = PAGE as usize / ENTRY_LEN;
+
+fn is_ready(index: usize) -> bool {
+    STATE.handlers.ready.load(Ordering::Acquire) & (1 << (index / PAGE_ENTRIES)) != 0
+}
+
+/// Writes the entries of all pages, before a filter of the program's makes that impossible; those that can't be written stay
+/// without code, and such handlers are the kernel's as they are.
+pub fn make_all_ready() {
+    let Some(_blocked) = AllBlocked::new() else { return };
+    let _modules = modules::lock();
+    let _ = (0..CAPACITY).step_by(PAGE_ENTRIES).try_for_each(make_ready);
+}
+
+/// Writes the page of the entry at `index`, if it is not yet.
+fn ensure_ready(index: usize) -> Option<()> {
+    if is_ready(index) {
         return Some(());
     }
     let _blocked = AllBlocked::new()?;
     let _modules = modules::lock();
-    write_entries()
+    make_ready(index)
 }
 
-fn write_entries() -> Option<()> {
-    const PAGE_ENTRIES: usize = 4096 / ENTRY_LEN;
-    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
+/// The same with the modules' lock held.
+fn make_ready(index: usize) -> Option<()> {
+    if is_ready(index) {
         return Some(());
     }
-    for first in (0..CAPACITY).step_by(PAGE_ENTRIES) {
-        let mut page = [encode::INT3; 4096];
-        for (index, entry) in (first..).zip(page.chunks_exact_mut(ENTRY_LEN)) {
-            let code =
-                entry_code(GuestAddr(code_of(index)), GuestAddr(enter_asm::signalled as *const () as u64))?;
-            entry.get_mut(..code.len())?.copy_from_slice(&code);
-        }
-        let start = GuestAddr(code_of(first));
-        text::write_fresh(AddrRange::new(start, start.wrapping_add(4096)), &page).ok()?;
+    let first = index - index % PAGE_ENTRIES;
+    let landing = GuestAddr(enter_asm::signalled as *const () as u64);
+    let mut page = [encode::INT3; PAGE as usize];
+    for (index, entry) in (first..).zip(page.chunks_exact_mut(ENTRY_LEN)) {
+        let code = entry_code(GuestAddr(code_of(index)), landing)?;
+        entry.get_mut(..code.len())?.copy_from_slice(&code);
     }
-    STATE.handlers.ready.store(1, Ordering::Release);
+    let start = GuestAddr(code_of(first));
+    text::write_fresh(AddrRange::new(start, start.wrapping_add(PAGE)), &page).ok()?;
+    STATE.handlers.ready.fetch_or(1 << (index / PAGE_ENTRIES), Ordering::Release);
     Some(())
 }
 

@@ -23,6 +23,7 @@ pub mod guest;
 pub mod handlers;
 pub mod identity;
 pub mod landings;
+pub mod leave_asm;
 pub mod modules;
 pub mod natively;
 pub mod output;
@@ -32,9 +33,11 @@ pub mod program_file;
 pub mod record;
 pub mod seccomp;
 pub mod signals;
+pub mod slot_code;
 pub mod state;
 pub mod text;
 pub mod trap;
+pub mod trap_mask;
 pub mod tree;
 pub mod vdso;
 pub mod windows;
@@ -85,6 +88,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     if !process.is_interpreter() {
         filter::set_up(); // else the kernel's links lead to the program itself
     }
+    trap_mask::set_up();
     let interest = frozen.tools.interest();
     (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
     if interest.contains(NUMBERS) {

@@ -268,7 +268,7 @@ impl Modules {
             .iter()
             .filter_map(|hit| match hit.verdict {
                 Verdict::Site(site) => Some(site),
-                Verdict::Inside(_) | Verdict::Unproved(_) => None,
+                Verdict::Inside(_) | Verdict::Restorer | Verdict::Unproved(_) => None,
             })
             .collect();
         self.unproved += hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;
@@ -537,6 +537,11 @@ pub fn protect(call: &Call) -> Step {
     if protection.executable() && STATE.file_pages.overlaps(range) && may_patch(call) {
         let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
         file_pages::patch(&mut lock(), range);
+        // Made here, before a signal can interrupt: made again after each, it might never come to its end.
+        return Step::Answer(match raw(call) {
+            Ok(value) => Outcome(value),
+            Err(errno) => Outcome::failure(errno),
+        });
     }
     Step::Pass
 }

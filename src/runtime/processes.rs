@@ -11,7 +11,7 @@ use crate::runtime::dispatch::Step;
 use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Collected, Returns};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{base_asm, guest, modules, trap};
+use crate::runtime::{base_asm, guest, modules, trap, trap_mask};
 use crate::sys::file;
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
@@ -211,6 +211,9 @@ fn begin_process(block: &Block) {
 /// Before `arch_prctl`: a thread that sets its fs base no longer shares the one it had, once that has happened.
 pub fn set_base(call: &Call) -> Step {
     let shared = fs_base();
+    if call.args[0] as u32 == ARCH_SET_FS {
+        trap_mask::rename(call.args[1]);
+    }
     if call.args[0] as u32 != ARCH_SET_FS || shared == 0 || !STATE.shared_bases.contains(shared) {
         return Step::Pass;
     }

@@ -35,15 +35,20 @@ pub fn set_action(block: &Block, call: &Call) -> Step {
     Step::Answer(outcome)
 }
 
-/// Makes a call of the program's with a struct of ours as its second argument.
-pub fn with_second<T>(call: &Call, second: Option<&T>) -> Outcome {
-    let mut args = call.args;
-    args[1] = second.map_or(0, |second| core::ptr::from_ref(second).expose_provenance() as u64);
-    // SAFETY: it is the program's own call, with a copy of what it has passed.
-    match unsafe { crate::sys::program_call(call.nr, args) } {
+/// Makes a call of the program's as it is.
+pub fn as_it_is(call: &Call) -> Outcome {
+    // SAFETY: it is the program's own call.
+    match unsafe { crate::sys::program_call(call.nr, call.args) } {
         Ok(value) => Outcome(value),
         Err(errno) => Outcome::failure(errno),
     }
+}
+
+/// Makes a call of the program's with a struct of ours as its second argument.
+pub fn with_second<T>(call: &Call, second: Option<&T>) -> Outcome {
+    let mut changed = *call;
+    changed.args[1] = second.map_or(0, |second| core::ptr::from_ref(second).expose_provenance() as u64);
+    as_it_is(&changed)
 }
 
 /// What the kernel is told when the program sets `action` for `signal`.

@@ -16,6 +16,7 @@ use crate::runtime::output::{Kept, Output};
 use crate::runtime::patched::Patched;
 use crate::runtime::record::Records;
 use crate::runtime::trap::Traps;
+use crate::runtime::trap_mask::Masks;
 use crate::runtime::tree::{Common, Tree};
 use crate::sys::file::Identity;
 use crate::sys::lock::RobustLock;
@@ -103,6 +104,8 @@ pub struct State {
     pub patched: Patched,
     /// Sites that trap.
     pub traps: Traps,
+    /// Threads that block the signal that traps raise.
+    pub trap_masks: Masks,
     /// Pages of files that are mapped without execution.
     pub file_pages: FilePages,
     /// What is patched; taken with all signals blocked.
@@ -175,6 +178,7 @@ pub static STATE: State = State {
     handlers: Handlers::new(),
     patched: Patched::new(),
     traps: Traps::new(),
+    trap_masks: Masks::new(),
     file_pages: FilePages::new(),
     modules: RobustLock::new(Modules::new()),
     frozen: AtomicPtr::new(core::ptr::null_mut()),

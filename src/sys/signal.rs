@@ -86,12 +86,22 @@ pub fn discard(signal: Signal) {
     let _ = unsafe { call(sysno::RT_SIGTIMEDWAIT, args) };
 }
 
-/// Unblocks the signals of `set` in the calling thread.
-pub fn unblock(set: SignalSet) {
-    let _ = change_mask(SIG_UNBLOCK, set);
+/// Unblocks the signals of `set` in the calling thread; returns the mask before, or `None` if a filter forbids it.
+pub fn unblock(set: SignalSet) -> Option<SignalSet> {
+    change_mask(SIG_UNBLOCK, set)
 }
 
-fn change_mask(how: u32, set: SignalSet) -> Option<SignalSet> {
+/// Sends the calling thread a signal that it was sent before.
+pub fn queue(info: &SigInfo) {
+    let at = core::ptr::from_ref(info).addr() as u64;
+    let number = u64::from(info.signo.cast_unsigned());
+    let args = [u64::from(process::id()), u64::from(process::thread_id()), number, at, 0, 0];
+    // SAFETY: the kernel reads `info`; what the signal does is up to the program's dispositions.
+    let _ = unsafe { call(sysno::RT_TGSIGQUEUEINFO, args) };
+}
+
+/// Changes the calling thread's mask by one of the `SIG_*`; returns the mask before, or `None` if a filter forbids it.
+pub fn change_mask(how: u32, set: SignalSet) -> Option<SignalSet> {
     let mut before = SignalSet::NONE;
     let args =
         [u64::from(how), (&raw const set).addr() as u64, (&raw mut before).addr() as u64, SET_LEN, 0, 0];
