@@ -12,8 +12,8 @@ use crate::sys::signal::AllBlocked;
 use crate::x86::encode;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Entries of the pool.
-pub const CAPACITY: usize = 1024;
+/// Entries of the pool: those of one page.
+pub const CAPACITY: usize = PAGE as usize / ENTRY_LEN;
 /// Bytes of an entry.
 pub const ENTRY_LEN: usize = 16;
 
@@ -49,7 +49,7 @@ pub struct Handlers {
     addresses: [AtomicU64; CAPACITY],
     /// The restorer that each was last installed with.
     restorers: [AtomicU64; CAPACITY],
-    /// The pages of entries whose code is written: one bit each.
+    /// 1 once the entries' code is written.
     ready: AtomicU32,
 }
 
@@ -67,7 +67,7 @@ impl Handlers {
     /// The place of `address`, taken now if it has none yet; `None` if all are taken by others.
     fn place(&self, address: u64) -> Option<usize> {
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 divided by the golden ratio
-        let first = (address.wrapping_mul(SPREAD) >> 54) as usize;
+        let first = (address.wrapping_mul(SPREAD) >> 56) as usize;
         (0..CAPACITY).map(|step| (first + step) % CAPACITY).find(|&index| {
             self.addresses.get(index).is_some_and(|slot| {
                 let taken = slot.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed);
@@ -89,22 +89,20 @@ pub fn entry(action: &SigAction) -> Option<u64> {
     let masking = if action.mask.contains(trap::SIGNAL) { MASKING } else { 0 };
     let index = STATE.handlers.place(action.handler | informed | masking)?;
     STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
-    ensure_ready(index)?;
+    make_ready()?;
     Some(code_of(index))
 }
 
 /// The entry for traps. Needs the modules' lock.
 pub fn trap_entry() -> Option<u64> {
-    let index = STATE.handlers.place(TRAP)?;
-    make_ready(index)?;
-    Some(code_of(index))
+    write_entries()?;
+    STATE.handlers.place(TRAP).map(code_of)
 }
 
 /// The entry for signals that end the process. `None` if none can be made any more.
 pub fn fatal_entry() -> Option<u64> {
-    let index = STATE.handlers.place(FATAL)?;
-    ensure_ready(index)?;
-    Some(code_of(index))
+    make_ready()?;
+    STATE.handlers.place(FATAL).map(code_of)
 }
 
 /// What the entry at `index` was made for.
@@ -152,46 +150,30 @@ fn code_of(index: usize) -> u64 {
     gate_asm::handlers() + (index * ENTRY_LEN) as u64
 }
 
-/// Entries whose code fills one page.
-const PAGE_ENTRIES: usize = PAGE as usize / ENTRY_LEN;
-
-fn is_ready(index: usize) -> bool {
-    STATE.handlers.ready.load(Ordering::Acquire) & (1 << (index / PAGE_ENTRIES)) != 0
-}
-
-/// Writes the entries of all pages, before a filter of the program's makes that impossible; those that can't be written stay
-/// without code, and such handlers are the kernel's as they are.
-pub fn make_all_ready() {
-    let Some(_blocked) = AllBlocked::new() else { return };
-    let _modules = modules::lock();
-    let _ = (0..CAPACITY).step_by(PAGE_ENTRIES).try_for_each(make_ready);
-}
-
-/// Writes the page of the entry at `index`, if it is not yet.
-fn ensure_ready(index: usize) -> Option<()> {
-    if is_ready(index) {
+/// Writes the entries, if they are not yet.
+pub fn make_ready() -> Option<()> {
+    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
         return Some(());
     }
     let _blocked = AllBlocked::new()?;
     let _modules = modules::lock();
-    make_ready(index)
+    write_entries()
 }
 
 /// The same with the modules' lock held.
-fn make_ready(index: usize) -> Option<()> {
-    if is_ready(index) {
+fn write_entries() -> Option<()> {
+    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
         return Some(());
     }
-    let first = index - index % PAGE_ENTRIES;
     let landing = GuestAddr(enter_asm::signalled as *const () as u64);
     let mut page = [encode::INT3; PAGE as usize];
-    for (index, entry) in (first..).zip(page.chunks_exact_mut(ENTRY_LEN)) {
+    for (index, entry) in page.chunks_exact_mut(ENTRY_LEN).enumerate() {
         let code = entry_code(GuestAddr(code_of(index)), landing)?;
         entry.get_mut(..code.len())?.copy_from_slice(&code);
     }
-    let start = GuestAddr(code_of(first));
+    let start = GuestAddr(gate_asm::handlers());
     text::write_fresh(AddrRange::new(start, start.wrapping_add(PAGE)), &page).ok()?;
-    STATE.handlers.ready.fetch_or(1 << (index / PAGE_ENTRIES), Ordering::Release);
+    STATE.handlers.ready.store(1, Ordering::Release);
     Some(())
 }
 

@@ -53,7 +53,7 @@ impl Restriction {
 pub fn begin(call: &Call, frozen: &Frozen) -> Step {
     let Some(restriction) = Restriction::of(call) else { return Step::Pass };
     record::make_ready();
-    handlers::make_all_ready();
+    let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
     frozen.output.keep(&frozen.tools);
     let filter = match restriction {
         Restriction::Filter(at) => stage(GuestAddr(at)),
