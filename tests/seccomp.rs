@@ -44,6 +44,12 @@ fn a_filter_without_the_end_of_signal_handlers() {
     guest::check("seccomp_no_return.c");
 }
 
+/// Where the tools speak at signals, the loader handles them, and ends the process itself.
+#[test]
+fn signals_are_deadly_behind_every_filter() {
+    guest::check("seccomp_ends.c");
+}
+
 /// The child's calls are counted by its parent, which writes the table.
 #[test]
 fn a_part_of_a_server_behind_limits_and_a_filter() {

@@ -6,8 +6,10 @@
 //! kernel's `SigCgt` shows the handlers. What no handler sees ends the process unheard: SIGKILL, a fault whose
 //! signal is blocked or whose stack has no room for a frame; and real-time signals, which are left alone.
 
+use crate::abi::call::Call;
 use crate::abi::errno::Errno;
 use crate::abi::signal::{SA_ONSTACK, SA_RESTORER, SA_SIGINFO, SIG_DFL, SigAction, Signal, SignalSet};
+use crate::abi::sysno;
 use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
 use crate::runtime::{handlers, processes, trap};
@@ -41,10 +43,17 @@ const FATAL: [Signal; 21] = [
     Signal::SIGSYS,
 ];
 
+/// Signals do what they do.
+const OFF: u32 = 0;
+/// They come to the loader first.
+const ON: u32 = 1;
+/// The program is about to restrict its calls so that they can't.
+const SUSPENDED: u32 = 2;
+
 /// Whether `signal` ends the process by default, and comes to the loader first.
 #[must_use]
 pub fn heeds(signal: Signal) -> bool {
-    STATE.heeds_signals.load(Ordering::Relaxed) != 0 && FATAL.contains(&signal)
+    STATE.heeds_signals.load(Ordering::Relaxed) == ON && FATAL.contains(&signal)
 }
 
 /// The action while the program's is the default; `None` if there can't be one.
@@ -70,19 +79,52 @@ pub fn arm() -> Result<(), Errno> {
     }
     let installed = installed().ok_or(Errno::ENOMEM)?;
     trap::arm()?;
-    STATE.heeds_signals.store(1, Ordering::Relaxed);
-    for signal in FATAL {
-        if signal::action(signal)?.handler == SIG_DFL {
-            signal::set_action(signal, &installed)?;
-        }
-    }
+    exchange_all(SIG_DFL, &installed)?;
+    STATE.heeds_signals.store(ON, Ordering::Relaxed);
     Ok(())
 }
 
-/// Lets the tools have their last words.
+/// Sets the action of each of them whose handler is `from`.
+fn exchange_all(from: u64, to: &SigAction) -> Result<(), Errno> {
+    FATAL.into_iter().try_for_each(|signal| match signal::action(signal)?.handler {
+        handler if handler == from => signal::set_action(signal, to),
+        _ => Ok(()),
+    })
+}
+
+/// Before the program restricts its own calls: signals do what they do if one that they need here is not let through.
+pub fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
+    const NEEDED: [u32; 5] =
+        [sysno::RT_SIGACTION, sysno::GETPID, sysno::GETTID, sysno::RT_TGSIGQUEUEINFO, sysno::RT_SIGRETURN];
+    if STATE.heeds_signals.load(Ordering::Relaxed) == ON
+        && !NEEDED.iter().all(|&nr| lets_through(&Call { nr, args: [0; 6] }))
+        && let Some(installed) = installed()
+    {
+        STATE.heeds_signals.store(SUSPENDED, Ordering::Relaxed);
+        let _ = exchange_all(installed.handler, &SigAction::DEFAULT);
+    }
+}
+
+/// After that: for good, or because it could not restrict them, not at all.
+pub fn decide(is_restricted: bool) {
+    let state = if is_restricted { OFF } else { ON };
+    let suspended =
+        STATE.heeds_signals.compare_exchange(SUSPENDED, state, Ordering::Relaxed, Ordering::Relaxed);
+    if suspended.is_ok()
+        && !is_restricted
+        && let Some(installed) = installed()
+    {
+        let _ = exchange_all(SIG_DFL, &installed);
+    }
+}
+
+/// Lets the tools have their last words, if signals are heeded at all.
 pub fn speak() {
-    let _blocked = AllBlocked::new(); // a signal that ends the process shall not cut them off
-    if let Some(frozen) = STATE.frozen() {
+    if STATE.heeds_signals.load(Ordering::Relaxed) == ON
+        && let Some(frozen) = STATE.frozen()
+        && processes::has_last_words(frozen)
+    {
+        let _blocked = AllBlocked::new(); // another signal shall not cut them off
         processes::finish(frozen);
     }
 }
@@ -94,6 +136,6 @@ pub fn end(frame: Frame) {
     STATE.wait_for_last_words();
     let info = frame.info();
     let signal = Signal(info.signo.cast_unsigned());
-    let _ = signal::set_action(signal, &SigAction::DEFAULT);
+    signal::set_default(signal);
     signal::send_to_self(signal, info);
 }

@@ -54,17 +54,19 @@ fn program_of(link: Fd, frozen: &Frozen) -> Option<ProgramFile> {
     let mut spelling = [0; PROC_PATH_LEN];
     let name = name_of(link, &mut spelling)?;
     let owner = owner_in(name)?;
-    if is_own(owner) {
-        return Some(own_program(frozen));
-    }
     let mut path = Line::<{ PROC_PATH_LEN + 1 }>::new();
     path.push(name);
     path.push(b"\0");
-    let facts = file::facts_at(CStr::from_bytes_with_nul(path.as_bytes()).ok()?).ok()?;
-    if frozen.own != Some(facts.identity) {
+    let facts = file::facts_at(CStr::from_bytes_with_nul(path.as_bytes()).ok()?);
+    let leads_elsewhere = facts.is_ok_and(|facts| frozen.own != Some(facts.identity));
+    if is_own(owner) {
+        // As an interpreter the loader is not what the kernel's link leads to.
+        return (!leads_elsewhere).then(|| own_program(frozen));
+    }
+    if leads_elsewhere || facts.is_err() {
         return None;
     }
-    ProgramFile::of(name.strip_suffix(b"/exe")?)
+    told_program(name.strip_suffix(b"/exe")?, frozen)
 }
 
 /// Whether it is a thread of this process, by the numbers of the file system itself, which may be those of another
@@ -75,12 +77,15 @@ fn is_own(owner: u32) -> bool {
     CStr::from_bytes_with_nul(thread.as_bytes()).is_ok_and(|thread| file::facts_at(thread).is_ok())
 }
 
-/// The running program's file; as it was when it started, should it have left no trace of itself in memory, or the kernel
-/// not know where its code starts.
+/// The program's file of the process with this directory in `/proc`; `None` where the kernel could not be told that the
+/// loader's is not.
+fn told_program(directory: &[u8], frozen: &Frozen) -> Option<ProgramFile> {
+    ProgramFile::of(directory).filter(|file| file.shown() != frozen.loader.to_bytes())
+}
+
+/// The running program's file; as it was when it started, should it have left no trace of itself in memory.
 fn own_program(frozen: &Frozen) -> ProgramFile {
-    ProgramFile::of(b"/proc/self")
-        .filter(|file| file.shown() != frozen.loader.to_bytes())
-        .unwrap_or_else(|| ProgramFile::at(frozen.program.to_bytes()))
+    told_program(b"/proc/self", frozen).unwrap_or_else(|| ProgramFile::at(frozen.program.to_bytes()))
 }
 
 /// The thread or process in `…/ID/exe`.

@@ -171,9 +171,6 @@ pub fn begin_child(block: &Block, returns: Returns) {
     if let Some(frozen) = STATE.frozen() {
         frozen.tools.started(newcomer, &Memory);
     }
-    if let Some(frozen) = STATE.frozen() {
-        frozen.tools.started(newcomer, &Memory);
-    }
 }
 
 /// In another process in this memory.
@@ -332,22 +329,24 @@ pub fn end_machine(call: &Call, frozen: &Frozen) -> Step {
 
 /// Before the process ends: a handler must not end it in the middle of the last words, nor make calls after them.
 fn finish_for_good(frozen: &Frozen) {
-    let has_word = frozen.common.is_some() && (is_root() || frozen.tree.table().is_some());
-    if has_word {
+    if has_last_words(frozen) {
         let _never_unblocked_again = ManuallyDrop::new(AllBlocked::new());
         finish(frozen);
     }
 }
 
+/// Whether the end of the calling process is one that the tools speak at.
+#[must_use]
+pub fn has_last_words(frozen: &Frozen) -> bool {
+    frozen.common.is_some() && (is_root() || frozen.tree.table().is_some())
+}
+
 /// Lets the tools have their last word, once, in the process that was started; other threads that end it meanwhile wait
 /// here. Whoever ends after it brings the word up to date, where that can be done. Called with all signals blocked.
 pub fn finish(frozen: &Frozen) {
-    if frozen.common.is_none() {
-        return;
-    }
     if is_root() {
         STATE.finish_once(|| frozen.output.last_words(frozen));
-    } else if frozen.tree.table().is_some() {
+    } else {
         frozen.output.update_last_words(frozen);
     }
 }

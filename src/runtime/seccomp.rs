@@ -18,10 +18,9 @@ use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::patch::{stub, undo};
 use crate::runtime::dispatch::Step;
-use crate::runtime::handlers;
 use crate::runtime::record::{self, Returns};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{dispatch, gate_asm, text};
+use crate::runtime::{dispatch, fatal, gate_asm, handlers, text};
 use crate::sys::process;
 use crate::sys::seccomp::{self as filters, Filter};
 use crate::sys::signal::AllBlocked;
@@ -56,12 +55,15 @@ pub fn begin(call: &Call, frozen: &Frozen) -> Step {
     record::make_ready();
     let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
     frozen.output.keep(&frozen.tools);
-    if let Restriction::Filter(at) = restriction
-        && let Some(filter) = stage(GuestAddr(at))
-    {
+    let filter = match restriction {
+        Restriction::Filter(at) => stage(GuestAddr(at)),
+        Restriction::Strict => None,
+    };
+    if let Some(filter) = filter {
         leave_native(filter);
         do_without_traps(filter);
     }
+    fatal::suspend_unless(|call| filter.is_some_and(|filter| lets_through(filter, call)));
     filters::close();
     Step::Tell(Returns::Once)
 }
@@ -69,13 +71,15 @@ pub fn begin(call: &Call, frozen: &Frozen) -> Step {
 /// After `seccomp` and `prctl`.
 pub fn finish(call: &Call, outcome: Outcome) {
     let Some(restriction) = Restriction::of(call) else { return };
-    if is_installed(call, outcome) {
+    let is_installed = is_installed(call, outcome);
+    if is_installed {
         match restriction {
             Restriction::Strict => filters::add_strict(),
             Restriction::Filter(_) => filters::add_staged(),
         }
     }
     filters::open();
+    fatal::decide(is_installed);
     if let Some(frozen) = STATE.frozen()
         && !frozen.output.is_needed_open()
     {
@@ -141,10 +145,14 @@ fn leave_native(filter: Filter) {
 /// A trap ends with a call that the program itself may never make: where `filter` does not let it through, the sites that
 /// trap get their own instruction back.
 fn do_without_traps(filter: Filter) {
-    let end = Call { nr: sysno::RT_SIGRETURN, args: [0; 6] };
-    if !bpf::allows(|at| filter.instruction(at), &end, gate_asm::stubs()) {
+    if !lets_through(filter, &Call { nr: sysno::RT_SIGRETURN, args: [0; 6] }) {
         STATE.traps.sites().for_each(|site| give_back(site, &SYSCALL));
     }
+}
+
+/// Whether `filter` lets a call of the gate's through.
+fn lets_through(filter: Filter, call: &Call) -> bool {
+    bpf::allows(|at| filter.instruction(at), call, gate_asm::stubs())
 }
 
 /// Puts the program's own bytes where a patch begins, if there is one: the memory may have become another's.

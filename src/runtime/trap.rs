@@ -325,21 +325,25 @@ pub fn resolve(frame: Frame) -> Option<GuestAddr> {
     if info.code <= 0 && trap_mask::keep(info) {
         return None;
     }
-    handler_for(info.code)
+    handler_for(frame)
 }
 
 /// What the program does about a signal of its own.
-fn handler_for(code: i32) -> Option<GuestAddr> {
+fn handler_for(frame: Frame) -> Option<GuestAddr> {
     let mut program = STATE.traps.program.lock();
     let action = program.get()?;
-    let is_fault = code > 0;
+    let is_fault = frame.info().code > 0;
     match action.handler {
         SIG_IGN if !is_fault => None,
         SIG_DFL | SIG_IGN => {
-            // A fault that nobody handles kills, ignored or not: so it does when the instruction is met again.
             fatal::speak();
-            let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
-            if !is_fault {
+            if is_fault {
+                // Ignored or not it kills, for it is blocked when the instruction is met again (kernel/signal.c,
+                // `force_sig_info_to_task`).
+                let mask = &mut frame.ucontext().sigmask;
+                *mask = mask.with(SIGNAL);
+            } else {
+                signal::set_default(SIGNAL);
                 signal::raise(SIGNAL);
                 // Only the first process of a machine survives that (kernel/signal.c, `sig_task_ignored`).
                 let _ = install(&action);

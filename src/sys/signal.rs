@@ -1,6 +1,6 @@
 //! Signal actions and masks. Zone: call.
 
-use super::{call, process};
+use super::{call, process, program_call};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{SIG_SETMASK, SIG_UNBLOCK, SigAction, SigInfo, Signal, SignalSet};
 use crate::abi::sysno;
@@ -13,21 +13,11 @@ const SET_LEN: u64 = size_of::<SignalSet>() as u64;
 ///
 /// `EINVAL` for a number that is none.
 pub fn action(signal: Signal) -> Result<SigAction, Errno> {
-    exchange_action(signal, None)
-}
-
-/// Sets the action of `signal`, if there is a new one, and returns what it was before, at one and the same moment.
-///
-/// # Errors
-///
-/// `EINVAL` for a number that is none or can't be caught.
-pub fn exchange_action(signal: Signal, new: Option<&SigAction>) -> Result<SigAction, Errno> {
-    let mut before = SigAction::DEFAULT;
-    let new = new.map_or(0, |new| core::ptr::from_ref(new).addr() as u64);
-    let old = (&raw mut before).addr() as u64;
-    // SAFETY: the kernel writes `before`, which has its layout; for the handler see `set_action`.
-    unsafe { call(sysno::RT_SIGACTION, [signal.0.into(), new, old, SET_LEN, 0, 0]) }?;
-    Ok(before)
+    let mut action = SigAction::DEFAULT;
+    let at = (&raw mut action).addr() as u64;
+    // SAFETY: the kernel writes `action`, which has its layout.
+    unsafe { call(sysno::RT_SIGACTION, [signal.0.into(), 0, at, SET_LEN, 0, 0]) }?;
+    Ok(action)
 }
 
 /// Sets the action of `signal`.
@@ -48,12 +38,23 @@ pub fn raise(signal: Signal) {
     let _ = unsafe { call(sysno::TGKILL, args) };
 }
 
-/// Sends `signal` to the calling thread with all that `info` says about it.
+/// Makes `signal` do what it does by default. Not a call that a filter of the program's is asked about: that of a program
+/// in this memory may not be this one's, and nobody must go on whom a signal should end.
+pub fn set_default(signal: Signal) {
+    let default = SigAction::DEFAULT;
+    let at = (&raw const default).addr() as u64;
+    // SAFETY: the kernel reads the action.
+    let _ = unsafe { program_call(sysno::RT_SIGACTION, [signal.0.into(), at, 0, SET_LEN, 0, 0]) };
+}
+
+/// Sends `signal` to the calling thread with all that `info` says about it. No filter is asked, as for [`set_default`].
 pub fn send_to_self(signal: Signal, info: &SigInfo) {
     let at = core::ptr::from_ref(info).addr() as u64;
-    let args = [u64::from(process::id()), u64::from(process::thread_id()), signal.0.into(), at, 0, 0];
+    // SAFETY: the calls touch no memory.
+    let id = |nr| unsafe { program_call(nr, [0; 6]) }.unwrap_or(0);
+    let args = [id(sysno::GETPID), id(sysno::GETTID), signal.0.into(), at, 0, 0];
     // SAFETY: the kernel reads `info`; what the signal does is up to the program's dispositions.
-    let _ = unsafe { call(sysno::RT_TGSIGQUEUEINFO, args) };
+    let _ = unsafe { program_call(sysno::RT_TGSIGQUEUEINFO, args) };
 }
 
 /// Blocks every signal of the calling thread until dropped.
