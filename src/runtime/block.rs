@@ -78,9 +78,10 @@ pub struct Block {
     pub area: u64,
     /// Where to jump when the hook is done.
     pub target: GuestAddr,
-    /// The block that holds the first signal that waits for the hook to end; 0 if none does. Where this block holds
-    /// such a signal: the next.
+    /// The block that holds the first signal that waits for the hook to end; 0 if none does.
     pub waiting: AtomicU64,
+    /// Where this block holds a signal: the next one that waits for the same hook; 0 if there is none.
+    next: AtomicU64,
     /// 1 while its hook has all signals blocked.
     pub masked: AtomicU32,
     /// The mask that it had found.
@@ -185,11 +186,7 @@ impl Block {
     /// The block whose end a signal waits for that has interrupted what runs on this one.
     #[must_use]
     pub fn waits_for(&'static self) -> &'static Self {
-        match self.holds_for.load(Ordering::Relaxed) {
-            0 => self,
-            // SAFETY: `hold` has stored the address of a block, and blocks are mapped for good.
-            hook => unsafe { &*core::ptr::with_exposed_provenance::<Self>(hook as usize) },
-        }
+        Self::at(&self.holds_for).unwrap_or(self)
     }
 
     /// Whether signals wait for its hook to end.
@@ -198,29 +195,45 @@ impl Block {
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// Adds `holder` to the blocks whose signals wait for this one's hook to end. Only the thread that the hook runs on
-    /// does so.
+    /// Makes the signal on `holder` wait for this one's hook. One that comes meanwhile waits for what runs on `holder`, so
+    /// nothing else changes the list.
     pub fn append_waiting(&self, holder: &Self) {
-        holder.waiting.store(0, Ordering::Relaxed);
-        let mut last = self;
-        while let Some(next) = last.next() {
-            last = next;
-        }
-        last.waiting.store(core::ptr::from_ref(holder).expose_provenance() as u64, Ordering::Relaxed);
+        let first = Self::at(&self.waiting);
+        let end = first.map_or(&self.waiting, |first| &first.last().next);
+        end.store(holder.header().0, Ordering::Relaxed);
+        holder.holds_for.store(self.header().0, Ordering::Relaxed);
     }
 
-    /// Takes out the first of them.
+    /// Takes all of them out: the first, with the others behind it. One instruction, since another may come at any time.
     pub fn take_waiting(&self) -> Option<&'static Self> {
-        let first = self.next()?;
-        self.waiting.store(first.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
-        first.waiting.store(0, Ordering::Relaxed);
-        Some(first)
+        Self::taken(&self.waiting)
     }
 
-    fn next(&self) -> Option<&'static Self> {
-        let next = self.waiting.load(Ordering::Relaxed);
-        // SAFETY: only `append_waiting` stores there, the address of a block, and blocks are mapped for good.
-        (next != 0).then(|| unsafe { &*core::ptr::with_exposed_provenance::<Self>(next as usize) })
+    /// What came after the signal that this one holds: those that waited for its delivery, then those that waited with it.
+    pub fn take_followers(&self) -> Option<&'static Self> {
+        let behind = Self::taken(&self.next);
+        let inner = self.take_waiting();
+        if let (Some(inner), Some(behind)) = (inner, behind) {
+            inner.last().next.store(behind.header().0, Ordering::Relaxed);
+        }
+        inner.or(behind)
+    }
+
+    fn last(&'static self) -> &'static Self {
+        core::iter::successors(Some(self), |block| Self::at(&block.next)).last().unwrap_or(self)
+    }
+
+    fn at(link: &AtomicU64) -> Option<&'static Self> {
+        Self::behind(link.load(Ordering::Relaxed))
+    }
+
+    fn taken(link: &AtomicU64) -> Option<&'static Self> {
+        Self::behind(link.swap(0, Ordering::Relaxed))
+    }
+
+    fn behind(header: u64) -> Option<&'static Self> {
+        // SAFETY: links hold addresses of blocks, and blocks are mapped for good.
+        (header != 0).then(|| unsafe { &*core::ptr::with_exposed_provenance::<Self>(header as usize) })
     }
 
     /// Whose hook runs on it, as a [`Claim`] has it.

@@ -98,7 +98,6 @@ impl Delivery {
         block.target = self.handler;
         block.regs.rdi = self.number;
         block.area = self.frame.start().0;
-        block.holds_for.store(core::ptr::from_ref(hook).expose_provenance() as u64, Ordering::Relaxed);
         // SAFETY: the stack of this block ends far above its lowest bytes.
         let held = unsafe { self.frame.move_to(Frame::room_at(block.lowest())) };
         hook.append_waiting(block);
@@ -143,22 +142,29 @@ pub extern "C" fn delivered(block: &mut Block) -> u64 {
 /// At the end of a hook: puts the signals that have waited for it on the program's stack, one on the other, as the kernel
 /// does when several come at once.
 pub extern "C" fn deliver_waiting(block: &mut Block) {
-    while let Some(holder) = block.take_waiting() {
-        let mut delivery = Delivery::held_by(holder);
-        load(delivery.frame, block);
-        if let Whereabouts::Hook(_) = settle(&delivery, block) {
-            unreachable!("a hook ends in the gate or at a handler");
-        }
-        let home = delivery.frame.home(GuestAddr(holder.area), delivery.frame.context().rsp);
-        // SAFETY: what lies below the program's stack pointer and its red zone is free, and so is its alternate stack if
-        // the kernel has built the frame there.
-        delivery.frame = unsafe { delivery.frame.move_to(home) };
-        delivery.enter(block);
-        dispatch::announce_return();
-        block.regs.rflags &= !CLEARED_FOR_HANDLERS;
-        block.xmm = Vectors::ZERO;
+    let mut waiting = block.take_waiting();
+    while let Some(holder) = waiting {
+        deliver_held(holder, block);
+        waiting = holder.take_followers();
         holder.free();
     }
+}
+
+/// Puts the signal that `holder` has kept on the program's stack, and makes `block` leave to its handler.
+fn deliver_held(holder: &Block, block: &mut Block) {
+    let mut delivery = Delivery::held_by(holder);
+    load(delivery.frame, block);
+    if let Whereabouts::Hook(_) = settle(&delivery, block) {
+        unreachable!("a hook ends in the gate or at a handler");
+    }
+    let home = delivery.frame.home(GuestAddr(holder.area), delivery.frame.context().rsp);
+    // SAFETY: what lies below the program's stack pointer and its red zone is free, and so is its alternate stack if the
+    // kernel has built the frame there.
+    delivery.frame = unsafe { delivery.frame.move_to(home) };
+    delivery.enter(block);
+    dispatch::announce_return();
+    block.regs.rflags &= !CLEARED_FOR_HANDLERS;
+    block.xmm = Vectors::ZERO;
 }
 
 /// DF, RF and TF, which `handle_signal` clears (arch/x86/kernel/signal.c).
@@ -208,6 +214,11 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
         }
         if let Some((fields, offset)) = stub_around(at) {
             show(context, &fields, offset);
+            return Whereabouts::Program;
+        }
+        if trap::is_in_restorer(at) {
+            // Its first instruction may run again.
+            context.rip = handlers::any_restorer().unwrap_or(at).0;
             return Whereabouts::Program;
         }
         if let Some((slot, offset)) = record::slot_around(at) {

@@ -115,6 +115,13 @@ pub fn behind(entry: u64) -> Option<(u64, u64)> {
     }
 }
 
+/// A restorer of the program's.
+#[must_use]
+pub fn any_restorer() -> Option<GuestAddr> {
+    let known = STATE.handlers.restorers.iter().map(|restorer| restorer.load(Ordering::Relaxed));
+    known.filter(|&restorer| restorer != 0).map(GuestAddr).next()
+}
+
 /// The entry that `at` lies in.
 #[must_use]
 pub fn index_of(at: GuestAddr) -> Option<u32> {

@@ -47,6 +47,12 @@ pub fn restorer_stub() -> [u8; stub::LEN] {
     bytes
 }
 
+/// Whether a handler has returned, and what it interrupted has not gone on, if the next instruction is at `at`.
+#[must_use]
+pub fn is_in_restorer(at: GuestAddr) -> bool {
+    at.0.wrapping_sub(restorer().0) < RESTORER.len() as u64
+}
+
 /// Whether `at` is at the bare call, or behind it.
 #[must_use]
 pub fn is_in_bare_call(at: GuestAddr) -> bool {
