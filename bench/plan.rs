@@ -66,7 +66,7 @@ fn one_round(image: &Image<'_>, sites: &mut usize) -> [f64; 3] {
         .into_iter()
         .filter_map(|hit| match hit.verdict {
             Verdict::Site(site) => Some(site),
-            Verdict::Inside(_) | Verdict::Unproved(_) => None,
+            Verdict::Inside(_) | Verdict::Restorer | Verdict::Unproved(_) => None,
         })
         .collect();
     let found_at = Instant::now();

@@ -12,6 +12,7 @@ fn main() {
         "-Wl,--build-id",
         "-Wl,--gc-sections",
         "-Wl,-z,norelro",
+        "-Wl,--export-dynamic-symbol=r_debug_state",
     ] {
         println!("cargo:rustc-link-arg-bins={flag}");
     }

@@ -58,7 +58,7 @@ fn a_part_of_a_server_behind_limits_and_a_filter() {
 
 /// What the loader needs to start a program, besides what the program itself needs; no more than `@system-service` of
 /// systemd.exec(5) grants.
-const START_NEEDS: [&str; 23] = [
+const START_NEEDS: [&str; 24] = [
     "close",
     "execve",
     "exit_group",
@@ -67,6 +67,7 @@ const START_NEEDS: [&str; 23] = [
     "fstatfs",
     "getpid",
     "getrandom",
+    "gettid",
     "madvise",
     "mmap",
     "mprotect",

@@ -42,7 +42,7 @@ const FUNCTION_LINES_MAX: usize = 80;
 const COUNTS: &[(&str, [usize; 4])] = &[
     ("abi", [12, 0, 0, 1]),
     ("heap", [1, 0, 0, 0]),
-    ("load", [1, 0, 0, 0]),
+    ("load", [1, 0, 1, 0]),
     ("options", [1, 0, 0, 0]),
     ("runtime", [3, 0, 6, 0]),
     ("start", [2, 0, 0, 0]),

@@ -46,6 +46,8 @@ pub const GETFD: u64 = general::F_GETFD as u64;
 pub const SETFD: u64 = general::F_SETFD as u64;
 /// `FD_CLOEXEC`.
 pub const FD_CLOEXEC: u64 = general::FD_CLOEXEC as u64;
+/// `LOCK_UN` of `flock`.
+pub const LOCK_UN: u64 = general::LOCK_UN as u64;
 /// `LOCK_EX` of `flock`.
 pub const LOCK_EX: u64 = general::LOCK_EX as u64;
 /// `PATH_MAX`: bytes of the longest path, its zero byte included (include/uapi/linux/limits.h).

@@ -247,6 +247,30 @@ impl SigInfo {
         self.fields[0]
     }
 
+    /// What a signal that was sent consists of: number, code, sender and value.
+    #[must_use]
+    pub fn sent_words(&self) -> [u64; 4] {
+        let pair =
+            |low: i32, high: i32| u64::from(low.cast_unsigned()) | u64::from(high.cast_unsigned()) << 32;
+        [pair(self.signo, self.errno), pair(self.code, 0), self.fields[0], self.fields[1]]
+    }
+
+    /// The signal that consists of `words`, as [`Self::sent_words`] gives them.
+    #[must_use]
+    pub fn from_sent_words(words: [u64; 4]) -> Self {
+        let [number, code, sender, value] = words;
+        let mut fields = [0; 14];
+        [fields[0], fields[1]] = [sender, value];
+        let half = |word: u64| (word & 0xffff_ffff) as u32;
+        Self {
+            signo: half(number).cast_signed(),
+            errno: half(number >> 32).cast_signed(),
+            code: half(code).cast_signed(),
+            pad: 0,
+            fields,
+        }
+    }
+
     /// `si_syscall` of `SIGSYS`: the number of the call.
     #[must_use]
     pub const fn syscall(&self) -> u32 {

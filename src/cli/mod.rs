@@ -14,19 +14,34 @@ use crate::options::{self, Options, Parsed, UsageError};
 use crate::runtime;
 use crate::runtime::output::Output;
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::tree::Common;
+use crate::runtime::tree::{Common, Room};
 use crate::sys::file::{self, OpenFile};
 use crate::sys::line::Line;
 use crate::sys::process::{self, Status};
 use crate::sys::shared::Segment;
 use crate::tools::empty::Empty;
-use crate::tools::summary::{Counts, Summary};
-use crate::tools::trace::Trace;
+use crate::tools::ledger::{Counts, Entry, Ledger};
+use crate::tools::summary::Summary;
+use crate::tools::trace::{Label, Trace};
 use alloc::boxed::Box;
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::fmt::Write;
+use core::sync::atomic::AtomicU32;
+
+/// Processes that `--summary=pid` tells apart: those of a large build. Memory is taken only for those that there are.
+const PROCESSES: usize = 8192;
+
+/// What the tools have in common memory, in front of an [`Entry`] for each process.
+#[derive(Default)]
+#[repr(C, align(64))]
+struct Shared {
+    /// Of the summary.
+    counts: Counts,
+    /// Of the trace: whether there has been more than one thread.
+    many: AtomicU32,
+}
 
 /// The environment variable with options for programs whose interpreter the loader is.
 const VARIABLE: &str = "LOADER_OPTIONS";
@@ -93,7 +108,9 @@ impl Asked {
         Ok(Self {
             options,
             words,
-            counts_on: follows && alone.summary,
+            counts_on: follows
+                && alone.summary == options.summary
+                && (alone.summary.is_some() || alone.trace),
             prints_on: follows && alone.output.is_some(),
         })
     }
@@ -117,25 +134,32 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
     let output = output(asked).unwrap_or_else(|(path, errno)| {
         complain(Status::Usage, format_args!("{}: {errno}", path.to_string_lossy()))
     });
-    let origin = options.origin.filter(|_| asked.counts_on);
-    let root = origin.map_or_else(process::id, |origin| origin.root);
-    let common = options.summary.then(|| common(origin.unwrap_or_default(), options, root, &output));
+    let inherited = options.origin.and_then(|origin| origin.output).map(OpenFile::inherited);
+    if let Some(kept) = inherited.filter(|_| asked.prints_on) {
+        Output::inherit(&kept);
+    }
+    let inherited = options.origin.and_then(|origin| origin.memory).map(OpenFile::inherited);
+    let memory = inherited.filter(|_| asked.counts_on);
+    let alone = || Origin { root: process::id(), is_root: true, ..Origin::default() };
+    let origin = options.origin.filter(|_| asked.counts_on).unwrap_or_else(alone);
+    let common =
+        (options.summary.is_some() || options.trace).then(|| common(&origin, memory, options, &output));
     let own = file::facts_at(loader).ok().map(|facts| facts.identity);
     let frozen = Frozen {
         tools: tools(options, common.as_ref()),
         program: kept(found.exe()),
-        program_identity: found.identity(),
         own,
         loader,
-        root,
+        root: origin.root,
+        is_root: origin.is_root,
         words: words(process, asked, loader, &output),
         output,
         follows: !options.no_follow,
         tree: common.map_or(&STATE.tree, |common| common.tree),
-        segment: common.and_then(|common| common.segment),
+        common,
     };
     let frozen: &Frozen = Box::leak(Box::new(frozen));
-    if let Err(errno) = runtime::set_up(process, frozen) {
+    if let Err(errno) = runtime::set_up(process, frozen, &found.name()) {
         if process.is_interpreter() && !process.is_secure() {
             mapped::restart(process, loader, frozen.words, frozen.program);
         }
@@ -164,11 +188,17 @@ fn find(process: &Process, options: &Options<'_>, args: &[&CStr]) -> Result<laun
 /// The tools that the options ask for.
 fn tools(options: &Options<'_>, common: Option<&Common>) -> Chain<'static> {
     let mut members: Vec<Member<'static>> = Vec::new();
-    if let Some(common) = common {
-        members.push(Member::new(Box::leak(Box::new(Summary::new(counts(common))))));
+    if let (Some(kind), Some(common)) = (options.summary, common) {
+        let counts = &shared(common).counts;
+        let summary = match kind {
+            options::Summary::Total => Summary::new(counts),
+            options::Summary::ByProcess => Summary::by_process(counts, ledger(common)),
+        };
+        members.push(Member::new(Box::leak(Box::new(summary))));
     }
-    if options.trace {
-        members.push(Member::new(&Trace));
+    if let (true, Some(common)) = (options.trace, common) {
+        let label = if options.output.is_some() { Label::Always } else { Label::WhenMany };
+        members.push(Member::new(Box::leak(Box::new(Trace::new(label, &shared(common).many)))));
     }
     if options.empty {
         members.push(Member::new(&Empty));
@@ -176,20 +206,35 @@ fn tools(options: &Options<'_>, common: Option<&Common>) -> Chain<'static> {
     Chain::new(members.leak()).unwrap_or(Chain::EMPTY)
 }
 
-/// The memory that all processes of the run count in: found again, or made.
-fn common(origin: Origin<'_>, options: &Options<'_>, root: u32, output: &Output) -> Common {
-    let room = size_of::<Counts>();
-    if let Some(found) = origin.segment.and_then(|segment| Common::find(Segment(segment), root, room)) {
+/// The memory that all processes of the run share: found again, or made from the copy in `memory`, if any.
+fn common(origin: &Origin, memory: Option<OpenFile>, options: &Options<'_>, output: &Output) -> Common {
+    let processes = if options.summary == Some(options::Summary::ByProcess) { PROCESSES } else { 0 };
+    let room = Room { fixed: size_of::<Shared>(), process: size_of::<Entry>(), processes };
+    if let Some(found) = origin.segment.and_then(|segment| Common::find(Segment(segment), origin.root, room))
+    {
         return found;
     }
-    let made = Common::make(root, room).unwrap_or_else(|errno| {
+    let made = Common::make(origin.root, room, memory).unwrap_or_else(|errno| {
         complain(Status::Internal, format_args!("no memory for the summary: {errno}"))
     });
-    counts(&made).add(origin.counts);
     if let Some(table) = origin.table.and_then(|table| last_words_at(table, options, output)) {
         made.tree.close(table);
     }
     made
+}
+
+fn shared(common: &Common) -> &'static Shared {
+    // SAFETY: `common` was made with room for it, 64-aligned memory that holds atomics, for which zero is valid.
+    unsafe { &*core::ptr::with_exposed_provenance(common.room().0 as usize) }
+}
+
+fn ledger(common: &Common) -> Ledger {
+    let first = common.room().wrapping_add(size_of::<Shared>() as u64);
+    // SAFETY: `common` was made with room for as many, 64-aligned memory that holds atomics, for which zero is valid.
+    let entries = unsafe {
+        core::slice::from_raw_parts(core::ptr::with_exposed_provenance(first.0 as usize), PROCESSES)
+    };
+    Ledger::new(entries, &common.tree.started)
 }
 
 /// Where the last words stand that have been said to the output, if they have been, as far as the exec'ing loader knew.
@@ -200,11 +245,6 @@ fn last_words_at((at, len): (u64, u64), options: &Options<'_>, output: &Output) 
     }
     let grown = output.file_len()?.checked_sub(at)?;
     (grown > 0 && !options.trace).then_some((at, grown))
-}
-
-fn counts(common: &Common) -> &'static Counts {
-    // SAFETY: `common` was made with room for it, page-aligned memory that holds counts or zeros, which are counts.
-    unsafe { &*core::ptr::with_exposed_provenance(common.room.0 as usize) }
 }
 
 /// Where the tools print. The file is made now, so that a bad name is an error of usage, and named by its absolute

@@ -101,6 +101,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is a file of 32-bit code for this machine, which the kernel may know how to run.
+    #[must_use]
+    pub const fn is_32_bit(&self) -> bool {
+        const I386: u16 = 3; // EM_386 (gABI, "ELF Header")
+        matches!(self, Self::Class32 | Self::Machine(I386))
+    }
+
     /// The error number that the kernel has for it: what `execve` returns, unless [`Error::kills`].
     #[must_use]
     pub const fn errno(self, role: Role) -> Errno {

@@ -20,5 +20,6 @@ pub mod script;
 mod section;
 mod segment;
 pub mod stack;
+pub mod symbol;
 
 pub use error::{Error, Role};

@@ -7,7 +7,7 @@
 use core::fmt;
 
 use super::interest::Interest;
-use super::tool::{Guest, Tool, Verdict};
+use super::tool::{Guest, Newcomer, Tool, Verdict};
 use crate::abi::call::{Call, Outcome};
 
 /// How many tools a chain can hold: one bit of [`Told`] each.
@@ -95,10 +95,10 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Runs the `carry` of each tool, first to last.
-    pub fn carry(&self, out: &mut dyn fmt::Write) {
+    /// Tells each tool of a newcomer, first to last.
+    pub fn started(&self, newcomer: Newcomer<'_>, guest: &dyn Guest) {
         for member in self.members {
-            member.tool.carry(out);
+            member.tool.started(newcomer, guest);
         }
     }
 

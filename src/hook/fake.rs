@@ -12,6 +12,7 @@ pub(crate) struct FakeGuest {
     base: GuestAddr,
     memory: RefCell<Vec<u8>>,
     emitted: RefCell<Vec<u8>>,
+    process: u32,
 }
 
 impl FakeGuest {
@@ -20,7 +21,17 @@ impl FakeGuest {
 
     /// A program that has `memory` at `base` and nothing else.
     pub(crate) fn new(base: u64, memory: &[u8]) -> Self {
-        Self { base: GuestAddr(base), memory: RefCell::new(memory.to_vec()), emitted: RefCell::default() }
+        Self {
+            base: GuestAddr(base),
+            memory: RefCell::new(memory.to_vec()),
+            emitted: RefCell::default(),
+            process: Self::ID,
+        }
+    }
+
+    /// The same program in another process.
+    pub(crate) fn of_process(self, process: u32) -> Self {
+        Self { process, ..self }
     }
 
     /// All that was emitted since this was last asked.
@@ -35,11 +46,11 @@ impl FakeGuest {
 
 impl Guest for FakeGuest {
     fn thread_id(&self) -> u32 {
-        Self::ID
+        self.process
     }
 
     fn process_id(&self) -> u32 {
-        Self::ID
+        self.process
     }
 
     fn read(&self, at: GuestAddr, into: &mut [u8]) -> usize {

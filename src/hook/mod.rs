@@ -21,4 +21,5 @@ pub(crate) mod fake;
 pub mod interest;
 pub mod line;
 pub mod render;
+pub mod text;
 pub mod tool;

@@ -22,12 +22,25 @@ pub enum Verdict {
     Answer(Outcome),
 }
 
+/// Who has begun to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Newcomer<'a> {
+    /// A thread of a process that is known.
+    Thread,
+    /// A process with a copy of its parent's memory: what a tool keeps in its own memory, it has now too.
+    Process,
+    /// A process in its parent's memory, until it execs or ends (`vfork`): only its id tells them apart.
+    Lodger,
+    /// The program of this name, in a new process or in one that has run another before.
+    Program(&'a [u8]),
+}
+
 /// What a tool can ask of the program's side while a hook runs.
 pub trait Guest {
     /// The kernel's id of the calling thread.
     fn thread_id(&self) -> u32;
 
-    /// The kernel's id of the process.
+    /// The kernel's id of the process; cheap.
     fn process_id(&self) -> u32;
 
     /// Copies the program's bytes from `at` on and returns how many could be read, at most `into.len()`.
@@ -79,14 +92,14 @@ pub trait Tool: Sync {
     /// effect, and if the call is made again, it enters anew.
     fn exit(&self, call: &Call, outcome: &mut Outcome, guest: &dyn Guest);
 
-    /// Writes what the tool wants to find again in the program that this one execs, if their common memory is lost.
+    /// Hears of a newcomer, on the newcomer's own thread before it goes on, or before the program's first instruction.
     ///
-    /// It is part of a word on that program's command line: no comma, no zero byte, and short.
-    fn carry(&self, _: &mut dyn fmt::Write) {}
+    /// A thread or process whose call found no slot comes unannounced, as does what runs natively.
+    fn started(&self, _: Newcomer<'_>, _: &dyn Guest) {}
 
     /// Runs once, when the process is about to end: the last chance to print.
     ///
-    /// Other threads may still make calls meanwhile. It does not run when a signal kills the process.
+    /// Other threads may still make calls meanwhile.
     /// An error of `out` can only be passed by in silence.
     fn finish(&self, out: &mut dyn fmt::Write);
 }

@@ -139,8 +139,10 @@ fn path_of_base(process: &Process) -> Option<CString> {
 ///
 /// `words` start the loader: its name, and options. Comes back only if it fails.
 pub fn restart(process: &Process, loader: &CStr, words: &[&CStr], program: &CStr) -> Option<Errno> {
-    let origin =
-        CString::new(alloc::format!("--follow={}", Origin { root: process::id(), ..Origin::default() }));
+    let origin = CString::new(alloc::format!(
+        "--follow={}",
+        Origin { root: process::id(), is_root: true, ..Origin::default() }
+    ));
     let origin = origin.unwrap_or_default();
     let origin = origin.as_c_str();
     let (name, options) = words.split_first()?;
@@ -171,7 +173,7 @@ pub fn start(
     let path = super::interpreter_of(&image, loader);
     let interpreter = path.as_deref().map(|path| super::place_interpreter(path, failure)).transpose()?;
     vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
-    let base = interpreter.as_ref().map_or(0, |(mapping, _)| mapping.bias);
+    let base = interpreter.as_ref().map_or(0, |it| it.bias);
     let entry = super::entry(&image, &mapping, interpreter.as_ref());
     let stack = stack_with_base(process, base);
     // Trampolines that lie where the break would grow push it further.

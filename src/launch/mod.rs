@@ -14,9 +14,9 @@ use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::elf::image::{Image, Kind, StackProtection};
 use crate::elf::interp::Record;
 use crate::elf::stack::{Contents, InitialStack};
-use crate::elf::{self, Role, needed, script};
+use crate::elf::{self, Role, needed, script, symbol};
 use crate::load::map::{self, Base, Mapping};
-use crate::load::{Process, jump_asm, path};
+use crate::load::{Process, jump_asm, path, rendezvous};
 use crate::runtime::modules::{self, Room};
 use crate::runtime::{text, vdso};
 use crate::sys::file::{self, Identity, OpenFile, View};
@@ -91,7 +91,8 @@ pub struct Found {
 
 impl Found {
     /// The thread's name (fs/exec.c, `begin_new_exec`): of the path, or since 6.14, where there is none, of the file.
-    fn name(&self) -> CString {
+    #[must_use]
+    pub fn name(&self) -> CString {
         let exe = self.exe();
         let is_of_file = self.nameless && process::release() >= (6, 14);
         let path = if is_of_file { exe.to_bytes() } else { self.path.to_bytes() };
@@ -118,12 +119,6 @@ impl Found {
         let image = Image::parse(self.view.bytes()).ok();
         let record = image.as_ref().and_then(Record::of);
         record.map(|record| record.options().map(CString::from).collect()).unwrap_or_default()
-    }
-
-    /// Which file the program file is.
-    #[must_use]
-    pub fn identity(&self) -> Option<Identity> {
-        file::facts(self.file.fd()).ok().map(|facts| facts.identity)
     }
 }
 
@@ -191,7 +186,7 @@ pub fn start(
     process: &Process,
     loader: Option<Identity>,
 ) -> Result<core::convert::Infallible, Failure> {
-    let name = found.name();
+    let (name, exe) = (found.name(), found.exe());
     let Found { path, file, view, args, .. } = found;
     let failure = |fault| Failure { fault, program: path.clone(), interpreter: None };
     let image = Image::parse(view.bytes()).map_err(|error| failure(Fault::Image(error, Role::Program)))?;
@@ -203,10 +198,9 @@ pub fn start(
     let (mapping, end) = place(&image, file, base).map_err(failure)?;
     let interpreter = interpreter_path.as_deref().map(|path| place_interpreter(path, failure)).transpose()?;
     vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
-    let stack =
-        build_stack(&path, &args, process, &image, &mapping, interpreter.as_ref().map(|at| at.0.bias))
-            .ok_or(Fault::StackFull)
-            .map_err(failure)?;
+    let stack = build_stack(&path, &args, process, &image, &mapping, interpreter.as_ref().map(|it| it.bias))
+        .ok_or(Fault::StackFull)
+        .map_err(failure)?;
     let entry = entry(&image, &mapping, interpreter.as_ref());
     let break_start = break_start(&image, mapping.span.end, end, interpreter.is_none());
     process::set_name(&name);
@@ -214,6 +208,12 @@ pub fn start(
     if image.stack() == StackProtection::Executable {
         make_stack_executable(stack.sp);
     }
+    rendezvous::announce(&rendezvous::Program {
+        path: &exe,
+        bias: mapping.bias,
+        dynamic: symbol::dynamic_section(&image).map_or(GuestAddr(0), |vaddr| mapping.at(vaddr)),
+        others: interpreter.map_or(GuestAddr(0), |it| it.objects),
+    });
     drop(view);
     // SAFETY: the stack's area ends where the kernel's initial stack ended; all that was read from there has been
     // copied.
@@ -254,11 +254,19 @@ fn place(image: &Image<'_>, file: OpenFile, base: Base) -> Result<(Mapping, Gues
     Ok((mapping, end))
 }
 
+/// An interpreter in memory.
+struct Interpreter {
+    bias: u64,
+    entry: GuestAddr,
+    /// The list that it leaves for debuggers; 0 if it says nothing of one.
+    objects: GuestAddr,
+}
+
 /// Where it all starts. For a program that names an interpreter and runs without one, what it may have left to it is
 /// done first.
-fn entry(image: &Image<'_>, mapping: &Mapping, interpreter: Option<&(Mapping, GuestAddr)>) -> GuestAddr {
-    if let Some((_, entry)) = interpreter {
-        return *entry;
+fn entry(image: &Image<'_>, mapping: &Mapping, interpreter: Option<&Interpreter>) -> GuestAddr {
+    if let Some(interpreter) = interpreter {
+        return interpreter.entry;
     }
     if image.interpreter().is_some() {
         for (vaddr, addend) in needed::relative_relocations(image) {
@@ -269,19 +277,16 @@ fn entry(image: &Image<'_>, mapping: &Mapping, interpreter: Option<&(Mapping, Gu
     mapping.at(image.entry())
 }
 
-/// Maps and patches the interpreter at `path`; returns also its entry point.
-fn place_interpreter(
-    path: &CStr,
-    failure: impl Fn(Fault) -> Failure,
-) -> Result<(Mapping, GuestAddr), Failure> {
+/// Maps and patches the interpreter at `path`.
+fn place_interpreter(path: &CStr, failure: impl Fn(Fault) -> Failure) -> Result<Interpreter, Failure> {
     let failure = |fault| Failure { interpreter: Some(path.into()), ..failure(fault) };
     let file = path::open(path).map_err(|errno| failure(Fault::Kernel(errno)))?;
     let view = View::of(file.fd()).map_err(|errno| failure(Fault::Kernel(errno)))?;
     let image = Image::parse_interpreter(view.bytes())
         .map_err(|error| failure(Fault::Image(error, Role::Interpreter)))?;
     let (mapping, _) = place(&image, file, Base::Anywhere).map_err(failure)?;
-    let entry = mapping.at(image.entry());
-    Ok((mapping, entry))
+    let objects = symbol::address_of(&image, c"_r_debug").map_or(GuestAddr(0), |vaddr| mapping.at(vaddr));
+    Ok(Interpreter { bias: mapping.bias, entry: mapping.at(image.entry()), objects })
 }
 
 /// Whether addresses are to be random, as they are for every process that has not asked otherwise.

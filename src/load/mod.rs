@@ -3,6 +3,8 @@
 pub mod jump_asm;
 pub mod map;
 pub mod path;
+pub mod rendezvous;
+pub mod rendezvous_asm;
 
 use crate::abi::auxv::AuxKind;
 use crate::addr::GuestAddr;

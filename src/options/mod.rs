@@ -25,11 +25,20 @@ pub enum Parsed<'a> {
     Version,
 }
 
+/// What the summary tells apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Summary {
+    /// Nothing: one table for all processes.
+    Total,
+    /// Each process has a table.
+    ByProcess,
+}
+
 /// How to run which program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
-    /// Print a table of calls and errors at the end.
-    pub summary: bool,
+    /// Print calls and errors at the end.
+    pub summary: Option<Summary>,
     /// Print each call.
     pub trace: bool,
     /// Hook each call and do nothing, to measure what that costs.
@@ -39,7 +48,7 @@ pub struct Options<'a> {
     /// Leave alone what the program execs.
     pub no_follow: bool,
     /// Set where this loader was exec'd by another that follows its program.
-    pub origin: Option<Origin<'a>>,
+    pub origin: Option<Origin>,
     /// How many words, from the first on, are options and their values.
     pub option_words: usize,
     /// The program's name as typed; not looked up yet, perhaps empty.
@@ -114,11 +123,22 @@ enum Effect {
     Version,
 }
 
+/// What stands after an option.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Value {
+    /// Nothing.
+    None,
+    /// Perhaps this, attached to the long name by `=`.
+    Optional(&'static str),
+    /// A value, attached or as the next word; its name in the help.
+    Needed(&'static str),
+}
+
 /// One option: its names, what it takes and what it does.
 struct Flag {
     short: Option<u8>,
     long: &'static str,
-    value: Option<&'static str>,
+    value: Value,
     /// Empty for what is not for people.
     help: &'static str,
     effect: Effect,
@@ -128,39 +148,51 @@ static FLAGS: [Flag; 8] = [
     Flag {
         short: Some(b'c'),
         long: "summary",
-        value: None,
-        help: "count calls and errors, print a table at the end",
+        value: Value::Optional("pid"),
+        help: "count calls, print a table at the end, or one a process",
         effect: Effect::Summary,
     },
-    Flag { short: None, long: "trace", value: None, help: "print each call", effect: Effect::Trace },
+    Flag { short: None, long: "trace", value: Value::None, help: "print each call", effect: Effect::Trace },
     Flag {
         short: None,
         long: "empty",
-        value: None,
+        value: Value::None,
         help: "hook each call and do nothing, for measuring",
         effect: Effect::Empty,
     },
     Flag {
         short: Some(b'o'),
         long: "output",
-        value: Some("FILE"),
+        value: Value::Needed("FILE"),
         help: "print to FILE instead of standard error",
         effect: Effect::Output,
     },
     Flag {
         short: None,
         long: "no-follow",
-        value: None,
+        value: Value::None,
         help: "leave alone what the program execs",
         effect: Effect::NoFollow,
     },
-    Flag { short: None, long: "follow", value: Some("ORIGIN"), help: "", effect: Effect::Follow },
-    Flag { short: Some(b'h'), long: "help", value: None, help: "print this help", effect: Effect::Help },
-    Flag { short: None, long: "version", value: None, help: "print the version", effect: Effect::Version },
+    Flag { short: None, long: "follow", value: Value::Needed("ORIGIN"), help: "", effect: Effect::Follow },
+    Flag {
+        short: Some(b'h'),
+        long: "help",
+        value: Value::None,
+        help: "print this help",
+        effect: Effect::Help,
+    },
+    Flag {
+        short: None,
+        long: "version",
+        value: Value::None,
+        help: "print the version",
+        effect: Effect::Version,
+    },
 ];
 
 const NOTHING_ASKED: Options<'static> = Options {
-    summary: false,
+    summary: None,
     trace: false,
     empty: false,
     output: None,
@@ -191,16 +223,10 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, Us
             return Ok(Parsed::Run(Options { program: word, program_index: index, ..options }));
         }
         let (flag, attached) = look_up(word)?;
-        let value = match (flag.value, attached) {
-            (None, None) => b"",
-            (None, Some(_)) => return Err(UsageError::UnexpectedValue(word)),
-            (Some(_), attached) => attached
-                .or_else(|| words.next().map(|(_, next)| next))
-                .filter(|value| !value.is_empty())
-                .ok_or(UsageError::MissingValue(word))?,
-        };
+        let value = value_of(flag, attached, word, || words.next().map(|(_, next)| next))?;
         match flag.effect {
-            Effect::Summary => options.summary = true,
+            Effect::Summary if value.is_empty() => options.summary = Some(Summary::Total),
+            Effect::Summary => options.summary = Some(Summary::ByProcess),
             Effect::Trace => options.trace = true,
             Effect::Empty => options.empty = true,
             Effect::Output => options.output = Some(value),
@@ -232,6 +258,25 @@ fn look_up(word: &[u8]) -> Result<(&'static Flag, Option<&[u8]>), UsageError<'_>
     found.ok_or(UsageError::UnknownOption(word))
 }
 
+/// The value that `word` gives to `flag`, attached to it or as the next word; empty if there is none.
+fn value_of<'a>(
+    flag: &Flag,
+    attached: Option<&'a [u8]>,
+    word: &'a [u8],
+    next: impl FnOnce() -> Option<&'a [u8]>,
+) -> Result<&'a [u8], UsageError<'a>> {
+    match (flag.value, attached) {
+        (Value::None | Value::Optional(_), None) => Ok(b""),
+        (Value::Optional(only), Some(value)) if word.starts_with(b"--") => {
+            Some(value).filter(|value| *value == only.as_bytes()).ok_or(UsageError::InvalidValue(word))
+        }
+        (Value::None | Value::Optional(_), Some(_)) => Err(UsageError::UnexpectedValue(word)),
+        (Value::Needed(_), attached) => {
+            attached.or_else(next).filter(|value| !value.is_empty()).ok_or(UsageError::MissingValue(word))
+        }
+    }
+}
+
 fn find(is_it: impl Fn(&Flag) -> bool) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| is_it(flag))
 }
@@ -249,10 +294,13 @@ impl fmt::Display for Help {
                 Some(letter) => write!(f, "  -{}, ", char::from(letter))?,
                 None => f.write_str("      ")?,
             }
-            let value = flag.value.unwrap_or_default();
-            let equals = if value.is_empty() { "" } else { "=" };
-            let width = 16_usize.saturating_sub(flag.long.len() + equals.len());
-            writeln!(f, "--{}{equals}{value:width$}{}", flag.long, flag.help)?;
+            let (open, value, close) = match flag.value {
+                Value::None => ("", "", ""),
+                Value::Optional(value) => ("[=", value, "]"),
+                Value::Needed(value) => ("=", value, ""),
+            };
+            let width = 16_usize.saturating_sub(flag.long.len() + open.len() + value.len());
+            writeln!(f, "--{}{open}{value}{close:width$}{}", flag.long, flag.help)?;
         }
         Ok(())
     }
@@ -281,10 +329,10 @@ mod tests {
     #[test]
     fn the_first_word_that_is_no_option_is_the_program() {
         let parsed = options("-c --trace --empty ls --summary -x");
-        assert!(parsed.summary && parsed.trace && parsed.empty);
+        assert!(parsed.summary == Some(Summary::Total) && parsed.trace && parsed.empty);
         assert_eq!((parsed.program, parsed.program_index), (&b"ls"[..], 3));
         assert_eq!(options("ls").program_index, 0);
-        assert!(!options("ls -c").summary);
+        assert_eq!(options("ls -c").summary, None);
         assert_eq!(options("- x").program, b"-");
     }
 
@@ -307,7 +355,7 @@ mod tests {
     fn an_exec_d_loader_is_told_its_origin() {
         let parsed = options("--follow=root=7,file=3 -c -- x");
         assert_eq!(parsed.origin, Some(Origin { root: 7, file: Some(3), ..Origin::default() }));
-        assert!(parsed.summary && !Help.to_string().contains("--follow"));
+        assert!(parsed.summary.is_some() && !Help.to_string().contains("--follow"));
     }
 
     #[test]
@@ -318,6 +366,12 @@ mod tests {
         }
         assert_eq!(options("-o -- x").output, Some(&b"--"[..]));
         assert_eq!(options("-o a -o b x").output, Some(&b"b"[..]));
+    }
+
+    #[test]
+    fn the_summary_is_of_all_or_by_process() {
+        assert_eq!(options("--summary x").summary, Some(Summary::Total));
+        assert_eq!(options("-c --summary=pid x").summary, Some(Summary::ByProcess));
     }
 
     #[test]
@@ -337,6 +391,7 @@ mod tests {
             ("--summ x", "unknown option: --summ"),
             ("--=y x", "unknown option: --=y"),
             ("-co x", "option takes no value: -co"),
+            ("--summary=x x", "option can't have this value: --summary=x"),
             ("--trace=yes x", "option takes no value: --trace=yes"),
             ("-o", "option needs a value: -o"),
             ("--output= x", "option needs a value: --output="),
@@ -367,7 +422,7 @@ mod tests {
         let help = Help.to_string();
         let mut shown = 0;
         for word in help.split_whitespace().filter(|word| word.len() > 1 && word.starts_with('-')) {
-            let word = word.trim_end_matches(',');
+            let word = word.trim_end_matches([',', ']']).replace("[=", "=");
             let line = std::format!("{word} x x");
             assert!(parse_text(&line).is_ok(), "{word}");
             shown += 1;

@@ -4,7 +4,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Effect, UsageError, look_up};
+use super::{Effect, UsageError, look_up, value_of};
 
 /// The text of `loader set-interp --help`.
 pub const HELP: &str = "\
@@ -89,13 +89,13 @@ fn record<'a>(
     if matches!(flag.effect, Effect::Follow | Effect::Help | Effect::Version) {
         return Err(UsageError::UnknownOption(word));
     }
+    let mut next = None;
+    value_of(flag, attached, word, || {
+        next = rest.next();
+        next
+    })?;
     options.push(word);
-    match (flag.value, attached) {
-        (None, Some(_)) => return Err(UsageError::UnexpectedValue(word)),
-        (Some(_), None) => options.push(rest.next().ok_or(UsageError::MissingValue(word))?),
-        (Some(_), Some([])) => return Err(UsageError::MissingValue(word)),
-        _ => {}
-    }
+    options.extend(next);
     Ok(())
 }
 
@@ -142,6 +142,7 @@ mod tests {
             ("--frob a -o x", "unknown option: --frob"),
             ("--follow=root=1 a -o x", "unknown option: --follow=root=1"),
             ("--version a -o x", "unknown option: --version"),
+            ("--summary=x a -o x", "option can't have this value: --summary=x"),
             ("--trace=1 a -o x", "option takes no value: --trace=1"),
             ("--output= a -o x", "option needs a value: --output="),
         ] {
@@ -153,7 +154,7 @@ mod tests {
         #[test]
         fn what_is_recorded_is_understood_at_start(
             words in prop::collection::vec(prop::sample::select(
-                std::vec!["-c", "--trace", "--empty", "--no-follow", "--output=f", "--output", "x", "-o", "--"],
+                std::vec!["-c", "--summary=pid", "--summary=x", "--trace", "--empty", "--no-follow", "--output=f", "--output", "x", "-o", "--"],
             ), 0..6),
         ) {
             let line = words.iter().map(|word| word.as_bytes()).chain([&b"-o"[..], b"out", b"prog"]);

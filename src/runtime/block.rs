@@ -33,7 +33,7 @@ pub const LEN: u64 = 1 << SHIFT;
 /// Owned blocks; a power of two.
 pub const OWNED: u64 = 128;
 /// Shared blocks.
-pub const SHARED: u64 = 128;
+pub const SHARED: u64 = 64;
 /// Spreads fs bases, which are alike in their low bits and 8 MiB or less apart, over the owned blocks: 2^32 divided by
 /// the golden ratio, as an immediate of `imul`.
 pub const HASH: i32 = 0x9e37_79b1_u32 as i32;

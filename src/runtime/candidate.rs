@@ -12,9 +12,10 @@ use crate::abi::open::{
 };
 use crate::abi::sysno;
 use crate::elf::image::Image;
-use crate::elf::{Error, script};
+use crate::elf::script;
+use crate::runtime::natively::Reason;
 use crate::runtime::state::Frozen;
-use crate::sys::file::{self, Facts, Fd, OpenFile, Place, View};
+use crate::sys::file::{self, Access, Facts, Fd, OpenFile, Place, View};
 use crate::sys::line::Line;
 use crate::sys::process;
 use core::ffi::CStr;
@@ -29,8 +30,8 @@ pub struct Request<'p> {
     pub argv: u64,
     /// The address of the environment's vector.
     pub envp: u64,
-    /// Whether it is the running program that is meant, though the path leads to the loader.
-    pub is_self: bool,
+    /// The program that is meant where the path leads to the loader: that of a process.
+    pub behind: Option<&'p CStr>,
 }
 
 impl Request<'_> {
@@ -54,7 +55,7 @@ pub enum Judgement {
     /// The loader takes over; with a descriptor of the file where its path does not lead to it again.
     Follow(Option<OpenFile>),
     /// The kernel would run it, and only the kernel can.
-    Native,
+    Native(Reason),
     /// The kernel knows better what is to be said.
     Refused,
 }
@@ -77,10 +78,10 @@ fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, J
     if request.place.flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Judgement::Refused);
     }
-    let first = Request {
-        place: if request.is_self { Place::of(frozen.program) } else { request.place },
-        ..*request
-    };
+    if tracer().is_some_and(|tracer| is_loaded(tracer, frozen)) {
+        return Err(Judgement::Native(Reason::Traced));
+    }
+    let first = Request { place: request.behind.map_or(request.place, Place::of), ..*request };
     is_permitted(&first)?;
     let file = open(&first.place)?;
     let facts = file::facts(file.fd())?;
@@ -88,13 +89,31 @@ fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, J
         return Err(Judgement::Refused);
     }
     if frozen.own == Some(facts.identity) {
-        return Err(Judgement::Native); // a loader in the loader: each does its own work
+        return Err(Judgement::Native(Reason::Loader)); // each does its own work
     }
     let closes =
         first.starts_at_descriptor() && file::closes_at_exec(Fd::from_argument(first.place.directory));
     follow_scripts(&file, facts, closes, &first)?;
-    let is_found_again = !request.is_self && request.is_found_again();
+    let is_found_again = request.behind.is_none() && request.is_found_again();
     Ok((!is_found_again).then_some(file))
+}
+
+/// The process that traces the calling thread, by its number in `/proc`.
+fn tracer() -> Option<u32> {
+    let status = OpenFile::open(c"/proc/thread-self/status", Access::Read).ok()?;
+    let mut buffer = [0; 512]; // it is the eighth line
+    let len = file::read(status.fd(), &mut buffer).ok()?;
+    let mut lines = buffer.get(..len)?.split(|&byte| byte == b'\n');
+    let number = lines.find_map(|line| line.strip_prefix(b"TracerPid:\t"))?;
+    core::str::from_utf8(number).ok()?.parse().ok().filter(|&tracer| tracer != 0)
+}
+
+/// Whether a process runs under the loader: one that is out of sight does not.
+fn is_loaded(process: u32, frozen: &Frozen) -> bool {
+    let mut link = Line::<32>::new();
+    let _ = write!(link, "/proc/{process}/exe\0");
+    let link = CStr::from_bytes_with_nul(link.as_bytes()).unwrap_or_default();
+    file::facts_at(link).is_ok_and(|facts| frozen.own == Some(facts.identity))
 }
 
 /// The kernel's own judgement on path, file and arguments, where it gives one; else on the file's rights alone.
@@ -121,7 +140,9 @@ fn open(place: &Place<'_>) -> Result<OpenFile, Judgement> {
     } else {
         OpenFile::open_program(place)
     };
-    opened.map_err(|errno| if errno == Errno::EACCES { Judgement::Native } else { Judgement::Refused })
+    opened.map_err(|errno| {
+        if errno == Errno::EACCES { Judgement::Native(Reason::Unreadable) } else { Judgement::Refused }
+    })
 }
 
 /// Goes from script to interpreter until a program comes. `closes` says that the first file's name, being that of a
@@ -164,12 +185,11 @@ fn open_interpreter(path: &CStr, request: &Request<'_>) -> Result<OpenFile, Judg
 }
 
 fn check_program(fd: Fd, facts: &Facts, view: &View, request: &Request<'_>) -> Result<(), Judgement> {
-    let interpreter = Image::check(view.bytes()).map_err(|error| match error {
-        Error::Class32 => Judgement::Native,
-        _ => Judgement::Refused,
+    let interpreter = Image::check(view.bytes()).map_err(|error| {
+        if error.is_32_bit() { Judgement::Native(Reason::Class32) } else { Judgement::Refused }
     })?;
     if gains_privileges(fd, facts) {
-        return Err(Judgement::Native);
+        return Err(Judgement::Native(Reason::Privileged));
     }
     if let Some(path) = interpreter {
         let opened = open_interpreter(path, request)?;

@@ -24,7 +24,7 @@ use crate::runtime::handlers::{self, Handler};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, gate_asm, trap};
+use crate::runtime::{dispatch, fatal, gate_asm, slot_code, trap};
 use core::sync::atomic::Ordering;
 
 /// Where a thread is, once its registers have been made the program's where that can be done.
@@ -62,6 +62,10 @@ impl Delivery {
         let (handler, is_informed) = match handlers::of(entry)? {
             Handler::Program { at, is_informed } => (at, is_informed),
             Handler::Trap => (trap::resolve(frame)?, true),
+            Handler::Fatal => {
+                fatal::end(frame);
+                return None;
+            }
         };
         let is_synchronous = SignalSet::SYNCHRONOUS.contains(Signal(number as u32));
         // Who is not told why is not told by whom either; such signals are hardly ever sent.
@@ -318,7 +322,7 @@ fn settle_in_slot(delivery: &Delivery, block: &mut Block, slot: Slot, offset: us
         context.rax = nr;
         return;
     }
-    if offset >= record::RETURN {
+    if offset >= slot_code::RETURN {
         let is_child = slot.returns_twice() && context.rax == 0;
         return end(context, block, slot, is_child);
     }

@@ -22,7 +22,7 @@ use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Pending, Returns, Side, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{
-    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap,
+    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap_mask,
 };
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
@@ -80,16 +80,39 @@ pub const SPECIAL: [u32; 18] = [
     sysno::REBOOT,
 ];
 
+/// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then. Seen
+/// where a tool sees them.
+const LEAVING: [u32; 9] = [
+    sysno::CHROOT,
+    sysno::PIVOT_ROOT,
+    sysno::UNSHARE,
+    sysno::SETNS,
+    sysno::SETUID,
+    sysno::SETREUID,
+    sysno::SETRESUID,
+    sysno::SETFSUID,
+    sysno::CAPSET,
+];
+
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
 const HANDLED: Interest = {
-    let mut handled = filter::CALLS.with(sysno::CLOSE).with(sysno::RT_SIGPROCMASK).with(sysno::RT_SIGRETURN);
-    let mut rest: &[u32] = &SPECIAL;
-    while let [nr, tail @ ..] = rest {
-        handled = handled.with(*nr);
-        rest = tail;
-    }
-    handled
+    let handled = filter::CALLS
+        .with(sysno::CLOSE)
+        .with(sysno::RT_SIGPROCMASK)
+        .with(sysno::RT_SIGPENDING)
+        .with(sysno::RT_SIGTIMEDWAIT)
+        .with(sysno::RT_SIGRETURN);
+    let handled = with_all(handled, &SPECIAL);
+    with_all(handled, &LEAVING)
 };
+
+const fn with_all(mut set: Interest, mut numbers: &[u32]) -> Interest {
+    while let [nr, rest @ ..] = numbers {
+        set = set.with(*nr);
+        numbers = rest;
+    }
+    set
+}
 
 /// Calls that change what the loader keeps track of, or that would show the loader instead of the program.
 ///
@@ -112,7 +135,13 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             frozen.output.before_close(call);
             Step::Pass
         }
-        sysno::RT_SIGPROCMASK => trap::change_mask(block, call),
+        nr if LEAVING.contains(&nr) => {
+            frozen.output.before_leaving(&frozen.tools);
+            Step::Pass
+        }
+        sysno::RT_SIGPROCMASK => trap_mask::change(block, call),
+        sysno::RT_SIGPENDING => trap_mask::pending(call),
+        sysno::RT_SIGTIMEDWAIT => trap_mask::wait(block, call),
         sysno::REBOOT => processes::end_machine(call, frozen),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
@@ -200,7 +229,6 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
         Side::Caller => {
             processes::finish_split(block, &collected, outcome);
             modules::note_mapping(&call, outcome);
-            trap::keep_unblocked(&call, outcome);
             altstacks::note(&call, outcome);
             seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {

@@ -6,7 +6,7 @@
 //!
 //! A signal may interrupt anywhere here. Until a block has everything, [`window!`] marks say where things are.
 
-use crate::abi::signal::{SIG_SETMASK, SigContext};
+use crate::abi::signal::SIG_SETMASK;
 use crate::abi::sysno;
 use crate::runtime::altstacks::{self, AltStacks};
 use crate::runtime::block::{self, Block, Registers};
@@ -14,8 +14,8 @@ use crate::runtime::claim::Claim;
 use crate::runtime::delivery;
 use crate::runtime::dispatch;
 use crate::runtime::filter;
-use crate::runtime::frame;
 use crate::runtime::handlers;
+use crate::runtime::leave_asm::{leave, resume};
 use crate::runtime::record::{self, Area};
 use crate::runtime::state::{self, STATE, State};
 use crate::runtime::trap;
@@ -26,7 +26,7 @@ use core::mem::offset_of;
 /// CF, PF, AF, ZF, SF and OF: what arithmetic changes.
 const ARITHMETIC_FLAGS: u64 = 0x8d5;
 /// TF, DF, NT and AC: what only `popfq` can set, and what Rust code must not run with.
-const CONTROL_FLAGS: u64 = 0x4_4500;
+pub(super) const CONTROL_FLAGS: u64 = 0x4_4500;
 /// The bits of rflags that are always set.
 const FIXED_FLAGS: u64 = 2;
 
@@ -272,7 +272,8 @@ macro_rules! landing {
     };
 }
 
-const fn register(offset: usize) -> usize {
+/// The offset in a block of a register that is saved there.
+pub(super) const fn register(offset: usize) -> usize {
     offset_of!(Block, regs) + offset
 }
 
@@ -472,206 +473,3 @@ landing!(
     delivered = sym delivery::delivered,
     resume = sym resume,
 );
-
-/// Goes on in the loader's code that a signal has interrupted, as if it had not.
-///
-/// | on entry | rdi: the registers that the kernel saved |
-/// | on exit  | all general registers, the flags and xmm0 to xmm15 as they were |
-/// | stack    | what the interrupted code's stack pointer leaves free below its red zone (psABI 3.2.2) |
-///
-/// # Safety
-///
-/// The interrupted code ran on a block.
-#[unsafe(naked)]
-unsafe extern "C" fn resume() -> ! {
-    naked_asm!(
-        "mov rcx, [rdi + {fpstate}]",
-        "movups xmm0, [rcx + {xmm}]",
-        "movups xmm1, [rcx + {xmm} + 16]",
-        "movups xmm2, [rcx + {xmm} + 32]",
-        "movups xmm3, [rcx + {xmm} + 48]",
-        "movups xmm4, [rcx + {xmm} + 64]",
-        "movups xmm5, [rcx + {xmm} + 80]",
-        "movups xmm6, [rcx + {xmm} + 96]",
-        "movups xmm7, [rcx + {xmm} + 112]",
-        "movups xmm8, [rcx + {xmm} + 128]",
-        "movups xmm9, [rcx + {xmm} + 144]",
-        "movups xmm10, [rcx + {xmm} + 160]",
-        "movups xmm11, [rcx + {xmm} + 176]",
-        "movups xmm12, [rcx + {xmm} + 192]",
-        "movups xmm13, [rcx + {xmm} + 208]",
-        "movups xmm14, [rcx + {xmm} + 224]",
-        "movups xmm15, [rcx + {xmm} + 240]",
-        "mov rsp, [rdi + {rsp}]",
-        "lea rsp, [rsp - 128]",
-        "push [rdi + {rip}]",
-        "push [rdi + {eflags}]",
-        "mov rax, [rdi + {rax}]",
-        "mov rbx, [rdi + {rbx}]",
-        "mov rcx, [rdi + {rcx}]",
-        "mov rdx, [rdi + {rdx}]",
-        "mov rsi, [rdi + {rsi}]",
-        "mov rbp, [rdi + {rbp}]",
-        "mov r8, [rdi + {r8}]",
-        "mov r9, [rdi + {r9}]",
-        "mov r10, [rdi + {r10}]",
-        "mov r11, [rdi + {r11}]",
-        "mov r12, [rdi + {r12}]",
-        "mov r13, [rdi + {r13}]",
-        "mov r14, [rdi + {r14}]",
-        "mov r15, [rdi + {r15}]",
-        "mov rdi, [rdi + {rdi}]",
-        "popfq",
-        "ret 128", // takes the red zone back
-        fpstate = const offset_of!(SigContext, fpstate),
-        xmm = const frame::XMM_OFFSET,
-        rip = const offset_of!(SigContext, rip),
-        eflags = const offset_of!(SigContext, eflags),
-        rax = const offset_of!(SigContext, rax),
-        rbx = const offset_of!(SigContext, rbx),
-        rcx = const offset_of!(SigContext, rcx),
-        rdx = const offset_of!(SigContext, rdx),
-        rsi = const offset_of!(SigContext, rsi),
-        rdi = const offset_of!(SigContext, rdi),
-        rbp = const offset_of!(SigContext, rbp),
-        rsp = const offset_of!(SigContext, rsp),
-        r8 = const offset_of!(SigContext, r8),
-        r9 = const offset_of!(SigContext, r9),
-        r10 = const offset_of!(SigContext, r10),
-        r11 = const offset_of!(SigContext, r11),
-        r12 = const offset_of!(SigContext, r12),
-        r13 = const offset_of!(SigContext, r13),
-        r14 = const offset_of!(SigContext, r14),
-        r15 = const offset_of!(SigContext, r15),
-    )
-}
-
-/// Puts the program's state back and goes where the hook decided, once no signal waits for the hook to end.
-///
-/// | on entry | rbx: the block, on whose stack rsp lies |
-/// | on exit  | at `target` · rcx: target, r11: rflags, as after a real call · all else from the block |
-///
-/// The block is given back before the last jump. Until then everything is in it, where a signal that comes meanwhile
-/// finds it.
-///
-/// # Safety
-///
-/// Reached only from the landings of this file.
-#[unsafe(naked)]
-unsafe extern "C" fn leave() -> ! {
-    naked_asm!(
-        window!(leave_start),
-        "cmp qword ptr [rbx + {waiting}], 0",
-        "jne 4f",
-        "cmp dword ptr [rbx + {masked}], 0",
-        "jne 5f",
-        "mov r11, rbx",
-        window!(leave),
-        "movaps xmm0, [r11 + {xmm}]",
-        "movaps xmm1, [r11 + {xmm} + 16]",
-        "movaps xmm2, [r11 + {xmm} + 32]",
-        "movaps xmm3, [r11 + {xmm} + 48]",
-        "movaps xmm4, [r11 + {xmm} + 64]",
-        "movaps xmm5, [r11 + {xmm} + 80]",
-        "movaps xmm6, [r11 + {xmm} + 96]",
-        "movaps xmm7, [r11 + {xmm} + 112]",
-        "movaps xmm8, [r11 + {xmm} + 128]",
-        "movaps xmm9, [r11 + {xmm} + 144]",
-        "movaps xmm10, [r11 + {xmm} + 160]",
-        "movaps xmm11, [r11 + {xmm} + 176]",
-        "movaps xmm12, [r11 + {xmm} + 192]",
-        "movaps xmm13, [r11 + {xmm} + 208]",
-        "movaps xmm14, [r11 + {xmm} + 224]",
-        "movaps xmm15, [r11 + {xmm} + 240]",
-        "mov rax, [r11 + {rflags}]",
-        "test eax, {control}",
-        "jnz 3f",
-        "mov ecx, eax",
-        "shr ecx, 11",
-        "and ecx, 1", // OF
-        "mov ah, al", // SF ZF AF PF CF
-        "mov al, cl",
-        "add al, 0x7f", // overflows exactly if al was 1
-        "sahf",
-        "2:", // from here on loads and stores only: the flags are the program's
-        "mov rbx, [r11 + {rbx}]",
-        "mov rdx, [r11 + {rdx}]",
-        "mov rsi, [r11 + {rsi}]",
-        "mov rdi, [r11 + {rdi}]",
-        "mov rbp, [r11 + {rbp}]",
-        "mov r8, [r11 + {r8}]",
-        "mov r9, [r11 + {r9}]",
-        "mov r10, [r11 + {r10}]",
-        "mov r12, [r11 + {r12}]",
-        "mov r13, [r11 + {r13}]",
-        "mov r14, [r11 + {r14}]",
-        "mov r15, [r11 + {r15}]",
-        "mov rax, [r11 + {rax}]",
-        "mov rsp, [r11 + {rsp}]",
-        "mov rcx, [r11 + {next_owner}]",
-        "mov [r11 + {owner}], rcx",
-        "mov rcx, [r11 + {target}]",
-        "mov qword ptr [r11 + {claim_holder}], 0",
-        "mov dword ptr [r11 + {busy}], 0", // stores are seen in order (SDM 3A 9.2.2): free after all reads above
-        window!(left),
-        "mov r11, [r11 + {rflags}]",
-        "jmp rcx",
-        window!(leave),
-        "3:", // DF, AC, TF or NT: only popfq sets them, for 15 ns
-        "push rax",
-        "popfq",
-        "jmp 2b",
-        window!(nothing),
-        "4:",
-        "mov rdi, rbx",
-        "call {deliver_waiting}",
-        "jmp {leave}",
-        "5:", // back on the program's alternate stack before a signal may come
-        "mov rsp, [rbx + {rsp}]",
-        "mov rbp, rbx",
-        "lea rsi, [rbp + {mask}]",
-        "mov edi, {set_mask}",
-        "xor edx, edx",
-        "mov r10d, 8",
-        "mov eax, {change_mask}",
-        "lea rbx, [rip + 6f]",
-        "lea r11, [rip + __gate_stubs + {bare_call}]",
-        "jmp r11",
-        window!(unmasking),
-        "6:",
-        "mov dword ptr [rbp + {masked}], 0",
-        "mov rbx, rbp",
-        "jmp {leave}",
-        window!(nothing),
-        mask = const offset_of!(Block, mask),
-        masked = const offset_of!(Block, masked),
-        set_mask = const SIG_SETMASK,
-        change_mask = const sysno::RT_SIGPROCMASK,
-        bare_call = const trap::BARE_CALL,
-        waiting = const offset_of!(Block, waiting),
-        deliver_waiting = sym delivery::deliver_waiting,
-        leave = sym leave,
-        owner = const offset_of!(Block, owner),
-        next_owner = const offset_of!(Block, next_owner),
-        busy = const offset_of!(Block, busy),
-        claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
-        target = const offset_of!(Block, target),
-        xmm = const offset_of!(Block, xmm),
-        control = const CONTROL_FLAGS,
-        rbx = const register(offset_of!(Registers, rbx)),
-        rdx = const register(offset_of!(Registers, rdx)),
-        rsi = const register(offset_of!(Registers, rsi)),
-        rdi = const register(offset_of!(Registers, rdi)),
-        rbp = const register(offset_of!(Registers, rbp)),
-        rsp = const register(offset_of!(Registers, rsp)),
-        r8 = const register(offset_of!(Registers, r8)),
-        r9 = const register(offset_of!(Registers, r9)),
-        r10 = const register(offset_of!(Registers, r10)),
-        r12 = const register(offset_of!(Registers, r12)),
-        r13 = const register(offset_of!(Registers, r13)),
-        r14 = const register(offset_of!(Registers, r14)),
-        r15 = const register(offset_of!(Registers, r15)),
-        rax = const register(offset_of!(Registers, rax)),
-        rflags = const register(offset_of!(Registers, rflags)),
-    )
-}

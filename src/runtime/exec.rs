@@ -18,9 +18,11 @@ use crate::options::origin::Origin;
 use crate::runtime::block::Block;
 use crate::runtime::candidate::{self, Judgement, Request};
 use crate::runtime::dispatch::Step;
+use crate::runtime::natively::Reason;
+use crate::runtime::program_file::ProgramFile;
 use crate::runtime::state::Frozen;
-use crate::runtime::{processes, trap};
-use crate::sys::file::{self, Fd, OpenFile, Place};
+use crate::runtime::{identity, processes, trap, trap_mask};
+use crate::sys::file::{self, OpenFile, Place};
 use crate::sys::line::Line;
 use crate::sys::mem;
 use crate::sys::process;
@@ -31,60 +33,82 @@ use core::fmt::Write;
 const NEAR_WORDS: usize = 2048;
 /// Arguments that the program can have; the kernel's own limit is lower for any stack limit below 32 MiB.
 const FAR_WORDS: usize = 1 << 20;
-/// Bytes for the facts, most of them counts: a kind of call takes about ten.
-const FACTS_LEN: usize = 6144;
+/// Bytes for the facts: numbers, each with its name.
+const FACTS_LEN: usize = 192;
 
 /// Makes the exec; comes back only if it fails. Its large stack frame is its own.
 #[inline(never)]
 pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
     let lent = Lent::until_exec(block);
     let ignored = trap::Ignored::restored();
+    let masked = trap_mask::Real::restored(block);
     let errno = attempt(block, call, frozen);
+    drop(masked);
     drop(ignored);
     drop(lent);
-    Step::Answer(Outcome::failure(errno))
+    // A signal that has come meanwhile is one that came before the exec.
+    errno.map_or(Step::Leave, |errno| Step::Answer(Outcome::failure(errno)))
 }
 
-fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Errno {
+/// Returns what has failed; `None` if nothing has, but a handler is to run first.
+fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Option<Errno> {
     let mut bytes = [0; PATH_MAX];
-    let request = request_of(call, &mut bytes, frozen);
-    let judgement = request.as_ref().map_or(Judgement::Refused, |request| follow(block, request, frozen));
-    let is_last = matches!(judgement, Judgement::Native) && processes::close_before_native(frozen);
-    frozen.tree.leave();
+    let request = request_of(call, &mut bytes);
+    let behind = request
+        .and_then(|request| identity::program_behind(request.place.directory, request.place.path, frozen));
+    let request =
+        request.map(|request| Request { behind: behind.as_ref().map(ProgramFile::path), ..request });
+    let reason = request.as_ref().and_then(|request| follow(block, request, frozen));
+    if block.has_waiting() {
+        return None;
+    }
+    // What the kernel runs against all expectation is of a kind that it knows, and nobody else.
+    let path = request.as_ref().map_or(c"", |request| request.place.path).to_bytes();
+    let departure = frozen.tree.natives.leave(reason.unwrap_or(Reason::Foreign), path);
+    let is_last = reason.is_some() && processes::close_before_native(frozen);
     let errno = match request {
-        Some(request) if request.is_self => execute_own(&request, frozen),
+        Some(Request { behind: Some(path), place, argv, envp }) => {
+            execute_behind(path, place.flags, [argv, envp])
+        }
         _ => process::execute_as_asked(call.nr, call.args),
     }
     .unwrap_or(Errno::ENOSYS);
-    frozen.tree.come_back();
+    drop(departure);
     if is_last {
         processes::reopen(frozen);
     }
-    errno
+    Some(errno)
 }
 
-/// Execs the running program by its path, since its link is the loader's.
-fn execute_own(request: &Request<'_>, frozen: &Frozen) -> Option<Errno> {
-    let path = address(frozen.program.to_bytes_with_nul());
-    match request.place.flags & !AT_EMPTY_PATH {
-        0 => process::execute_as_asked(sysno::EXECVE, [path, request.argv, request.envp, 0, 0, 0]),
-        flags => {
-            process::execute_as_asked(sysno::EXECVEAT, [AT_FDCWD, path, request.argv, request.envp, flags, 0])
-        }
+/// Execs a process's program by its path, since its link is the loader's.
+fn execute_behind(path: &CStr, flags: u64, [argv, envp]: [u64; 2]) -> Option<Errno> {
+    let path = address(path.to_bytes_with_nul());
+    match flags & !AT_EMPTY_PATH {
+        0 => process::execute_as_asked(sysno::EXECVE, [path, argv, envp, 0, 0, 0]),
+        flags => process::execute_as_asked(sysno::EXECVEAT, [AT_FDCWD, path, argv, envp, flags, 0]),
     }
 }
 
-/// Execs the loader in the program's place. What comes back is never [`Judgement::Follow`].
-fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Judgement {
+/// Execs the loader in the program's place. Comes back if that can't be: with the reason, if the kernel is expected to
+/// run the program. Apart from [`attempt`], whose stack frame would else stand below the search for a program's file.
+#[inline(never)]
+fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Option<Reason> {
     let file = match candidate::judge(request, frozen) {
-        Judgement::Follow(file) if frozen.follows => file,
-        Judgement::Follow(_) => return Judgement::Native,
-        other => return other,
+        Judgement::Follow(file) => file,
+        Judgement::Native(reason) => return Some(reason),
+        Judgement::Refused => return None,
     };
-    if file.as_ref().is_some_and(|file| file.keep_at_exec().is_err()) {
-        return Judgement::Native;
+    if !frozen.follows {
+        return Some(Reason::NotAsked);
     }
-    let facts = facts(file.as_ref(), request.place.path.is_empty(), frozen);
+    if file.as_ref().is_some_and(|file| file.keep_at_exec().is_err()) {
+        return Some(Reason::NoRoom);
+    }
+    // Without a descriptor left, what the processes have in common lasts as long as another one has it.
+    let memory = frozen.common.and_then(|common| common.copy().ok());
+    let output = frozen.output.inheritance();
+    let facts =
+        facts(file.as_ref(), [&memory, &output].map(Option::as_ref), request.place.path.is_empty(), frozen);
     let name = kernel_name(request);
     let path =
         if name.as_bytes().is_empty() { request.place.path.to_bytes_with_nul() } else { name.as_bytes() };
@@ -92,11 +116,11 @@ fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Judgemen
     let mut near = [0; NEAR_WORDS];
     let words = match gather(&mut near, &front, request.argv) {
         Ok(()) => &near[..],
-        Err(Shortfall::Unreadable) => return Judgement::Refused,
+        Err(Shortfall::Unreadable) => return None,
         Err(Shortfall::Full) => {
-            let Some(far) = far(block) else { return Judgement::Native };
+            let Some(far) = far(block) else { return Some(Reason::NoRoom) };
             if gather(far, &front, request.argv).is_err() {
-                return Judgement::Native;
+                return Some(Reason::NoRoom);
             }
             &*far
         }
@@ -112,11 +136,11 @@ fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Judgemen
             let _ = process::execute(sysno::EXECVE, [args[0], args[1], args[2], 0, 0, 0]);
         }
     }
-    Judgement::Native
+    Some(Reason::LoaderGone)
 }
 
 /// The call as a request; `None` if its path can't be read, or is too long.
-fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX], frozen: &Frozen) -> Option<Request<'b>> {
+fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX]) -> Option<Request<'b>> {
     let [first, second, third, fourth, fifth, _] = call.args;
     let (directory, path, argv, envp, flags) = match call.nr {
         sysno::EXECVE => (AT_FDCWD, first, second, third, 0),
@@ -126,42 +150,30 @@ fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX], frozen: &Frozen) -
     let len = process::read_memory(path, bytes).ok()?;
     let path = CStr::from_bytes_until_nul(bytes.get(..len)?).ok()?;
     let place = Place { directory, path, flags };
-    Some(Request { place, argv, envp, is_self: leads_to_loader(&place, frozen) })
-}
-
-/// Whether it is a link of `/proc`, or a descriptor, that leads to the loader: natively that is the running program, or
-/// another that runs the same, such as the parent.
-fn leads_to_loader(place: &Place<'_>, frozen: &Frozen) -> bool {
-    let facts = if place.path.is_empty() {
-        file::facts(Fd::from_argument(place.directory))
-    } else if place.path.to_bytes().starts_with(b"/proc/") {
-        file::facts_at(place.path)
-    } else {
-        return false;
-    };
-    facts.is_ok_and(|facts| frozen.own == Some(facts.identity))
+    Some(Request { place, argv, envp, behind: None })
 }
 
 /// The word that tells the exec'd loader what it can't find out.
-fn facts(file: Option<&OpenFile>, nameless: bool, frozen: &Frozen) -> Line<FACTS_LEN> {
+fn facts(
+    file: Option<&OpenFile>,
+    [memory, output]: [Option<&OpenFile>; 2],
+    nameless: bool,
+    frozen: &Frozen,
+) -> Line<FACTS_LEN> {
+    let number = |file: &OpenFile| u32::try_from(file.fd().number()).ok();
+    let segment = frozen.common.and_then(|common| common.segment);
     let origin = Origin {
         root: frozen.root,
-        segment: frozen.segment.map(|segment| segment.0),
-        file: file.and_then(|file| u32::try_from(file.fd().number()).ok()),
+        is_root: processes::is_root(),
+        segment: segment.map(|segment| segment.0),
+        memory: memory.and_then(number),
+        output: output.and_then(number),
+        file: file.and_then(number),
         nameless,
-        table: frozen
-            .tree
-            .table()
-            .or_else(|| frozen.segment.and(frozen.output.file_len()).map(|len| (len, 0))),
-        counts: b"",
+        table: frozen.tree.table().or_else(|| segment.and(frozen.output.file_len()).map(|len| (len, 0))),
     };
     let mut word = Line::new();
-    let mut text = Line::<{ FACTS_LEN - 1 }>::new();
-    // What does not fit is cut, and the tools know it by the missing end.
-    let _ = write!(text, "--follow={origin},counts=");
-    frozen.tools.carry(&mut text);
-    word.push(text.as_bytes());
-    word.push(b"\0");
+    let _ = write!(word, "--follow={origin}\0");
     word
 }
 

@@ -7,7 +7,7 @@
 
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
-use crate::runtime::{handlers, record};
+use crate::runtime::{handlers, record, slot_code};
 use core::arch::global_asm;
 
 /// Stubs that fit into the gate.
@@ -48,7 +48,7 @@ global_asm!(
     ".popsection",
     back = const stub::BACK,
     stubs_len = const STUBS as usize * stub::LEN,
-    record = const record::RECORD_POINTER,
+    record = const slot_code::RECORD_POINTER,
     slot_back = const record::BACK_OFFSET,
     slots_len = const record::SLOTS as usize * record::SLOT_LEN,
     handlers_len = const handlers::CAPACITY * handlers::ENTRY_LEN,

@@ -3,6 +3,7 @@
 use crate::abi::errno::Errno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::hook::tool::Guest;
+use crate::runtime::processes;
 use crate::runtime::state::{STATE, count};
 use crate::sys::process;
 
@@ -35,7 +36,7 @@ impl Guest for Memory {
     }
 
     fn process_id(&self) -> u32 {
-        process::id()
+        processes::own_id()
     }
 
     fn read(&self, at: GuestAddr, into: &mut [u8]) -> usize {

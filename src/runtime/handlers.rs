@@ -1,25 +1,31 @@
-//! The program's signal handlers as the kernel knows them: one entry in the gate for each. Zone: call.
+//! The program's signal handlers as the kernel knows them: one entry in the gate for each, and one for each thing that the
+//! loader itself handles. Zone: call.
 //!
 //! The entry is made for one handler's address and never for another, so an action can be read back from what the kernel
 //! says, and no table of actions can go stale where processes share memory or handlers, or don't.
 
-use crate::abi::signal::{SA_SIGINFO, SigAction};
-use crate::addr::{AddrRange, GuestAddr};
+use crate::abi::signal::{SA_RESTORER, SA_SIGINFO, SigAction};
+use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::runtime::state::STATE;
-use crate::runtime::{enter_asm, gate_asm, modules, text};
+use crate::runtime::{enter_asm, gate_asm, modules, text, trap};
 use crate::sys::signal::AllBlocked;
 use crate::x86::encode;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Entries of the pool.
-pub const CAPACITY: usize = 1024;
+/// Entries of the pool: those of one page.
+pub const CAPACITY: usize = PAGE as usize / ENTRY_LEN;
 /// Bytes of an entry.
 pub const ENTRY_LEN: usize = 16;
 
 /// What traps are delivered to, in place of a handler's address.
 const TRAP: u64 = 1;
+/// What signals that end the process are delivered to.
+const FATAL: u64 = 2;
 /// Marks the address of a handler that is told why a signal came: for the others the kernel leaves that out of the frame.
 const INFORMED: u64 = 1 << 63;
+/// Marks one whose mask has the trap signal, which the kernel's has not.
+const MASKING: u64 = 1 << 62;
+const ADDRESS: u64 = MASKING - 1;
 
 /// What an entry was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +39,8 @@ pub enum Handler {
     },
     /// The loader's own, for sites that trap.
     Trap,
+    /// The loader's own, for a signal that ends the process.
+    Fatal,
 }
 
 /// The handlers that have entries: a hash table without removal.
@@ -59,7 +67,7 @@ impl Handlers {
     /// The place of `address`, taken now if it has none yet; `None` if all are taken by others.
     fn place(&self, address: u64) -> Option<usize> {
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15; // 2^64 divided by the golden ratio
-        let first = (address.wrapping_mul(SPREAD) >> 54) as usize;
+        let first = (address.wrapping_mul(SPREAD) >> 56) as usize;
         (0..CAPACITY).map(|step| (first + step) % CAPACITY).find(|&index| {
             self.addresses.get(index).is_some_and(|slot| {
                 let taken = slot.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed);
@@ -77,10 +85,11 @@ impl Default for Handlers {
 
 /// The entry for the handler of `action`. `None` if there is none and none can be made any more.
 pub fn entry(action: &SigAction) -> Option<u64> {
-    make_ready()?;
-    let mark = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
-    let index = STATE.handlers.place(action.handler | mark)?;
+    let informed = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
+    let masking = if action.mask.contains(trap::SIGNAL) { MASKING } else { 0 };
+    let index = STATE.handlers.place(action.handler | informed | masking)?;
     STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
+    make_ready()?;
     Some(code_of(index))
 }
 
@@ -90,27 +99,42 @@ pub fn trap_entry() -> Option<u64> {
     STATE.handlers.place(TRAP).map(code_of)
 }
 
+/// The entry for signals that end the process. `None` if none can be made any more.
+pub fn fatal_entry() -> Option<u64> {
+    make_ready()?;
+    STATE.handlers.place(FATAL).map(code_of)
+}
+
 /// What the entry at `index` was made for.
 #[must_use]
 pub fn of(index: u32) -> Option<Handler> {
     match STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed) {
         0 => None,
         TRAP => Some(Handler::Trap),
-        address => Some(Handler::Program {
-            at: GuestAddr(address & !INFORMED),
-            is_informed: address & INFORMED != 0,
-        }),
+        FATAL => Some(Handler::Fatal),
+        address => {
+            Some(Handler::Program { at: GuestAddr(address & ADDRESS), is_informed: address & INFORMED != 0 })
+        }
     }
 }
 
-/// The handler and the restorer that the action with `entry` stands for, if it is an entry.
+/// The program's action that the kernel has as `installed`, if that has an entry.
 #[must_use]
-pub fn behind(entry: u64) -> Option<(u64, u64)> {
-    let index = index_of(GuestAddr(entry))?;
+pub fn behind(installed: &SigAction) -> Option<SigAction> {
+    let index = index_of(GuestAddr(installed.handler))?;
     match of(index)? {
         Handler::Program { at, .. } => {
-            Some((at.0, STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed)))
+            let address = STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed);
+            let mut action = SigAction { handler: at.0, ..*installed };
+            if action.flags & SA_RESTORER != 0 {
+                action.restorer = STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed);
+            }
+            if address & MASKING != 0 {
+                action.mask = action.mask.with(trap::SIGNAL);
+            }
+            Some(action)
         }
+        Handler::Fatal => Some(SigAction::DEFAULT),
         Handler::Trap => None,
     }
 }
@@ -143,21 +167,19 @@ pub fn make_ready() -> Option<()> {
     write_entries()
 }
 
+/// The same with the modules' lock held.
 fn write_entries() -> Option<()> {
-    const PAGE_ENTRIES: usize = 4096 / ENTRY_LEN;
     if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
         return Some(());
     }
-    for first in (0..CAPACITY).step_by(PAGE_ENTRIES) {
-        let mut page = [encode::INT3; 4096];
-        for (index, entry) in (first..).zip(page.chunks_exact_mut(ENTRY_LEN)) {
-            let code =
-                entry_code(GuestAddr(code_of(index)), GuestAddr(enter_asm::signalled as *const () as u64))?;
-            entry.get_mut(..code.len())?.copy_from_slice(&code);
-        }
-        let start = GuestAddr(code_of(first));
-        text::write_fresh(AddrRange::new(start, start.wrapping_add(4096)), &page).ok()?;
+    let landing = GuestAddr(enter_asm::signalled as *const () as u64);
+    let mut page = [encode::INT3; PAGE as usize];
+    for (index, entry) in page.chunks_exact_mut(ENTRY_LEN).enumerate() {
+        let code = entry_code(GuestAddr(code_of(index)), landing)?;
+        entry.get_mut(..code.len())?.copy_from_slice(&code);
     }
+    let start = GuestAddr(gate_asm::handlers());
+    text::write_fresh(AddrRange::new(start, start.wrapping_add(PAGE)), &page).ok()?;
     STATE.handlers.ready.store(1, Ordering::Release);
     Some(())
 }

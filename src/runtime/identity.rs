@@ -1,6 +1,6 @@
 //! Calls that would show the loader where the program expects itself. Zone: call.
 //!
-//! The kernel's link `/proc/self/exe` leads to the loader's file. It could be set (`PR_SET_MM_MAP`, `exe_fd`) only by a
+//! The kernel's link `/proc/self/exe`, and that of every other loaded process, leads to the loader's file. It could be set (`PR_SET_MM_MAP`, `exe_fd`) only by a
 //! privileged process that maps nothing of that file any more (kernel/sys.c, `prctl_set_mm_exe_file`), and the loader
 //! could not find itself any more for what the program execs. So calls are made as the program asked, with the kernel's
 //! own errors, and those that succeeded because of the loader's file are made again with the program's
@@ -12,6 +12,7 @@ use crate::abi::errno::Errno;
 use crate::abi::open::{AT_FDCWD, PATH_MAX};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
+use crate::runtime::program_file::{PROC_PATH_LEN, ProgramFile};
 use crate::runtime::state::Frozen;
 use crate::sys::file::{self, Fd, OpenFile};
 use crate::sys::line::Line;
@@ -32,28 +33,54 @@ pub fn corrected(call: &Call, outcome: Outcome, frozen: &Frozen) -> Outcome {
     }
 }
 
-/// Whether `path`, from `directory` on (`AT_FDCWD` or a descriptor), names the link to the calling process's program
-/// itself, `/proc/self/exe`, in any spelling.
+/// The program's file that `path`, from `directory` on (`AT_FDCWD` or a descriptor), should lead to, where it names the
+/// link to the program of a loaded process, `/proc/PID/exe`, in any spelling.
 #[must_use]
-pub fn names_own_exe(directory: u64, path: &CStr) -> bool {
+pub fn program_behind(directory: u64, path: &CStr, frozen: &Frozen) -> Option<ProgramFile> {
     if path.is_empty() {
-        return is_own_exe(Fd::from_argument(directory));
+        return program_of(Fd::from_argument(directory), frozen);
     }
-    let is_called_exe = path.to_bytes().rsplit(|&byte| byte == b'/').next() == Some(b"exe");
-    is_called_exe && OpenFile::open_link(directory, path).is_ok_and(|link| is_own_exe(link.fd()))
+    if path.to_bytes().rsplit(|&byte| byte == b'/').next() != Some(b"exe") {
+        return None;
+    }
+    program_of(OpenFile::open_link(directory, path).ok()?.fd(), frozen)
 }
 
-/// Whether an open link is that of the calling process or of one of its threads.
-fn is_own_exe(link: Fd) -> bool {
-    let mut spelling = [0; PATH_MAX];
+/// The program's file that an open link should lead to.
+fn program_of(link: Fd, frozen: &Frozen) -> Option<ProgramFile> {
     if !file::is_of_proc(link) {
-        return false;
+        return None;
     }
-    let Some(owner) = name_of(link, &mut spelling).and_then(owner_in) else { return false };
-    // By the numbers of the file system itself, which may be those of another namespace.
+    let mut spelling = [0; PROC_PATH_LEN];
+    let name = name_of(link, &mut spelling)?;
+    let owner = owner_in(name)?;
+    if is_own(owner) {
+        return Some(own_program(frozen));
+    }
+    let mut path = Line::<{ PROC_PATH_LEN + 1 }>::new();
+    path.push(name);
+    path.push(b"\0");
+    let facts = file::facts_at(CStr::from_bytes_with_nul(path.as_bytes()).ok()?).ok()?;
+    if frozen.own != Some(facts.identity) {
+        return None;
+    }
+    ProgramFile::of(name.strip_suffix(b"/exe")?)
+}
+
+/// Whether it is a thread of this process, by the numbers of the file system itself, which may be those of another
+/// namespace.
+fn is_own(owner: u32) -> bool {
     let mut thread = Line::<64>::new();
     let _ = write!(thread, "/proc/self/task/{owner}\0");
     CStr::from_bytes_with_nul(thread.as_bytes()).is_ok_and(|thread| file::facts_at(thread).is_ok())
+}
+
+/// The running program's file; as it was when it started, should it have left no trace of itself in memory, or the kernel
+/// not know where its code starts.
+fn own_program(frozen: &Frozen) -> ProgramFile {
+    ProgramFile::of(b"/proc/self")
+        .filter(|file| file.shown() != frozen.loader.to_bytes())
+        .unwrap_or_else(|| ProgramFile::at(frozen.program.to_bytes()))
 }
 
 /// The thread or process in `…/ID/exe`.
@@ -69,21 +96,21 @@ fn name_of(fd: Fd, buffer: &mut [u8]) -> Option<&[u8]> {
     file::read_link(CStr::from_bytes_with_nul(link.as_bytes()).ok()?, buffer).ok()
 }
 
-/// Whether the path in argument `index` of `call` names the link.
-fn is_about_exe(call: &Call, index: usize) -> bool {
+/// The program's file that the path in argument `index` of `call` should lead to.
+fn program_meant(call: &Call, index: usize, frozen: &Frozen) -> Option<ProgramFile> {
     let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
     let directory = if index == 0 { AT_FDCWD } else { argument(0) };
     let mut bytes = [0; PATH_MAX];
     let len = process::read_memory(GuestAddr(argument(index)), &mut bytes).unwrap_or(0);
-    let path = CStr::from_bytes_until_nul(bytes.get(..len).unwrap_or_default());
-    path.is_ok_and(|path| names_own_exe(directory, path))
+    let path = CStr::from_bytes_until_nul(bytes.get(..len).unwrap_or_default()).ok()?;
+    program_behind(directory, path, frozen)
 }
 
 /// Makes `call` again with the program's path as argument `index`.
-fn repeat(call: &Call, index: usize, frozen: &Frozen) -> Outcome {
+fn repeat(call: &Call, index: usize, program: &ProgramFile) -> Outcome {
     let mut args = call.args;
     if let Some(path) = args.get_mut(index) {
-        *path = frozen.program.as_ptr().expose_provenance() as u64;
+        *path = program.path().as_ptr().expose_provenance() as u64;
     }
     // SAFETY: it is the program's own call, which has just been made, about another file.
     match unsafe { crate::sys::call(call.nr, args) } {
@@ -94,7 +121,7 @@ fn repeat(call: &Call, index: usize, frozen: &Frozen) -> Outcome {
 
 /// `stat` and `access` and what goes with them.
 fn ask(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome {
-    if is_about_exe(call, index) { repeat(call, index, frozen) } else { outcome }
+    program_meant(call, index, frozen).map_or(outcome, |program| repeat(call, index, &program))
 }
 
 /// `open` and what goes with it. The program's descriptor gets the number that the loader's file had.
@@ -102,54 +129,35 @@ fn open(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome
     let opened = Fd::from_argument(outcome.0);
     let is_own_file = || file::facts(opened).ok().map(|facts| facts.identity) == frozen.own;
     let failed = outcome.errno().is_some();
-    if frozen.own.is_none() || !(failed || is_own_file()) || !is_about_exe(call, index) {
+    if frozen.own.is_none() || !(failed || is_own_file()) {
         return outcome;
     }
+    let Some(program) = program_meant(call, index, frozen) else { return outcome };
     if !failed {
         drop(OpenFile::inherited(outcome.0 as u32));
     }
-    repeat(call, index, frozen)
+    repeat(call, index, &program)
 }
 
 /// `readlink` and `readlinkat` (fs/stat.c, `do_readlinkat`).
 fn read_link(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome {
-    if outcome.errno().is_some() || !is_about_exe(call, index) {
+    if outcome.errno().is_some() {
         return outcome;
     }
+    let Some(program) = program_meant(call, index, frozen) else { return outcome };
     let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
     let written = usize::try_from(outcome.0).unwrap_or(0);
     let room = usize::try_from((argument(index + 2) as u32).cast_signed()).unwrap_or(0);
-    match answer(&link_target(frozen), GuestAddr(argument(index + 1)), written, room) {
+    match answer(program.shown(), GuestAddr(argument(index + 1)), written, room) {
         Ok(len) => Outcome(len as u64),
         Err(errno) => Outcome::failure(errno),
     }
 }
 
-/// Behind the path of a file that has no name any more (fs/d_path.c).
-const DELETED: &[u8] = b" (deleted)";
-
-/// What the link would show: the program's path, marked if its file is not there any more.
-fn link_target(frozen: &Frozen) -> Line<{ PATH_MAX + 10 }> {
-    let mut target = Line::new();
-    target.push(frozen.program.to_bytes());
-    let is_there =
-        || file::facts_at(frozen.program).ok().map(|facts| facts.identity) == frozen.program_identity;
-    if !frozen.program.to_bytes().ends_with(DELETED) && !is_there() {
-        target.push(DELETED);
-    }
-    target
-}
-
 /// Puts `target` where the kernel has put the loader's path. Behind it are zeros: programs read into zeroed buffers and
 /// do without an end of their own.
-fn answer(
-    target: &Line<{ PATH_MAX + 10 }>,
-    buffer: GuestAddr,
-    written: usize,
-    room: usize,
-) -> Result<usize, Errno> {
+fn answer(target: &[u8], buffer: GuestAddr, written: usize, room: usize) -> Result<usize, Errno> {
     let zeros = [0_u8; PATH_MAX];
-    let target = target.as_bytes();
     let shown = target.get(..target.len().min(room)).unwrap_or_default();
     let rest = zeros.get(..written.saturating_sub(shown.len())).unwrap_or_default();
     let behind = buffer.wrapping_add(shown.len() as u64);
@@ -170,19 +178,5 @@ mod tests {
         for other in [&b"/proc/self/maps"[..], b"/proc/exe", b"/proc//exe", b"/proc/12a/exe", b"exe", b""] {
             assert_eq!(owner_in(other), None, "{other:?}");
         }
-    }
-
-    #[test]
-    fn every_spelling_names_the_own_link() {
-        let process = OpenFile::open_link(AT_FDCWD, c"/proc/self/").unwrap();
-        let link = OpenFile::open_link(AT_FDCWD, c"/proc/self/exe").unwrap();
-        assert!(names_own_exe(AT_FDCWD, c"/proc/self/exe"));
-        assert!(names_own_exe(AT_FDCWD, c"//proc/.//thread-self/../../exe"));
-        assert!(names_own_exe(process.fd().number(), c"exe"));
-        assert!(names_own_exe(link.fd().number(), c""));
-        assert!(!names_own_exe(AT_FDCWD, c"/proc/1/exe"));
-        assert!(!names_own_exe(AT_FDCWD, c"/proc/self/maps"));
-        assert!(!names_own_exe(AT_FDCWD, c"/nowhere/exe"));
-        assert!(!names_own_exe(process.fd().number(), c""));
     }
 }

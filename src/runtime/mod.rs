@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod dispatch;
 pub mod enter_asm;
 pub mod exec;
+pub mod fatal;
 pub mod file_pages;
 pub mod filter;
 pub mod filter_asm;
@@ -22,16 +23,21 @@ pub mod guest;
 pub mod handlers;
 pub mod identity;
 pub mod landings;
+pub mod leave_asm;
 pub mod modules;
+pub mod natively;
 pub mod output;
 pub mod patched;
 pub mod processes;
+pub mod program_file;
 pub mod record;
 pub mod seccomp;
 pub mod signals;
+pub mod slot_code;
 pub mod state;
 pub mod text;
 pub mod trap;
+pub mod trap_mask;
 pub mod tree;
 pub mod vdso;
 pub mod windows;
@@ -40,9 +46,11 @@ use crate::abi::auxv::AuxKind;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::hook::interest::NUMBERS;
+use crate::hook::tool::Newcomer;
 use crate::load::Process;
 use crate::sys::file::Identity;
 use crate::sys::{self, mem};
+use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 use state::{Frozen, STATE};
 
@@ -56,12 +64,12 @@ pub fn claim_pools() {
     let _ = mem::map_anonymous(mem::Place::Free(pools.start), pools.len(), Protection::READ_EXECUTE);
 }
 
-/// Makes the runtime ready for the first hooked call: blocks, slots, the policy. Zone: load.
+/// Makes the runtime ready for the first hooked call of the program called `name`: blocks, slots, the policy. Zone: load.
 ///
 /// # Errors
 ///
 /// The kernel's, when there is no memory.
-pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
+pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result<(), Errno> {
     const FSGSBASE: u64 = 1 << 1;
     // The kernel maps what an executable segment has beyond its file writable as well (mm/vma.c, `vm_brk_flags`).
     mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;
@@ -73,12 +81,14 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     mem::name(gate_asm::pools(), c"loader:gate");
     let fsgsbase = process.aux(AuxKind::HWCAP2.0).unwrap_or(0) & FSGSBASE != 0;
     STATE.process.store(sys::process::id(), Ordering::Relaxed);
+    STATE.is_root.store(frozen.is_root.into(), Ordering::Relaxed);
     STATE.fsgsbase.store(fsgsbase.into(), Ordering::Relaxed);
     STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);
     STATE.own_inode.store(frozen.own.map_or(0, Identity::inode), Ordering::Relaxed);
     if !process.is_interpreter() {
         filter::set_up(); // else the kernel's links lead to the program itself
     }
+    trap_mask::set_up();
     let interest = frozen.tools.interest();
     (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
     if interest.contains(NUMBERS) {
@@ -86,5 +96,9 @@ pub fn set_up(process: &Process, frozen: &'static Frozen) -> Result<(), Errno> {
     }
     dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
     STATE.freeze(frozen);
+    if frozen.common.is_some() && frozen.is_root {
+        fatal::arm()?;
+    }
+    frozen.tools.started(Newcomer::Program(name.to_bytes()), &guest::Memory);
     Ok(())
 }

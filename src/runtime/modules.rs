@@ -12,6 +12,7 @@ use crate::elf::functions::Functions;
 use crate::elf::image::Image;
 use crate::heap;
 use crate::load::map::Mapping;
+use crate::load::rendezvous;
 use crate::patch::find::{self, Found};
 use crate::patch::plan::{self, Gate, Input, Plan};
 use crate::patch::site::{Site, Text, Verdict};
@@ -529,6 +530,10 @@ pub fn protect(call: &Call) -> Step {
     let [at, len, prot, ..] = call.args;
     let protection = Protection::from_bits(prot as u32);
     let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
+    if protection == Protection::READ {
+        // That is how dynamic loaders close what they have relocated: all that they have loaded is on their list.
+        rendezvous::changed();
+    }
     if protection.executable() && STATE.file_pages.overlaps(range) && may_patch(call) {
         let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
         file_pages::patch(&mut lock(), range);

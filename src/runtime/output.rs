@@ -1,8 +1,10 @@
 //! Where a tool's words go. Zone: call.
 //!
 //! No descriptor is kept: a file is opened for each write, so the program can close what it likes and never meets one
-//! of ours. Only a program that closes its stderr, as coreutils do at their end, leaves us a copy of it, and one that
-//! restricts its calls so that the file can't be opened any more leaves us that file.
+//! of ours. Only a program that closes its stderr, as coreutils do at their end, leaves us a copy of it; and one that
+//! restricts its calls, changes its root or gives up rights, an open file, since it may not be opened again or its path
+//! may not lead there any more. Such a file is used after a look at which one it is, for the program may have put its
+//! own in that place.
 
 use crate::abi::call::Call;
 use crate::abi::errno::Errno;
@@ -10,16 +12,15 @@ use crate::abi::open::AT_FDCWD;
 use crate::abi::signal::Signal;
 use crate::abi::sysno;
 use crate::hook::chain::Chain;
-use crate::runtime::state::{STATE, count};
-use crate::runtime::tree::Tree;
+use crate::runtime::state::{Frozen, STATE, count};
 use crate::sys::file::{self, Access, Fd, OpenFile};
 use crate::sys::line::Line;
 use crate::sys::seccomp;
 use crate::sys::signal::{self, AllBlocked};
 use core::ffi::CStr;
-use core::fmt;
+use core::fmt::{self, Write as _};
 use core::mem::ManuallyDrop;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Where a descriptor that must be kept goes if there is room: above the numbers that programs count through.
 const HIGH: u32 = 500;
@@ -45,11 +46,8 @@ impl Output {
 
     /// Before the program closes a descriptor: keeps a copy of its stderr if the tools still need it.
     pub fn before_close(&self, call: &Call) {
-        if matches!(self, Self::Stderr)
-            && Fd::from_argument(call.args[0]) == file::STDERR
-            && let Ok(copy) = file::duplicate(file::STDERR, HIGH)
-        {
-            STATE.kept_output.store(copy.number() as u32, Ordering::Relaxed);
+        if matches!(self, Self::Stderr) && Fd::from_argument(call.args[0]) == file::STDERR {
+            STATE.kept.take(file::STDERR);
         }
     }
 
@@ -57,11 +55,10 @@ impl Output {
     pub fn keep(&self, tools: &Chain<'_>) {
         if let Self::File(path) = self
             && !tools.interest().is_empty()
-            && STATE.kept_output.load(Ordering::Relaxed) == 0
+            && STATE.kept.get().is_none()
             && let Ok(open) = OpenFile::open(path, Access::Append)
-            && let Ok(copy) = file::duplicate(open.fd(), HIGH)
         {
-            STATE.kept_output.store(copy.number() as u32, Ordering::Relaxed);
+            STATE.kept.take(open.fd());
         }
     }
 
@@ -75,20 +72,41 @@ impl Output {
         !NEEDED.iter().all(|&nr| seccomp::allows(nr, args))
     }
 
-    /// Closes what [`Self::keep`] has left open.
+    /// Closes what [`Self::keep`] has left open, where the file can be opened again.
     pub fn let_go(&self) {
         if let Self::File(_) = self
-            && let kept @ 1.. = STATE.kept_output.swap(0, Ordering::Relaxed)
+            && !STATE.kept.for_good.load(Ordering::Relaxed)
         {
-            drop(OpenFile::inherited(kept));
+            STATE.kept.close();
         }
+    }
+
+    /// Before a call after which the process may not reach the file: keeps it open.
+    pub fn before_leaving(&self, tools: &Chain<'_>) {
+        STATE.kept.for_good.store(true, Ordering::Relaxed);
+        self.keep(tools);
+    }
+
+    /// Takes over what the loader that exec'd this one has kept open.
+    pub fn inherit(file: &OpenFile) {
+        STATE.kept.for_good.store(true, Ordering::Relaxed);
+        STATE.kept.take(file.fd());
+    }
+
+    /// The file that is kept open, for an exec'd loader to inherit.
+    #[must_use]
+    pub fn inheritance(&self) -> Option<OpenFile> {
+        let Self::File(_) = self else { return None };
+        let copy = OpenFile::copy_of(STATE.kept.get()?).ok()?;
+        copy.keep_at_exec().is_ok().then_some(copy)
     }
 
     /// How many bytes its file has; `None` where it is none.
     #[must_use]
     pub fn file_len(&self) -> Option<u64> {
         let Self::File(path) = self else { return None };
-        file::facts_at(path).ok().filter(file::Facts::is_regular).map(|facts| facts.len)
+        let facts = STATE.kept.get().map_or_else(|| file::facts_at(path), file::facts);
+        facts.ok().filter(file::Facts::is_regular).map(|facts| facts.len)
     }
 
     /// Appends `bytes`.
@@ -98,44 +116,47 @@ impl Output {
     /// The kernel's; a file that has gone is not made again.
     pub fn append(&self, bytes: &[u8]) -> Result<(), Errno> {
         match self {
-            Self::Stderr => {
-                let fd = match STATE.kept_output.load(Ordering::Relaxed) {
-                    0 => file::STDERR,
-                    copy => Fd::from_argument(copy.into()),
-                };
-                write_quietly(fd, bytes)
-            }
+            Self::Stderr => write_quietly(STATE.kept.get().unwrap_or(file::STDERR), bytes),
             Self::File(path) => write_quietly(Sink::of(path)?.file().fd(), bytes),
         }
     }
 
     /// Lets the tools say what they have gathered.
-    pub fn last_words(&self, tools: &Chain<'_>, tree: &Tree) {
+    pub fn last_words(&self, frozen: &Frozen) {
         let Self::File(path) = self else {
-            Page::print(tools, &mut |text| self.append(text));
+            Page::print(frozen, &mut |text| self.append(text));
             return;
         };
-        let Ok(sink) = Sink::of(path) else { return count(&STATE.lost_lines) };
-        let open = sink.file();
-        let _ = open.lock();
-        let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
-        let len = Page::print(tools, &mut |text| write_quietly(open.fd(), text));
-        tree.close((at, len));
+        while_locked(path, |open| {
+            let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
+            let len = Page::print(frozen, &mut |text| write_quietly(open.fd(), text));
+            frozen.tree.close((at, len));
+        });
     }
 
     /// Lets them say it again, in place of what was said before; only if that still ends the file. Processes that do
     /// so at the same time wait for each other, so the last to write has the highest counts.
-    pub fn update_last_words(&self, tools: &Chain<'_>, tree: &Tree) {
+    pub fn update_last_words(&self, frozen: &Frozen) {
         let Self::File(path) = self else { return };
-        let Ok(sink) = Sink::of(path) else { return count(&STATE.lost_lines) };
-        let open = sink.file();
-        let _ = open.lock();
-        let Some((at, len)) = tree.table() else { return };
-        let is_end = file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len);
-        if is_end && open.truncate(at).is_ok() {
-            tree.close((at, Page::print(tools, &mut |text| write_quietly(open.fd(), text))));
-        }
+        while_locked(path, |open| {
+            let Some((at, len)) = frozen.tree.table() else { return };
+            let is_end =
+                file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len);
+            if is_end && open.truncate(at).is_ok() {
+                let len = Page::print(frozen, &mut |text| write_quietly(open.fd(), text));
+                frozen.tree.close((at, len));
+            }
+        });
     }
+}
+
+/// Does `act` while no other process does so to the tools' file.
+fn while_locked(path: &CStr, act: impl FnOnce(&OpenFile)) {
+    let Ok(sink) = Sink::of(path) else { return count(&STATE.lost_lines) };
+    let open = sink.file();
+    let _ = open.lock();
+    act(open);
+    let _ = open.unlock(); // what stays open, here or in a child, would stay locked
 }
 
 /// Writes what the program itself would not have written: a reader that has gone and a limit on the size of files
@@ -161,16 +182,9 @@ enum Sink {
 
 impl Sink {
     fn of(path: &CStr) -> Result<Self, Errno> {
-        let kept = STATE.kept_output.load(Ordering::Relaxed);
-        if kept == 0 {
-            return OpenFile::open(path, Access::Append).map(Self::Opened);
-        }
-        let kept = ManuallyDrop::new(OpenFile::inherited(kept));
-        // The program may have closed it and opened something of its own there.
-        let (open, named) = (file::facts(kept.fd()), file::facts_at(path));
-        match open.ok().zip(named.ok()) {
-            Some((open, named)) if open.identity != named.identity => Err(Errno::EBADF),
-            _ => Ok(Self::Kept(kept)),
+        match STATE.kept.get() {
+            Some(kept) => Ok(Self::Kept(ManuallyDrop::new(OpenFile::inherited(kept.number() as u32)))),
+            None => OpenFile::open(path, Access::Append).map(Self::Opened),
         }
     }
 
@@ -182,6 +196,73 @@ impl Sink {
     }
 }
 
+/// A file that is kept open.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its descriptor; 0 if there is none.
+    number: AtomicU32,
+    /// Which file it is.
+    device: AtomicU64,
+    inode: AtomicU64,
+    /// Whether its path may not lead to it any more.
+    for_good: AtomicBool,
+}
+
+impl Kept {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            number: AtomicU32::new(0),
+            device: AtomicU64::new(0),
+            inode: AtomicU64::new(0),
+            for_good: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps a copy of `fd` out of the program's way.
+    fn take(&self, fd: Fd) {
+        if let Ok(facts) = file::facts(fd)
+            && let Ok(copy) = file::duplicate(fd, HIGH)
+        {
+            let (device, inode) = facts.identity.numbers();
+            self.device.store(device, Ordering::Relaxed);
+            self.inode.store(inode, Ordering::Relaxed);
+            self.number.store(copy.number() as u32, Ordering::Release);
+        }
+    }
+
+    /// Its descriptor, if the program has not closed it. Where a filter of the program's forbids to look, it is
+    /// taken to be there.
+    fn get(&self) -> Option<Fd> {
+        let number = self.number.load(Ordering::Acquire);
+        if number == 0 {
+            return None;
+        }
+        let fd = Fd::from_argument(number.into());
+        let identity = (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed));
+        let is_it = match file::facts(fd) {
+            Ok(facts) => facts.identity.numbers() == identity,
+            Err(errno) => errno == Errno::EPERM,
+        };
+        is_it.then_some(fd)
+    }
+
+    /// Closes it, if it is there.
+    fn close(&self) {
+        if let Some(fd) = self.get() {
+            self.number.store(0, Ordering::Relaxed);
+            drop(OpenFile::inherited(fd.number() as u32));
+        }
+    }
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Gathers text so that a table takes a few writes, not one for each number in it.
 struct Page<'w> {
     write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>,
@@ -190,10 +271,14 @@ struct Page<'w> {
 }
 
 impl<'w> Page<'w> {
-    /// Writes the tools' last words; returns how many bytes they are.
-    fn print(tools: &Chain<'_>, write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> u64 {
+    /// Writes the tools' last words, and what they can't speak for; returns how many bytes that is.
+    fn print(frozen: &Frozen, write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> u64 {
         let mut page = Self { write, line: Line::new(), len: 0 };
-        tools.finish(&mut page);
+        frozen.tools.finish(&mut page);
+        if let Some(common) = &frozen.common {
+            // Nothing can go wrong: a line that can't be written is counted.
+            let _ = write!(page, "{}", common.tree.natives);
+        }
         page.flush();
         page.len
     }

@@ -4,15 +4,18 @@ use crate::abi::call::{Call, Outcome};
 use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM, ends_machine};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
+use crate::hook::tool::Newcomer;
 use crate::runtime::block::{self, Block};
 use crate::runtime::claim::{self, Lost};
 use crate::runtime::dispatch::Step;
+use crate::runtime::guest::Memory;
 use crate::runtime::record::{self, Collected, Returns};
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{base_asm, guest, modules, trap};
+use crate::runtime::{base_asm, guest, modules, trap, trap_mask};
 use crate::sys::file;
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
+use core::mem::ManuallyDrop;
 use core::sync::atomic::Ordering;
 
 /// The thread's fs base, as a key; 0 where it can't be read.
@@ -156,10 +159,20 @@ fn release(lost: Lost, base: u64, block: &Block) {
 /// In the child, after such a call.
 pub fn begin_child(block: &Block, returns: Returns) {
     let Returns::Twice { flags } = returns else { return };
-    if flags & CLONE_VM == 0 {
+    let newcomer = if flags & CLONE_VM == 0 {
         begin_process(block);
+        Newcomer::Process
     } else if is_relative(flags) {
         begin_relative(flags);
+        Newcomer::Lodger
+    } else {
+        Newcomer::Thread
+    };
+    if let Some(frozen) = STATE.frozen() {
+        frozen.tools.started(newcomer, &Memory);
+    }
+    if let Some(frozen) = STATE.frozen() {
+        frozen.tools.started(newcomer, &Memory);
     }
 }
 
@@ -190,6 +203,8 @@ fn begin_process(block: &Block) {
     record::release_all_but(base);
     STATE.generation.store(next, Ordering::Release);
     block::forget_owners(base);
+    STATE.is_root.store(0, Ordering::Relaxed);
+    STATE.unfinish();
     STATE.more_threads.store(0, Ordering::Relaxed);
     STATE.relatives.store(0, Ordering::Relaxed);
     STATE.other_namespace.store(0, Ordering::Relaxed);
@@ -199,6 +214,9 @@ fn begin_process(block: &Block) {
 /// Before `arch_prctl`: a thread that sets its fs base no longer shares the one it had, once that has happened.
 pub fn set_base(call: &Call) -> Step {
     let shared = fs_base();
+    if call.args[0] as u32 == ARCH_SET_FS {
+        trap_mask::rename(call.args[1]);
+    }
     if call.args[0] as u32 != ARCH_SET_FS || shared == 0 || !STATE.shared_bases.contains(shared) {
         return Step::Pass;
     }
@@ -248,7 +266,7 @@ pub fn exit_thread(block: &Block, frozen: &Frozen) -> Step {
         }
     }
     if STATE.more_threads.fetch_sub(1, Ordering::AcqRel) == 0 {
-        finish(frozen);
+        finish_for_good(frozen);
     }
     Step::Leave
 }
@@ -256,7 +274,7 @@ pub fn exit_thread(block: &Block, frozen: &Frozen) -> Step {
 /// Before `exit_group`.
 pub fn exit_process(frozen: &Frozen) -> Step {
     if is_own_process() {
-        finish(frozen);
+        finish_for_good(frozen);
     } else {
         withdraw_base(process::thread_id());
     }
@@ -270,6 +288,22 @@ pub fn is_own_process() -> bool {
         || process::id() == STATE.process.load(Ordering::Relaxed) && !is_in_other_namespace()
 }
 
+/// The calling process's id. Asks the kernel only once, or while there is another process in this memory.
+#[must_use]
+pub fn own_id() -> u32 {
+    if STATE.relatives.load(Ordering::Relaxed) != 0 {
+        return process::id();
+    }
+    match STATE.process.load(Ordering::Relaxed) {
+        0 => {
+            let id = process::id();
+            STATE.process.store(id, Ordering::Relaxed);
+            id
+        }
+        id => id,
+    }
+}
+
 /// Whether the caller's id is one of another pid namespace than the process's, and so may be the same by chance.
 fn is_in_other_namespace() -> bool {
     let other = STATE.other_namespace.load(Ordering::Relaxed);
@@ -281,44 +315,48 @@ fn namespace() -> u64 {
     file::facts_at(c"/proc/self/ns/pid").map_or(1, |facts| facts.identity.inode())
 }
 
+/// Whether the calling process is the one that was started first.
+#[must_use]
+pub fn is_root() -> bool {
+    STATE.is_root.load(Ordering::Relaxed) != 0 && is_own_process()
+}
+
 /// Before `reboot`: where it ends the machine, no process comes to its own end, so the last words are said now.
 pub fn end_machine(call: &Call, frozen: &Frozen) -> Step {
     let is_said = frozen.tree.table().is_some();
-    if !is_said && ends_machine(call.args) && process::may_reboot() && STATE.finish_once() {
-        frozen.output.last_words(&frozen.tools, frozen.tree);
+    if !is_said && ends_machine(call.args) && process::may_reboot() {
+        STATE.finish_once(|| frozen.output.last_words(frozen));
     }
     Step::Pass
 }
 
-/// Lets the tools have their last word, once, in the process that was started. Other threads that end it meanwhile wait
-/// here until it has ended, or they would cut the word off.
-fn finish(frozen: &Frozen) {
-    if frozen.tools.interest().is_empty() {
-        return; // they have nothing to say
+/// Before the process ends: a handler must not end it in the middle of the last words, nor make calls after them.
+fn finish_for_good(frozen: &Frozen) {
+    let has_word = frozen.common.is_some() && (is_root() || frozen.tree.table().is_some());
+    if has_word {
+        let _never_unblocked_again = ManuallyDrop::new(AllBlocked::new());
+        finish(frozen);
     }
-    if STATE.process.load(Ordering::Relaxed) != frozen.root {
-        if frozen.tree.table().is_some() {
-            frozen.output.update_last_words(&frozen.tools, frozen.tree);
-        }
+}
+
+/// Lets the tools have their last word, once, in the process that was started; other threads that end it meanwhile wait
+/// here. Whoever ends after it brings the word up to date, where that can be done. Called with all signals blocked.
+pub fn finish(frozen: &Frozen) {
+    if frozen.common.is_none() {
         return;
     }
-    // Never unblocked again: a handler must not end the process in the middle either.
-    let _blocked = core::mem::ManuallyDrop::new(AllBlocked::new());
-    while !STATE.finish_once() {
-        process::doze();
+    if is_root() {
+        STATE.finish_once(|| frozen.output.last_words(frozen));
+    } else if frozen.tree.table().is_some() {
+        frozen.output.update_last_words(frozen);
     }
-    frozen.output.last_words(&frozen.tools, frozen.tree);
 }
 
 /// Before the process goes on as a program that is not the loader's: its last words, if they are its to say. Returns
 /// whether they are.
 pub fn close_before_native(frozen: &Frozen) -> bool {
-    let is_root = is_own_process() && STATE.process.load(Ordering::Relaxed) == frozen.root;
-    let is_last = is_root && STATE.finish_once();
-    if is_last {
-        frozen.output.last_words(&frozen.tools, frozen.tree);
-    }
-    is_last
+    let _blocked = AllBlocked::new();
+    frozen.common.is_some() && is_root() && STATE.finish_once(|| frozen.output.last_words(frozen))
 }
 
 /// It could not be run: the process goes on.

@@ -11,7 +11,7 @@ use crate::hook::chain::Told;
 use crate::runtime::block::Block;
 use crate::runtime::claim::{Claim, Lost};
 use crate::runtime::state::{STATE, count};
-use crate::runtime::{enter_asm, gate_asm, modules, text};
+use crate::runtime::{enter_asm, gate_asm, modules, slot_code, text};
 use crate::sys::signal::AllBlocked;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,14 +20,10 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub const SLOTS: u32 = 4096;
 /// Bytes of a slot's code, and of a record: a power of two, so that masking the instruction pointer finds the slot.
 pub const SLOT_LEN: usize = 256;
-/// Where in a slot its record's address stands, for the unwind entry.
-pub const RECORD_POINTER: usize = 16;
 /// Where in a record the address stands that the call returns to, for the unwind entry.
 pub const BACK_OFFSET: usize = offset_of!(Record, back);
 /// Where in a record the address stands at which a dedicated slot goes on.
 pub const RESUME_OFFSET: usize = offset_of!(Record, resume);
-/// Where in a slot's code its call has returned.
-pub const RETURN: usize = 2;
 /// Of these, how many calls can have that only tools wait for. The loader itself can't do without the others.
 pub const ORDINARY: u32 = SLOTS - 64;
 /// Slots whose code fills one page.
@@ -126,6 +122,13 @@ impl Record {
             resume: AtomicU64::new(0),
             claim: Claim::new(),
         }
+    }
+}
+
+impl Record {
+    const fn area(&self, childs: bool) -> &Area {
+        let [callers, other] = &self.areas;
+        if childs { other } else { callers }
     }
 }
 
@@ -279,9 +282,9 @@ pub fn grow() {
         let slot = first + index;
         let at = code_of(slot);
         let Some(record) = records.record(slot) else { return };
-        let code = slot_code(at, core::ptr::from_ref(record).expose_provenance() as u64);
+        let code = slot_code::build(at, core::ptr::from_ref(record).expose_provenance() as u64);
         let start = index as usize * SLOT_LEN;
-        if let (Some(to), Some(code)) = (page.get_mut(start..start + code_len()), code) {
+        if let (Some(to), Some(code)) = (page.get_mut(start..start + slot_code::LEN), code) {
             to.copy_from_slice(&code);
         }
     }
@@ -289,29 +292,6 @@ pub fn grow() {
     if text::write_fresh(AddrRange::new(start, start.wrapping_add(4096)), &page).is_ok() {
         records.ready.store(first + SLOTS_A_PAGE, Ordering::Release);
     }
-}
-
-const fn code_len() -> usize {
-    RECORD_POINTER + 8
-}
-
-/// `syscall; lea rcx, [rip + record]; jmp [rcx + 8]`, and the record's address for the unwind entry. r11 keeps the flags
-/// that the processor has put there.
-fn slot_code(at: GuestAddr, record: u64) -> Option<[u8; RECORD_POINTER + 8]> {
-    let distance = GuestAddr(record).rel32_from(at.wrapping_add(9))?.to_le_bytes();
-    let address = record.to_le_bytes();
-    let mut code = [0xcc_u8; RECORD_POINTER + 8];
-    let parts: [(usize, &[u8]); 5] = [
-        (0, &[0x0f, 0x05]),
-        (2, &[0x48, 0x8d, 0x0d]),
-        (5, &distance),
-        (9, &[0xff, 0x61, 0x08]),
-        (RECORD_POINTER, &address),
-    ];
-    for (start, bytes) in parts {
-        code.get_mut(start..start + bytes.len())?.copy_from_slice(bytes);
-    }
-    Some(code)
 }
 
 /// Makes `pending` wait in a slot, the block's spare one if there is one; returns the address to jump to, or `None`
@@ -447,7 +427,7 @@ impl Slot {
     /// The address of the caller's area, or the child's.
     #[must_use]
     pub fn area(self, childs: bool) -> u64 {
-        self.record().map_or(0, |record| record.areas[usize::from(childs)].address())
+        self.record().map_or(0, |record| record.area(childs).address())
     }
 
     /// Whether its call returns twice.
@@ -482,7 +462,7 @@ pub fn slot_around(at: GuestAddr) -> Option<(Slot, usize)> {
 pub fn spilled(area: u64) -> (u64, u64) {
     let slot = Slot::of_area(area);
     slot.record().map_or((0, 0), |record| {
-        let area = &record.areas[usize::from(is_childs(area))];
+        let area = record.area(is_childs(area));
         (area.rax.load(Ordering::Relaxed), area.flags.load(Ordering::Relaxed))
     })
 }
@@ -588,15 +568,5 @@ mod tests {
         let ordinary = core::iter::from_fn(|| pool.take(ORDINARY, 0)).count();
         assert_eq!(ordinary, ORDINARY as usize);
         assert_eq!(pool.take(SLOTS, 0), Some(ORDINARY));
-    }
-
-    #[test]
-    fn a_slot_finds_its_record_by_its_own_address() {
-        let at = GuestAddr(0x7000_0000_0100);
-        let code = slot_code(at, 0x7000_0020_0000).unwrap();
-        let distance = i32::from_le_bytes(code[5..9].try_into().unwrap());
-        assert_eq!(at.0 + 9 + u64::from(distance.cast_unsigned()), 0x7000_0020_0000);
-        assert_eq!(code[..2], [0x0f, 0x05]);
-        assert_eq!(u64::from_le_bytes(code[16..].try_into().unwrap()), 0x7000_0020_0000);
     }
 }

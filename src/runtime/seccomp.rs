@@ -56,11 +56,11 @@ pub fn begin(call: &Call, frozen: &Frozen) -> Step {
     record::make_ready();
     let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
     frozen.output.keep(&frozen.tools);
-    if let Restriction::Filter(at) = restriction {
-        if let Some(filter) = stage(GuestAddr(at)) {
-            leave_native(filter);
-            do_without_traps(filter);
-        }
+    if let Restriction::Filter(at) = restriction
+        && let Some(filter) = stage(GuestAddr(at))
+    {
+        leave_native(filter);
+        do_without_traps(filter);
     }
     filters::close();
     Step::Tell(Returns::Once)

@@ -9,7 +9,7 @@ use crate::abi::signal::{SA_RESTORER, SIG_DFL, SIG_IGN, SigAction, Signal, Signa
 use crate::addr::GuestAddr;
 use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
-use crate::runtime::{guest, handlers, trap};
+use crate::runtime::{fatal, guest, handlers, trap};
 
 /// `rt_sigaction`: as the kernel does it, with an entry of the gate in place of a handler.
 pub fn set_action(block: &Block, call: &Call) -> Step {
@@ -17,13 +17,14 @@ pub fn set_action(block: &Block, call: &Call) -> Step {
     if set_len != size_of::<SignalSet>() as u64 {
         return Step::Pass;
     }
-    if trap::owns(Signal(number as u32)) {
+    let signal = Signal(number as u32);
+    if trap::owns(signal) {
         return trap::set_own_action(call);
     }
     let replacement = match new {
         0 => None,
         at => match guest::read(GuestAddr(at), GuestAddr(block.regs.rsp)) {
-            Some(bytes) => Some(installed_for(&SigAction::from_bytes(bytes))),
+            Some(bytes) => Some(installed_for(signal, &SigAction::from_bytes(bytes))),
             None => return Step::Answer(Outcome::failure(Errno::EFAULT)),
         },
     };
@@ -34,19 +35,30 @@ pub fn set_action(block: &Block, call: &Call) -> Step {
     Step::Answer(outcome)
 }
 
-/// Makes a call of the program's with a struct of ours as its second argument.
-pub fn with_second<T>(call: &Call, second: Option<&T>) -> Outcome {
-    let mut args = call.args;
-    args[1] = second.map_or(0, |second| core::ptr::from_ref(second).expose_provenance() as u64);
-    // SAFETY: it is the program's own call, with a copy of what it has passed.
-    match unsafe { crate::sys::program_call(call.nr, args) } {
+/// Makes a call of the program's as it is.
+pub fn as_it_is(call: &Call) -> Outcome {
+    // SAFETY: it is the program's own call.
+    match unsafe { crate::sys::program_call(call.nr, call.args) } {
         Ok(value) => Outcome(value),
         Err(errno) => Outcome::failure(errno),
     }
 }
 
-/// What the kernel is told when the program sets `action`.
-fn installed_for(action: &SigAction) -> SigAction {
+/// Makes a call of the program's with a struct of ours as its second argument.
+pub fn with_second<T>(call: &Call, second: Option<&T>) -> Outcome {
+    let mut changed = *call;
+    changed.args[1] = second.map_or(0, |second| core::ptr::from_ref(second).expose_provenance() as u64);
+    as_it_is(&changed)
+}
+
+/// What the kernel is told when the program sets `action` for `signal`.
+fn installed_for(signal: Signal, action: &SigAction) -> SigAction {
+    if action.handler == SIG_DFL
+        && fatal::heeds(signal)
+        && let Some(installed) = fatal::installed()
+    {
+        return installed;
+    }
     let mut installed = *action;
     installed.mask = action.mask.without(trap::reserved());
     let is_handler = action.handler != SIG_DFL && action.handler != SIG_IGN;
@@ -66,12 +78,8 @@ fn give_back(old: GuestAddr) {
     }
     let at = core::ptr::with_exposed_provenance_mut::<SigAction>(old.0 as usize);
     // SAFETY: the kernel has just written there.
-    let mut action = unsafe { at.read_unaligned() };
-    if let Some((handler, restorer)) = handlers::behind(action.handler) {
-        action.handler = handler;
-        if action.flags & SA_RESTORER != 0 {
-            action.restorer = restorer;
-        }
+    let action = unsafe { at.read_unaligned() };
+    if let Some(action) = handlers::behind(&action) {
         // SAFETY: as above.
         unsafe { at.write_unaligned(action) };
     }

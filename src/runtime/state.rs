@@ -12,16 +12,17 @@ use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
 use crate::runtime::handlers::Handlers;
 use crate::runtime::modules::Modules;
-use crate::runtime::output::Output;
+use crate::runtime::output::{Kept, Output};
 use crate::runtime::patched::Patched;
 use crate::runtime::record::Records;
 use crate::runtime::trap::Traps;
-use crate::runtime::tree::Tree;
+use crate::runtime::trap_mask::Masks;
+use crate::runtime::tree::{Common, Tree};
 use crate::sys::file::Identity;
 use crate::sys::lock::RobustLock;
-use crate::sys::shared::Segment;
+use crate::sys::process;
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Call numbers that the policy tells apart: the low 16 bits; others alias one of them and are told apart by the hook.
 pub const POLICY_LEN: usize = 1 << 16;
@@ -29,6 +30,13 @@ pub const POLICY_LEN: usize = 1 << 16;
 pub const HOOKED: u8 = 1;
 /// Policy of a call that is hooked if its filter says so when it has returned ([`crate::runtime::filter`]).
 pub const FILTERED: u8 = 2;
+
+/// Nobody has said the last words.
+const UNSAID: u32 = 0;
+/// A thread is saying them.
+const SPEAKING: u32 = 1;
+/// They are said.
+const SAID: u32 = 2;
 
 /// All state; see [`STATE`].
 #[repr(C)]
@@ -62,15 +70,19 @@ pub struct State {
     pub records: Records,
     /// Calls whose exit event was lost because every slot was taken.
     pub missed_exits: AtomicU64,
-    /// The stderr that the program has closed, or the tools' file that it forbids to open, kept open; 0 if none.
-    pub kept_output: AtomicU32,
     /// Seccomp filters that look at where calls come from.
     pub address_filters: AtomicU64,
+    /// The stderr that the program has closed, or the tools' file where it may not be opened again.
+    pub kept: Kept,
     /// Lines that a tool could not write.
     pub lost_lines: AtomicU64,
     /// The process that this memory belongs to: not a `vfork` child that is a guest in it. 0 while it has none such and
     /// has not been asked for.
     pub process: AtomicU32,
+    /// 1 in the process that was started first, and in guests in its memory.
+    pub is_root: AtomicU32,
+    /// 1 while the signals that end the process by default come to the loader first: see [`crate::runtime::fatal`].
+    pub heeds_signals: AtomicU32,
     /// Threads of this process besides the first.
     pub more_threads: AtomicU32,
     /// Other processes in this memory; those that ended while their parent ran are still counted.
@@ -92,12 +104,15 @@ pub struct State {
     pub patched: Patched,
     /// Sites that trap.
     pub traps: Traps,
+    /// Threads that block the signal that traps raise.
+    pub trap_masks: Masks,
     /// Pages of files that are mapped without execution.
     pub file_pages: FilePages,
     /// What is patched; taken with all signals blocked.
     pub modules: RobustLock<Modules>,
     frozen: AtomicPtr<Frozen>,
-    finished: AtomicBool,
+    /// How far the last words of the process are: [`UNSAID`], [`SPEAKING`] or [`SAID`].
+    last_words_are: AtomicU32,
     /// For a run without common memory.
     pub tree: Tree,
 }
@@ -113,8 +128,6 @@ pub struct Frozen {
     pub output: Output,
     /// The program's file, as `/proc/self/exe` would show it.
     pub program: &'static CStr,
-    /// Which file that is.
-    pub program_identity: Option<Identity>,
     /// The loader's own file, as `/proc/self/exe` shows it.
     pub loader: &'static CStr,
     /// Which file that is; `None` if it could not be found out.
@@ -125,10 +138,12 @@ pub struct Frozen {
     pub follows: bool,
     /// What this process has in common with the others of the run.
     pub tree: &'static Tree,
-    /// By what number an exec'd program finds that again.
-    pub segment: Option<Segment>,
-    /// The process that was started; its end is the tool's end.
+    /// The memory that it lies in, if there is more than that.
+    pub common: Option<Common>,
+    /// The process that was started first, by its own id: its end is the tools' end.
     pub root: u32,
+    /// Whether that is this one.
+    pub is_root: bool,
 }
 
 /// The state of this process: all zero at first, so that it takes no room in the file.
@@ -147,10 +162,12 @@ pub static STATE: State = State {
     own_inode: AtomicU64::new(0),
     records: Records::new(),
     missed_exits: AtomicU64::new(0),
-    kept_output: AtomicU32::new(0),
     address_filters: AtomicU64::new(0),
+    kept: Kept::new(),
     lost_lines: AtomicU64::new(0),
     process: AtomicU32::new(0),
+    is_root: AtomicU32::new(0),
+    heeds_signals: AtomicU32::new(0),
     more_threads: AtomicU32::new(0),
     relatives: AtomicU32::new(0),
     other_namespace: AtomicU64::new(0),
@@ -161,10 +178,11 @@ pub static STATE: State = State {
     handlers: Handlers::new(),
     patched: Patched::new(),
     traps: Traps::new(),
+    trap_masks: Masks::new(),
     file_pages: FilePages::new(),
     modules: RobustLock::new(Modules::new()),
     frozen: AtomicPtr::new(core::ptr::null_mut()),
-    finished: AtomicBool::new(false),
+    last_words_are: AtomicU32::new(UNSAID),
     tree: Tree::new(),
 };
 
@@ -197,14 +215,33 @@ impl State {
         }
     }
 
-    /// True for exactly one caller in the life of the process.
-    pub fn finish_once(&self) -> bool {
-        !self.finished.swap(true, Ordering::AcqRel)
+    /// Says the last words, once in the life of the process: meanwhile, other callers wait. Returns whether it was this
+    /// one that said them.
+    pub fn finish_once(&self, say: impl FnOnce()) -> bool {
+        let words = &self.last_words_are;
+        loop {
+            match words.compare_exchange(UNSAID, SPEAKING, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => {
+                    say();
+                    words.store(SAID, Ordering::Release);
+                    return true;
+                }
+                Err(SAID) => return false,
+                Err(_) => process::doze(),
+            }
+        }
     }
 
-    /// The process does not end after all.
+    /// Waits until the thread that says the last words has done so: until then nobody may end the process.
+    pub fn wait_for_last_words(&self) {
+        while self.last_words_are.load(Ordering::Acquire) == SPEAKING {
+            process::doze();
+        }
+    }
+
+    /// The process does not end after all, or is a child of one that did: its last words are to be said.
     pub fn unfinish(&self) {
-        self.finished.store(false, Ordering::Release);
+        self.last_words_are.store(UNSAID, Ordering::Release);
     }
 }
 

@@ -7,20 +7,17 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SA_SIGINFO, SIG_BLOCK, SIG_DFL, SIG_IGN,
-    SIG_UNBLOCK, SigAction, Signal, SignalSet,
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SA_SIGINFO, SIG_DFL, SIG_IGN, SigAction,
+    Signal, SignalSet,
 };
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::site::RESTORER;
 use crate::patch::stub;
-use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
-use crate::runtime::guest::peek;
-use crate::runtime::record::Returns;
 use crate::runtime::state::STATE;
-use crate::runtime::{gate_asm, handlers, processes, signals};
+use crate::runtime::{fatal, gate_asm, handlers, processes, trap_mask};
 use crate::sys::lock::RobustLock;
 use crate::sys::{process, signal};
 use crate::x86::encode::INT3;
@@ -30,7 +27,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 const CAPACITY: usize = 16_384;
 
 /// The signal that a trap raises.
-const SIGNAL: Signal = Signal::SIGILL;
+pub const SIGNAL: Signal = Signal::SIGILL;
 
 /// The stub that holds [`RESTORER`] instead of a site.
 pub const RESTORER_STUB: u32 = 0;
@@ -273,40 +270,6 @@ pub unsafe fn break_lock() {
     unsafe { STATE.traps.program.force_unlock() };
 }
 
-/// `rt_sigprocmask`: a blocked trap signal would kill the program at the next trap (kernel/signal.c,
-/// `force_sig_info_to_task`), so it is not blocked. What may unblock signals is made by the program itself, where handlers
-/// may run.
-pub fn change_mask(block: &Block, call: &Call) -> Step {
-    let [how, set, ..] = call.args;
-    if set == 0 || how as u32 == SIG_UNBLOCK {
-        return Step::Pass;
-    }
-    let known =
-        peek(GuestAddr(set), GuestAddr(block.regs.rsp)).map(|bytes| SignalSet(u64::from_ne_bytes(bytes)));
-    match known {
-        Some(set) if !set.contains(SIGNAL) => Step::Pass,
-        Some(set) if how as u32 == SIG_BLOCK => {
-            let others = set.without(SignalSet::of(&[SIGNAL]));
-            Step::Answer(signals::with_second(call, Some(&others)))
-        }
-        _ => Step::Tell(Returns::Once),
-    }
-}
-
-/// After `rt_sigprocmask` where [`change_mask`] could not see to it. The set was readable, since the call succeeded.
-pub fn keep_unblocked(call: &Call, outcome: Outcome) {
-    let [how, set, _, _, ..] = call.args;
-    if call.nr != sysno::RT_SIGPROCMASK || outcome.errno().is_some() || set == 0 || how as u32 == SIG_UNBLOCK
-    {
-        return;
-    }
-    // SAFETY: the kernel has just read it there.
-    let set = unsafe { core::ptr::with_exposed_provenance::<SignalSet>(set as usize).read_unaligned() };
-    if set.contains(SIGNAL) {
-        signal::unblock(SignalSet::of(&[SIGNAL]));
-    }
-}
-
 /// `rt_sigaction` of the trap signal: its action is the program's in all that the program sees.
 pub fn set_own_action(call: &Call) -> Step {
     let [_, new, old, ..] = call.args;
@@ -357,7 +320,11 @@ pub fn resolve(frame: Frame) -> Option<GuestAddr> {
         context.rip = entry;
         return None;
     }
-    handler_for(frame.info().code)
+    let info = frame.info();
+    if info.code <= 0 && trap_mask::keep(info) {
+        return None;
+    }
+    handler_for(info.code)
 }
 
 /// What the program does about a signal of its own.
@@ -369,6 +336,7 @@ fn handler_for(code: i32) -> Option<GuestAddr> {
         SIG_IGN if !is_fault => None,
         SIG_DFL | SIG_IGN => {
             // A fault that nobody handles kills, ignored or not: so it does when the instruction is met again.
+            fatal::speak();
             let _ = signal::set_action(SIGNAL, &SigAction::DEFAULT);
             if !is_fault {
                 signal::raise(SIGNAL);

@@ -1,7 +1,9 @@
 //! What the processes of one run have in common, across fork and exec. Zone: call.
 
 use crate::abi::errno::Errno;
-use crate::addr::GuestAddr;
+use crate::addr::{AddrRange, GuestAddr};
+use crate::runtime::natively::Natives;
+use crate::sys::file::OpenFile;
 use crate::sys::mem;
 use crate::sys::shared::{self, Segment};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,7 +20,28 @@ pub struct Tree {
     table_at: AtomicU64,
     table_len: AtomicU64,
     /// Programs that run natively, because they can't run under the loader.
-    native: AtomicU64,
+    pub natives: Natives,
+    /// Processes for which the tools have asked for room.
+    pub started: AtomicU32,
+}
+
+/// Bytes that the tools want in the common memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// In any case.
+    pub fixed: usize,
+    /// For each process.
+    pub process: usize,
+    /// How many processes there is room for.
+    pub processes: usize,
+}
+
+impl Room {
+    /// Bytes of the common memory while `started` processes have their room.
+    const fn len(&self, started: usize) -> u64 {
+        let processes = if started < self.processes { started } else { self.processes };
+        (size_of::<Tree>() + self.fixed + self.process * processes) as u64
+    }
 }
 
 impl Tree {
@@ -30,7 +53,8 @@ impl Tree {
             closed: AtomicU32::new(0),
             table_at: AtomicU64::new(0),
             table_len: AtomicU64::new(0),
-            native: AtomicU64::new(0),
+            natives: Natives::new(),
+            started: AtomicU32::new(0),
         }
     }
 
@@ -53,22 +77,6 @@ impl Tree {
         (self.closed.load(Ordering::Acquire) != 0)
             .then(|| (self.table_at.load(Ordering::Relaxed), self.table_len.load(Ordering::Relaxed)))
     }
-
-    /// A program is about to run natively.
-    pub fn leave(&self) {
-        self.native.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// It could not be run after all.
-    pub fn come_back(&self) {
-        self.native.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// How many programs run, or ran, natively.
-    #[must_use]
-    pub fn native(&self) -> u64 {
-        self.native.load(Ordering::Relaxed)
-    }
 }
 
 impl Default for Tree {
@@ -82,40 +90,63 @@ impl Default for Tree {
 pub struct Common {
     /// Its head.
     pub tree: &'static Tree,
-    /// Room for the tools behind the head, 64-aligned and zero at first.
-    pub room: GuestAddr,
-    /// By what number an exec'd program finds it; without one it finds nothing.
+    room: Room,
+    /// By what number an exec'd program finds it; without one it finds only a copy.
     pub segment: Option<Segment>,
 }
 
 impl Common {
-    /// Makes it, with `room` bytes for the tools.
+    /// Makes it: zeros, or a copy of what the loader that exec'd this one had.
     ///
     /// # Errors
     ///
     /// The kernel's, when there is no memory.
-    pub fn make(root: u32, room: usize) -> Result<Self, Errno> {
-        let len = (size_of::<Tree>() + room) as u64;
+    pub fn make(root: u32, room: Room, copy: Option<OpenFile>) -> Result<Self, Errno> {
+        let len = room.len(room.processes);
         let (segment, at) = match shared::make(len) {
             Ok((segment, at)) => (Some(segment), at),
             Err(_) => (None, mem::map_shared(len)?),
         };
-        let common = Self::at(at, segment);
+        if let Some(copy) = copy {
+            // What can't be read is lost.
+            let _ = shared::fill(AddrRange::new(at, at.wrapping_add(len)), &copy);
+        }
+        let common = Self::at(at, room, segment);
         common.tree.root.store(root, Ordering::Relaxed);
         Ok(common)
     }
 
     /// Finds what the loader that exec'd this one has made; `None` if nobody was left to hold it.
     #[must_use]
-    pub fn find(segment: Segment, root: u32, room: usize) -> Option<Self> {
-        let at = shared::find(segment, (size_of::<Tree>() + room) as u64).ok()?;
-        let common = Self::at(at, Some(segment));
+    pub fn find(segment: Segment, root: u32, room: Room) -> Option<Self> {
+        let at = shared::find(segment, room.len(room.processes)).ok()?;
+        let common = Self::at(at, room, Some(segment));
         (common.tree.root.load(Ordering::Relaxed) == root).then_some(common)
     }
 
-    fn at(at: GuestAddr, segment: Option<Segment>) -> Self {
+    fn at(at: GuestAddr, room: Room, segment: Option<Segment>) -> Self {
         // SAFETY: the memory is long enough, page-aligned, valid when zero and only accessed by atomics, and it stays.
         let tree = unsafe { &*core::ptr::with_exposed_provenance::<Tree>(at.0 as usize) };
-        Self { tree, room: at.wrapping_add(size_of::<Tree>() as u64), segment }
+        Self { tree, room, segment }
+    }
+
+    /// Where the tools' room starts: 64-aligned, behind it that of the processes.
+    #[must_use]
+    pub fn room(&self) -> GuestAddr {
+        self.start().wrapping_add(size_of::<Tree>() as u64)
+    }
+
+    /// A copy of all that is in use, in a file that an exec'd program inherits.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when there is no memory or no descriptor.
+    pub fn copy(&self) -> Result<OpenFile, Errno> {
+        let len = self.room.len(self.tree.started.load(Ordering::Relaxed) as usize);
+        shared::copy(AddrRange::new(self.start(), self.start().wrapping_add(len)))
+    }
+
+    fn start(&self) -> GuestAddr {
+        GuestAddr(core::ptr::from_ref(self.tree).expose_provenance() as u64)
     }
 }

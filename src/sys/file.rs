@@ -196,6 +196,16 @@ impl OpenFile {
         unsafe { call(sysno::FLOCK, [self.0.number(), crate::abi::open::LOCK_EX, 0, 0, 0, 0]) }.map(drop)
     }
 
+    /// Gives the file's lock back.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn unlock(&self) -> Result<(), Errno> {
+        // SAFETY: it touches no memory.
+        unsafe { call(sysno::FLOCK, [self.0.number(), crate::abi::open::LOCK_UN, 0, 0, 0, 0]) }.map(drop)
+    }
+
     /// Cuts the file off.
     ///
     /// # Errors
@@ -270,6 +280,12 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The numbers of its device and inode.
+    #[must_use]
+    pub const fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
     /// The number in its file system.
     #[must_use]
     pub const fn inode(self) -> u64 {

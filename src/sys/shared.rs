@@ -2,12 +2,14 @@
 //!
 //! The only memory that a process can hand to the program that it execs without a descriptor or a file. A segment is
 //! removed as soon as it is attached: Linux then keeps it until the last process has left it, and lets others
-//! attach to it meanwhile (man 2 shmctl, `IPC_RMID`). So nothing is left behind, whatever kills the processes.
+//! attach to it meanwhile (man 2 shmctl, `IPC_RMID`). So nothing is left behind, whatever kills the processes; and where
+//! the only process that has it execs, it is gone: a copy in a file bridges that.
 
 use super::call;
+use super::file::OpenFile;
 use crate::abi::errno::Errno;
 use crate::abi::sysno;
-use crate::addr::GuestAddr;
+use crate::addr::{AddrRange, GuestAddr};
 
 /// `IPC_PRIVATE`, `IPC_RMID`, `IPC_STAT` (include/uapi/linux/ipc.h).
 const PRIVATE: u64 = 0;
@@ -52,6 +54,31 @@ pub fn find(segment: Segment, len: u64) -> Result<GuestAddr, Errno> {
     }
 }
 
+/// Copies memory to a file that has no name and that an exec leaves open.
+///
+/// # Errors
+///
+/// The kernel's, when there is no memory or no descriptor.
+pub fn copy(from: AddrRange) -> Result<OpenFile, Errno> {
+    let name = c"loader".as_ptr().addr() as u64;
+    // SAFETY: the kernel reads the name and makes a descriptor.
+    let fd = unsafe { call(sysno::MEMFD_CREATE, [name, 0, 0, 0, 0, 0]) }?;
+    let file = OpenFile::inherited(fd as u32);
+    // SAFETY: the kernel reads memory that stays mapped; what others write there meanwhile, it copies or not.
+    let len = unsafe { call(sysno::PWRITE64, [fd, from.start.0, from.len(), 0, 0, 0]) }?;
+    if len == from.len() { Ok(file) } else { Err(Errno::ENOSPC) }
+}
+
+/// Fills memory from the start of such a file, as far as that goes.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn fill(to: AddrRange, from: &OpenFile) -> Result<(), Errno> {
+    // SAFETY: callers have just made the memory, and nobody refers to it yet.
+    unsafe { call(sysno::PREAD64, [from.fd().number(), to.start.0, to.len(), 0, 0, 0]) }.map(drop)
+}
+
 fn attach(segment: Segment) -> Result<GuestAddr, Errno> {
     // SAFETY: without an address the kernel takes free ones.
     unsafe { call(sysno::SHMAT, [segment.0.into(), 0, 0, 0, 0, 0]) }.map(GuestAddr)
@@ -60,6 +87,19 @@ fn attach(segment: Segment) -> Result<GuestAddr, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_fills_the_start() {
+        let from: [u64; 2] = [1, 2];
+        let mut to: [u64; 3] = [7; 3];
+        let range = |at: *const u64, len: usize| {
+            let at = GuestAddr(at.expose_provenance() as u64);
+            AddrRange::new(at, at.wrapping_add(len as u64 * 8))
+        };
+        let file = copy(range(from.as_ptr(), 2)).unwrap();
+        fill(range(to.as_mut_ptr(), 3), &file).unwrap();
+        assert_eq!(to, [1, 2, 7]);
+    }
 
     #[test]
     fn a_removed_segment_is_found_while_somebody_is_attached() {

@@ -2,7 +2,7 @@
 
 use super::{call, process};
 use crate::abi::errno::Errno;
-use crate::abi::signal::{SIG_SETMASK, SIG_UNBLOCK, SigAction, Signal, SignalSet};
+use crate::abi::signal::{SIG_SETMASK, SIG_UNBLOCK, SigAction, SigInfo, Signal, SignalSet};
 use crate::abi::sysno;
 
 const SET_LEN: u64 = size_of::<SignalSet>() as u64;
@@ -13,11 +13,21 @@ const SET_LEN: u64 = size_of::<SignalSet>() as u64;
 ///
 /// `EINVAL` for a number that is none.
 pub fn action(signal: Signal) -> Result<SigAction, Errno> {
-    let mut action = SigAction::DEFAULT;
-    let at = (&raw mut action).addr() as u64;
-    // SAFETY: the kernel writes `action`, which has its layout.
-    unsafe { call(sysno::RT_SIGACTION, [signal.0.into(), 0, at, SET_LEN, 0, 0]) }?;
-    Ok(action)
+    exchange_action(signal, None)
+}
+
+/// Sets the action of `signal`, if there is a new one, and returns what it was before, at one and the same moment.
+///
+/// # Errors
+///
+/// `EINVAL` for a number that is none or can't be caught.
+pub fn exchange_action(signal: Signal, new: Option<&SigAction>) -> Result<SigAction, Errno> {
+    let mut before = SigAction::DEFAULT;
+    let new = new.map_or(0, |new| core::ptr::from_ref(new).addr() as u64);
+    let old = (&raw mut before).addr() as u64;
+    // SAFETY: the kernel writes `before`, which has its layout; for the handler see `set_action`.
+    unsafe { call(sysno::RT_SIGACTION, [signal.0.into(), new, old, SET_LEN, 0, 0]) }?;
+    Ok(before)
 }
 
 /// Sets the action of `signal`.
@@ -36,6 +46,14 @@ pub fn raise(signal: Signal) {
     let args = [u64::from(process::id()), u64::from(process::thread_id()), signal.0.into(), 0, 0, 0];
     // SAFETY: what the signal does is up to the program's dispositions.
     let _ = unsafe { call(sysno::TGKILL, args) };
+}
+
+/// Sends `signal` to the calling thread with all that `info` says about it.
+pub fn send_to_self(signal: Signal, info: &SigInfo) {
+    let at = core::ptr::from_ref(info).addr() as u64;
+    let args = [u64::from(process::id()), u64::from(process::thread_id()), signal.0.into(), at, 0, 0];
+    // SAFETY: the kernel reads `info`; what the signal does is up to the program's dispositions.
+    let _ = unsafe { call(sysno::RT_TGSIGQUEUEINFO, args) };
 }
 
 /// Blocks every signal of the calling thread until dropped.
@@ -67,12 +85,22 @@ pub fn discard(signal: Signal) {
     let _ = unsafe { call(sysno::RT_SIGTIMEDWAIT, args) };
 }
 
-/// Unblocks the signals of `set` in the calling thread.
-pub fn unblock(set: SignalSet) {
-    let _ = change_mask(SIG_UNBLOCK, set);
+/// Unblocks the signals of `set` in the calling thread; returns the mask before, or `None` if a filter forbids it.
+pub fn unblock(set: SignalSet) -> Option<SignalSet> {
+    change_mask(SIG_UNBLOCK, set)
 }
 
-fn change_mask(how: u32, set: SignalSet) -> Option<SignalSet> {
+/// Sends the calling thread a signal that it was sent before.
+pub fn queue(info: &SigInfo) {
+    let at = core::ptr::from_ref(info).addr() as u64;
+    let number = u64::from(info.signo.cast_unsigned());
+    let args = [u64::from(process::id()), u64::from(process::thread_id()), number, at, 0, 0];
+    // SAFETY: the kernel reads `info`; what the signal does is up to the program's dispositions.
+    let _ = unsafe { call(sysno::RT_TGSIGQUEUEINFO, args) };
+}
+
+/// Changes the calling thread's mask by one of the `SIG_*`; returns the mask before, or `None` if a filter forbids it.
+pub fn change_mask(how: u32, set: SignalSet) -> Option<SignalSet> {
     let mut before = SignalSet::NONE;
     let args =
         [u64::from(how), (&raw const set).addr() as u64, (&raw mut before).addr() as u64, SET_LEN, 0, 0];

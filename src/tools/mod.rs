@@ -14,5 +14,6 @@
 )]
 
 pub mod empty;
+pub mod ledger;
 pub mod summary;
 pub mod trace;

@@ -1,103 +1,125 @@
-//! Counts calls and errors by number and prints them as a table when the process ends.
+//! Counts calls and errors by number and prints them as a table when the process that was started ends: one for the
+//! whole tree of processes, or one for each.
 //!
-//! The counts lie wherever the shell puts them: in memory shared with forked children, one table serves the
-//! whole family. Calls are counted at entry, since some never come back, and errors at exit.
+//! The counts lie wherever the shell puts them: in memory shared with forked and exec'd children, every process counts
+//! where it is read in the end. Calls are counted at entry, since some never come back, and errors at exit.
 
 use core::cmp::Reverse;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::ledger::{Counts, Entry, Ledger};
 use crate::abi::call::{Call, Outcome};
 use crate::abi::sysno;
 use crate::hook::interest::{Interest, NUMBERS};
 use crate::hook::render::Name;
-use crate::hook::tool::{Guest, Tool, Verdict};
+use crate::hook::tool::{Guest, Newcomer, Tool, Verdict};
 
-const ROWS: usize = NUMBERS as usize + 1;
-
-/// How often each call was made, and how often it failed; the last row is all unknown numbers together.
-///
-/// All bytes zero is a valid value: nothing counted yet.
-#[repr(C)]
-pub struct Counts {
-    calls: [AtomicU64; ROWS],
-    errors: [AtomicU64; ROWS],
-}
-
-impl Default for Counts {
-    fn default() -> Self {
-        Self { calls: [const { AtomicU64::new(0) }; ROWS], errors: [const { AtomicU64::new(0) }; ROWS] }
-    }
-}
-
-impl Counts {
-    /// Adds what [`Summary`] has carried along. A row that is cut off or damaged is left out.
-    pub fn add(&self, carried: &[u8]) {
-        for row in carried.split_inclusive(|&byte| byte == b';') {
-            let row = row.strip_suffix(b";").and_then(|row| core::str::from_utf8(row).ok());
-            let mut numbers = row.unwrap_or_default().split(':').map(str::parse::<u64>);
-            let (Some(Ok(nr)), Some(Ok(calls)), Some(Ok(errors))) =
-                (numbers.next(), numbers.next(), numbers.next())
-            else {
-                continue;
-            };
-            for (column, more) in [(&self.calls, calls), (&self.errors, errors)] {
-                if let Some(count) = usize::try_from(nr).ok().and_then(|nr| column.get(nr)) {
-                    count.fetch_add(more, Relaxed);
-                }
-            }
-        }
-    }
-
-    /// Writes a row for each number that was called: `NR:CALLS:ERRORS;`.
-    fn carry(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        for row in 0..=NUMBERS {
-            let (calls, errors) = (count(&self.calls, row), count(&self.errors, row));
-            if calls != 0 {
-                write!(out, "{row}:{calls}:{errors};")?;
-            }
-        }
-        Ok(())
-    }
-}
+/// How far back a process is looked for that has begun just now.
+const RECENT: usize = 256;
+/// The index of the entry that a process has for which there was no room.
+const LEFT_OUT: u32 = u32::MAX;
 
 /// The tool that counts.
 pub struct Summary {
+    /// Of the whole tree, or of the processes that found no entry.
     counts: &'static Counts,
+    ledger: Option<Ledger>,
+    /// The index of the entry of the process that this memory belongs to.
+    own: AtomicU32,
 }
 
 impl Summary {
-    /// A summary that counts in `counts`.
+    /// A summary of all processes together, counted in `counts`.
     #[must_use]
     pub const fn new(counts: &'static Counts) -> Self {
-        Self { counts }
+        Self { counts, ledger: None, own: AtomicU32::new(LEFT_OUT) }
+    }
+
+    /// A summary by process, counted in `ledger`, and in `counts` once that is full.
+    #[must_use]
+    pub const fn by_process(counts: &'static Counts, ledger: Ledger) -> Self {
+        Self { ledger: Some(ledger), ..Self::new(counts) }
+    }
+
+    /// The entry in which the calling process counts; `None` where it has none of its own.
+    fn entry(&self, guest: &dyn Guest) -> Option<&'static Entry> {
+        let ledger = self.ledger?;
+        let own = self.own.load(Relaxed);
+        if own == LEFT_OUT {
+            return None;
+        }
+        let process = guest.process_id();
+        let is_it = |entry: &&Entry| entry.process() == process;
+        let lodger = || ledger.find(process, RECENT).and_then(|index| ledger.get(index));
+        ledger.get(own).filter(is_it).or_else(lodger)
+    }
+
+    /// Gives the process an entry: that which it had before an exec, or a new one.
+    fn begin(&self, newcomer: Newcomer<'_>, ledger: Ledger, guest: &dyn Guest) {
+        let process = guest.process_id();
+        let parent = ledger.get(self.own.load(Relaxed));
+        let known = match newcomer {
+            Newcomer::Program(_) => ledger.find(process, usize::MAX),
+            _ => None,
+        };
+        let index = known.or_else(|| ledger.begin(process, parent));
+        if let Newcomer::Program(name) = newcomer
+            && let Some(entry) = index.and_then(|index| ledger.get(index))
+        {
+            entry.name().set(name);
+        }
+        if newcomer != Newcomer::Lodger {
+            self.own.store(index.unwrap_or(LEFT_OUT), Relaxed);
+        }
     }
 
     fn print(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        writeln!(out, "{:>10} {:>10} syscall", "calls", "errors")?;
-        let (mut total_calls, mut total_errors) = (0_u64, 0_u64);
-        let mut printed = Interest::NONE;
-        while let Some(row) = self.largest_outside(&printed) {
-            printed = printed.with(row);
-            let (calls, errors) = (count(&self.counts.calls, row), count(&self.counts.errors, row));
-            total_calls = total_calls.saturating_add(calls);
-            total_errors = total_errors.saturating_add(errors);
-            match row {
-                NUMBERS => print_row(out, calls, errors, &"unknown")?,
-                _ => print_row(out, calls, errors, &Name(row))?,
+        let Some(ledger) = self.ledger else { return print_table(out, self.counts, (0, 0)) };
+        for entry in ledger.entries() {
+            let counts = Counts::default();
+            entry.add_to(&counts);
+            writeln!(out, "process {}: {}", entry.process(), entry.name())?;
+            print_table(out, &counts, entry.rest())?;
+        }
+        match ledger.left_out() {
+            0 => Ok(()),
+            more => {
+                writeln!(out, "{more} more processes, together")?;
+                print_table(out, self.counts, (0, 0))
             }
         }
-        print_row(out, total_calls, total_errors, &"total")
     }
+}
 
-    /// The row with the most calls among those not in `printed`; of equals, the first by name.
-    ///
-    /// Searched anew for each line: sorting would need a copy that stands still while other threads count.
-    fn largest_outside(&self, printed: &Interest) -> Option<u32> {
-        (0..=NUMBERS)
-            .filter(|&row| !printed.contains(row) && count(&self.counts.calls, row) > 0)
-            .min_by_key(|&row| (Reverse(count(&self.counts.calls, row)), sysno::name(row)))
+/// A table of `counts`, and of the `rest`: calls and errors of kinds that are not told apart.
+fn print_table(out: &mut dyn fmt::Write, counts: &Counts, rest: (u64, u64)) -> fmt::Result {
+    writeln!(out, "{:>10} {:>10} syscall", "calls", "errors")?;
+    let (mut total_calls, mut total_errors) = rest;
+    let mut printed = Interest::NONE;
+    while let Some(row) = largest_outside(counts, &printed) {
+        printed = printed.with(row);
+        let (calls, errors) = counts.row(row);
+        total_calls = total_calls.saturating_add(calls);
+        total_errors = total_errors.saturating_add(errors);
+        match row {
+            NUMBERS => print_row(out, calls, errors, &"unknown")?,
+            _ => print_row(out, calls, errors, &Name(row))?,
+        }
     }
+    if rest != (0, 0) {
+        print_row(out, rest.0, rest.1, &"others")?;
+    }
+    print_row(out, total_calls, total_errors, &"total")
+}
+
+/// The row with the most calls among those not in `printed`; of equals, the first by name.
+///
+/// Searched anew for each line: sorting would need a copy that stands still while other threads count.
+fn largest_outside(counts: &Counts, printed: &Interest) -> Option<u32> {
+    (0..=NUMBERS)
+        .filter(|&row| !printed.contains(row) && counts.row(row).0 > 0)
+        .min_by_key(|&row| (Reverse(counts.row(row).0), sysno::name(row)))
 }
 
 impl Tool for Summary {
@@ -105,36 +127,35 @@ impl Tool for Summary {
         Interest::ALL
     }
 
-    fn enter(&self, call: &mut Call, _: &dyn Guest) -> Verdict {
-        increment(&self.counts.calls, call.nr);
-        Verdict::PassAndTell
-    }
-
-    fn exit(&self, call: &Call, outcome: &mut Outcome, _: &dyn Guest) {
-        if outcome.errno().is_some() {
-            increment(&self.counts.errors, call.nr);
+    fn started(&self, newcomer: Newcomer<'_>, guest: &dyn Guest) {
+        if let Some(ledger) = self.ledger
+            && newcomer != Newcomer::Thread
+        {
+            self.begin(newcomer, ledger, guest);
         }
     }
 
-    fn carry(&self, out: &mut dyn fmt::Write) {
-        // What does not fit is lost.
-        let _ = self.counts.carry(out);
+    fn enter(&self, call: &mut Call, guest: &dyn Guest) -> Verdict {
+        match self.entry(guest) {
+            Some(entry) => entry.add_call(call.nr),
+            None => self.counts.add_call(call.nr),
+        }
+        Verdict::PassAndTell
+    }
+
+    fn exit(&self, call: &Call, outcome: &mut Outcome, guest: &dyn Guest) {
+        if outcome.errno().is_some() {
+            match self.entry(guest) {
+                Some(entry) => entry.add_error(call.nr),
+                None => self.counts.add_error(call.nr),
+            }
+        }
     }
 
     fn finish(&self, out: &mut dyn fmt::Write) {
         // Nobody is left to hear of an error of the output.
         let _ = self.print(out);
     }
-}
-
-fn increment(column: &[AtomicU64; ROWS], nr: u32) {
-    if let Some(count) = column.get(nr.min(NUMBERS) as usize) {
-        count.fetch_add(1, Relaxed);
-    }
-}
-
-fn count(column: &[AtomicU64; ROWS], row: u32) -> u64 {
-    column.get(row as usize).map_or(0, |count| count.load(Relaxed))
 }
 
 fn print_row(out: &mut dyn fmt::Write, calls: u64, errors: u64, name: &dyn fmt::Display) -> fmt::Result {
@@ -200,25 +221,61 @@ mod tests {
         assert!(table(&tool).contains(" 1            exit_group\n"));
     }
 
-    #[test]
-    fn counts_go_on_where_they_were_carried_from() {
-        let tool = Summary::new(Box::leak(Box::default()));
-        make(&tool, sysno::READ, 2, Outcome(1));
-        make(&tool, sysno::OPENAT, 3, Outcome::failure(Errno::ENOENT));
-        make(&tool, u32::MAX, 1, Outcome(0));
-        let mut carried = String::new();
-        tool.carry(&mut carried);
-        let counts: &Counts = Box::leak(Box::default());
-        counts.add(carried.as_bytes());
-        assert_eq!(table(&Summary::new(counts)), table(&tool));
+    /// A summary by process with room for two.
+    fn by_process() -> Summary {
+        let entries: std::vec::Vec<Entry> = (0..2).map(|_| Entry::default()).collect();
+        Summary::by_process(Box::leak(Box::default()), Ledger::new(entries.leak(), Box::leak(Box::default())))
+    }
+
+    fn call(tool: &Summary, nr: u32, process: u32) {
+        let guest = FakeGuest::new(0, &[]).of_process(process);
+        tool.enter(&mut Call { nr, args: [0; 6] }, &guest);
+    }
+
+    fn start(tool: &Summary, newcomer: Newcomer<'_>, process: u32) {
+        tool.started(newcomer, &FakeGuest::new(0, &[]).of_process(process));
     }
 
     #[test]
-    fn a_row_that_was_cut_off_is_left_out() {
-        let counts: &Counts = Box::leak(Box::default());
-        counts.add(b"0:5:1;x;9999:1:1;:;1:7:1");
-        assert_eq!(count(&counts.calls, sysno::READ), 5);
-        assert_eq!(count(&counts.calls, sysno::WRITE), 0);
+    fn each_process_has_its_table_and_the_name_of_its_program() {
+        let tool = by_process();
+        start(&tool, Newcomer::Program(b"sh"), 7);
+        call(&tool, sysno::READ, 7);
+        start(&tool, Newcomer::Process, 8);
+        call(&tool, sysno::WRITE, 8);
+        start(&tool, Newcomer::Program(b"ls"), 8);
+        call(&tool, sysno::WRITE, 8);
+        let expected = "process 7: sh\n     calls     errors syscall\n         1            read\n         \
+            1            total\nprocess 8: ls\n     calls     errors syscall\n         2            write\n         \
+            2            total\n";
+        assert_eq!(table(&tool), expected);
+    }
+
+    #[test]
+    fn a_lodger_counts_for_itself() {
+        let tool = by_process();
+        start(&tool, Newcomer::Program(b"sh"), 7);
+        start(&tool, Newcomer::Lodger, 8);
+        call(&tool, sysno::READ, 8);
+        call(&tool, sysno::WRITE, 7);
+        let text = table(&tool);
+        let (parent, child) = text.split_once("process 8: sh").unwrap();
+        assert!(parent.contains("write") && !parent.contains("read"), "{text}");
+        assert!(child.contains("read") && !child.contains("write"), "{text}");
+    }
+
+    #[test]
+    fn processes_beyond_the_last_entry_are_counted_together() {
+        let tool = by_process();
+        start(&tool, Newcomer::Program(b"sh"), 7);
+        for process in 8..11 {
+            start(&tool, Newcomer::Process, process);
+            call(&tool, sysno::READ, process);
+        }
+        let text = table(&tool);
+        let (_, together) = text.split_once("2 more processes, together\n").unwrap();
+        assert!(together.contains(" 2            read\n"), "{text}");
+        assert_eq!(text.matches("process ").count(), 2, "{text}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 // What the kernel tells about a process that no guest of its own asks for: /proc/self/status and stat, limits, scheduling,
 // masks. Addresses are random, so they are printed by what they belong to.
 //
-// SIGILL alone may be caught in a loaded program that catches nothing: a site that nothing better fits raises it. The
-// kernel's own view shows that, the program's (rt_sigaction) does not.
+// Signals may be caught in a loaded program that catches nothing: SIGILL, which a site raises that nothing better fits,
+// and for a summary those that end the process. The kernel's own view shows that, the program's (rt_sigaction) does not.
 //@ build: gcc -O2 -pie -fpie process_state.c -o $OUT
 //@ build: gcc -O2 -no-pie -fno-pie process_state.c -o $OUT
 //@ build: gcc -O2 -static process_state.c -o $OUT
@@ -54,9 +54,7 @@ static int is_settled(const char *line) {
 static void status(void) {
     char *rest = (char *)whole("/proc/self/status"), *line;
     while ((line = strsep(&rest, "\n"))) {
-        unsigned long caught;
         if (is_settled(line)) puts(line);
-        if (sscanf(line, "SigCgt: %lx", &caught) == 1) printf("SigCgt but for SIGILL: %lx\n", caught & ~(1UL << (SIGILL - 1)));
     }
     for (int number = 1; number <= 64; number++) {
         struct sigaction action;

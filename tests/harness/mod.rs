@@ -4,7 +4,8 @@
 //! runs under the loader, and both streams and the way it ended must agree. On failure everything is printed.
 //!
 //! `LOADER_UNDER_TEST` names another program to test in place of the built one; `null_loader.py` beside this file
-//! runs its program natively, and so proves the tests themselves. `LOADER_REQUIRE_ALL=1` turns a skip into a failure.
+//! runs its program natively, and so proves the tests themselves. `LOADER_REQUIRE_ALL=1` turns a skip into a failure, unless it is the kernel that
+//! refuses.
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 
 pub(crate) mod guest;
@@ -53,13 +54,18 @@ pub(crate) fn need_program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says that a test, or a part of one, did not run. The caller returns right after.
+/// Says that a test, or a part of one, did not run, for want of what a package has. The caller returns right after.
 pub(crate) fn skip(reason: &str) {
-    static SKIPS: AtomicUsize = AtomicUsize::new(0);
     assert!(
         env::var_os("LOADER_REQUIRE_ALL").is_none_or(|value| value != "1"),
         "may not be skipped: {reason}"
     );
+    refused(reason);
+}
+
+/// As [`skip`], where it is the kernel that refuses what the test needs natively, so that nothing could be installed.
+pub(crate) fn refused(reason: &str) {
+    static SKIPS: AtomicUsize = AtomicUsize::new(0);
     let count = SKIPS.fetch_add(1, Ordering::Relaxed) + 1;
     // Past libtest's capture, which would swallow the line of a test that passes.
     let _ = writeln!(std::io::stderr(), "skipped: {reason} ({count} in this test binary)");

@@ -35,6 +35,13 @@ pub(crate) enum End {
     TimedOut,
 }
 
+impl End {
+    /// Whether it exited with status 0.
+    pub(crate) fn is_success(self) -> bool {
+        self == Self::Status(0)
+    }
+}
+
 /// A command to be run any number of times, each time the same way.
 #[derive(Clone)]
 pub(crate) struct Run {
