@@ -14,6 +14,7 @@ use crate::runtime::dispatch::Step;
 use crate::runtime::state::STATE;
 use crate::runtime::trap::SIGNAL;
 use crate::runtime::{guest, processes, signals};
+use crate::sys::signal::AllBlocked;
 use crate::sys::{process, signal};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -140,9 +141,14 @@ pub fn change(block: &mut Block, call: &Call) -> Step {
         return Step::Pass;
     }
     let others = set.map(|set| set.without(SignalSet::of(&[SIGNAL])));
-    let mut outcome = match block.masked.load(Ordering::Relaxed) {
-        0 => signals::with_second(call, others.as_ref()),
-        _ => change_kept(&mut block.mask, how as u32, others, GuestAddr(old)),
+    let mut outcome = if block.masked.load(Ordering::Relaxed) == 0 {
+        // While a signal is held, the kernel's mask is that of its handler, and what the handler returns to is in its frame.
+        match AllBlocked::new().filter(|_| !block.has_waiting()) {
+            Some(mut blocked) => change_kept(&mut blocked.before, how as u32, others, GuestAddr(old)),
+            None => return Step::Pass,
+        }
+    } else {
+        change_kept(&mut block.mask, how as u32, others, GuestAddr(old))
     };
     if outcome.errno().is_none() {
         if was {
@@ -163,7 +169,7 @@ pub fn change(block: &mut Block, call: &Call) -> Step {
     Step::Answer(outcome)
 }
 
-/// The same for a hook that has all signals blocked, and puts `mask` back when it ends ([`crate::runtime::altstacks`]).
+/// The same where all signals are blocked and `mask` is put back later.
 fn change_kept(mask: &mut SignalSet, how: u32, set: Option<SignalSet>, old: GuestAddr) -> Outcome {
     let before = *mask;
     if let Some(set) = set {

@@ -59,7 +59,8 @@ pub fn send_to_self(signal: Signal, info: &SigInfo) {
 /// Blocks every signal of the calling thread until dropped.
 #[derive(Debug)]
 pub struct AllBlocked {
-    before: SignalSet,
+    /// The mask that dropping it puts back.
+    pub before: SignalSet,
 }
 
 impl AllBlocked {
