@@ -183,6 +183,20 @@ impl Block {
         self.busy.store(0, Ordering::Release);
     }
 
+    /// Its hook was lost, with all that it has left behind.
+    fn forget(&self) {
+        for link in [&self.waiting, &self.next] {
+            link.store(0, Ordering::Relaxed);
+        }
+        self.masked.store(0, Ordering::Relaxed);
+        self.free();
+    }
+
+    /// Whether it is `own`, or holds a signal that waits for what runs there.
+    fn belongs_to(&self, own: &Self) -> bool {
+        core::ptr::eq(self, own) || self.holds_for.load(Ordering::Relaxed) == own.header().0
+    }
+
     /// The block whose end a signal waits for that has interrupted what runs on this one.
     #[must_use]
     pub fn waits_for(&'static self) -> &'static Self {
@@ -293,13 +307,14 @@ pub fn around(at: GuestAddr) -> Option<&'static Block> {
     all.contains(inside).then(|| header_at(&STATE.blocks, (inside.0 - all.start.0) / LEN))
 }
 
-/// Takes a shared block for as long as it is not freed.
-pub fn take_shared() -> &'static mut Block {
+/// Takes a shared block for `holder`, for as long as it is not freed.
+pub fn take_shared(holder: u64) -> &'static mut Block {
     let generation = STATE.generation.load(Ordering::Relaxed);
     loop {
         for index in 0..SHARED {
             let block = header_at(&STATE.shared_blocks, index);
             if !block.is_busy() && block.busy.swap(generation, Ordering::Acquire) < generation {
+                block.claim.stamp(holder);
                 // SAFETY: whoever has made it busy is its only user.
                 return unsafe { &mut *pointer_at(&STATE.shared_blocks, index) };
             }
@@ -367,39 +382,43 @@ fn taken_shared() -> impl Iterator<Item = &'static Block> {
     shared.take_while(|block| block.claim.vforks() != 0)
 }
 
-/// Frees the shared blocks of hooks that were lost, but for `own`.
+/// Frees the shared blocks of hooks that were lost, but for `own` and what waits for it.
 pub fn release(lost: Lost, own: &Block) {
-    for block in taken_shared().filter(|block| block.claim.is_of(lost) && !core::ptr::eq(*block, own)) {
-        block.claim.clear();
-        block.busy.store(0, Ordering::Relaxed);
+    for block in taken_shared().filter(|block| block.claim.is_of(lost) && !block.belongs_to(own)) {
+        block.forget();
     }
 }
 
-/// Frees the block that the thread with `fs_base` owns from a hook that was lost, unless it is `own`.
+/// Frees the block that the thread with `fs_base` owns from a hook that was lost, unless it belongs to `own`.
 pub fn release_owned(fs_base: u64, own: &Block) {
-    if let Some(block) = owned_by(fs_base).filter(|block| !core::ptr::eq(*block, own)) {
-        block.busy.store(0, Ordering::Relaxed);
+    if let Some(block) = owned_by(fs_base).filter(|block| !block.belongs_to(own)) {
+        block.forget();
     }
 }
 
-/// In a forked child: the blocks that its one thread is on, `own` and those of hooks that the handler that
-/// forked has interrupted, stay busy in the generation `next`.
+/// In a forked child, with all signals blocked: the blocks that its one thread is on, `own` and those of hooks that the
+/// handler that forked has interrupted, stay busy in the generation `next`.
 pub fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
-    own.busy.store(next, Ordering::Relaxed);
-    let Some(fs_base) = fs_base else { return };
-    for block in taken_shared().chain(owned_by(fs_base)) {
-        if block.is_busy() && block.holder() == fs_base {
+    let is_kept = |block: &Block| block.belongs_to(own) || Some(block.holder()) == fs_base;
+    for block in taken_shared().chain(adopted()).filter(|block| block.is_busy()) {
+        if is_kept(block) {
             block.busy.store(next, Ordering::Relaxed);
+        } else {
+            block.forget();
         }
     }
+}
+
+fn adopted() -> impl Iterator<Item = &'static Block> {
+    let adopted = (0..OWNED).filter(|index| STATE.adopted.contains(*index));
+    adopted.map(|index| header_at(&STATE.blocks, index))
 }
 
 /// In a forked child: threads that have not come along own nothing. One that is missed, because its block was adopted
 /// while the memory was copied, only keeps others from owning that block.
 pub fn forget_owners(fs_base: Option<u64>) {
     let own = fs_base.map_or(0, |base| base.wrapping_add(1));
-    for index in (0..OWNED).filter(|index| STATE.adopted.contains(*index)) {
-        let block = header_at(&STATE.blocks, index);
+    for block in adopted() {
         if ![0, own].contains(&block.owner.load(Ordering::Relaxed)) {
             block.owner.store(0, Ordering::Relaxed);
         }

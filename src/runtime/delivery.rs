@@ -24,7 +24,7 @@ use crate::runtime::handlers::{self, Handler};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, fatal, gate_asm, slot_code, trap};
+use crate::runtime::{dispatch, fatal, gate_asm, processes, slot_code, trap};
 use core::sync::atomic::Ordering;
 
 /// Where a thread is, once its registers have been made the program's where that can be done.
@@ -516,7 +516,7 @@ fn settle_below(delivery: &Delivery, entry: u32, block: &mut Block) -> Whereabou
         }
         Whereabouts::Hook(hook) => {
             frame.take_state(below.frame);
-            below.hold(block::take_shared(), hook);
+            below.hold(block::take_shared(processes::fs_base()), hook);
             Whereabouts::Hook(hook)
         }
     }
