@@ -78,9 +78,10 @@ pub struct Block {
     pub area: u64,
     /// Where to jump when the hook is done.
     pub target: GuestAddr,
-    /// The block that holds the first signal that waits for the hook to end; 0 if none does. Where this block holds
-    /// such a signal: the next.
+    /// The block that holds the first signal that waits for the hook to end; 0 if none does.
     pub waiting: AtomicU64,
+    /// Where this block holds a signal: the next one that waits for the same hook; 0 if there is none.
+    next: AtomicU64,
     /// 1 while its hook has all signals blocked.
     pub masked: AtomicU32,
     /// The mask that it had found.
@@ -182,14 +183,24 @@ impl Block {
         self.busy.store(0, Ordering::Release);
     }
 
+    /// Its hook was lost, with all that it has left behind.
+    fn forget(&self) {
+        for link in [&self.waiting, &self.next] {
+            link.store(0, Ordering::Relaxed);
+        }
+        self.masked.store(0, Ordering::Relaxed);
+        self.free();
+    }
+
+    /// Whether it is `own`, or holds a signal that waits for what runs there.
+    fn belongs_to(&self, own: &Self) -> bool {
+        core::ptr::eq(self, own) || self.holds_for.load(Ordering::Relaxed) == own.header().0
+    }
+
     /// The block whose end a signal waits for that has interrupted what runs on this one.
     #[must_use]
     pub fn waits_for(&'static self) -> &'static Self {
-        match self.holds_for.load(Ordering::Relaxed) {
-            0 => self,
-            // SAFETY: `hold` has stored the address of a block, and blocks are mapped for good.
-            hook => unsafe { &*core::ptr::with_exposed_provenance::<Self>(hook as usize) },
-        }
+        Self::at(&self.holds_for).unwrap_or(self)
     }
 
     /// Whether signals wait for its hook to end.
@@ -198,29 +209,45 @@ impl Block {
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
-    /// Adds `holder` to the blocks whose signals wait for this one's hook to end. Only the thread that the hook runs on
-    /// does so.
+    /// Makes the signal on `holder` wait for this one's hook. One that comes meanwhile waits for what runs on `holder`, so
+    /// nothing else changes the list.
     pub fn append_waiting(&self, holder: &Self) {
-        holder.waiting.store(0, Ordering::Relaxed);
-        let mut last = self;
-        while let Some(next) = last.next() {
-            last = next;
-        }
-        last.waiting.store(core::ptr::from_ref(holder).expose_provenance() as u64, Ordering::Relaxed);
+        let first = Self::at(&self.waiting);
+        let end = first.map_or(&self.waiting, |first| &first.last().next);
+        end.store(holder.header().0, Ordering::Relaxed);
+        holder.holds_for.store(self.header().0, Ordering::Relaxed);
     }
 
-    /// Takes out the first of them.
+    /// Takes all of them out: the first, with the others behind it. One instruction, since another may come at any time.
     pub fn take_waiting(&self) -> Option<&'static Self> {
-        let first = self.next()?;
-        self.waiting.store(first.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
-        first.waiting.store(0, Ordering::Relaxed);
-        Some(first)
+        Self::taken(&self.waiting)
     }
 
-    fn next(&self) -> Option<&'static Self> {
-        let next = self.waiting.load(Ordering::Relaxed);
-        // SAFETY: only `append_waiting` stores there, the address of a block, and blocks are mapped for good.
-        (next != 0).then(|| unsafe { &*core::ptr::with_exposed_provenance::<Self>(next as usize) })
+    /// What came after the signal that this one holds: those that waited for its delivery, then those that waited with it.
+    pub fn take_followers(&self) -> Option<&'static Self> {
+        let behind = Self::taken(&self.next);
+        let inner = self.take_waiting();
+        if let (Some(inner), Some(behind)) = (inner, behind) {
+            inner.last().next.store(behind.header().0, Ordering::Relaxed);
+        }
+        inner.or(behind)
+    }
+
+    fn last(&'static self) -> &'static Self {
+        core::iter::successors(Some(self), |block| Self::at(&block.next)).last().unwrap_or(self)
+    }
+
+    fn at(link: &AtomicU64) -> Option<&'static Self> {
+        Self::behind(link.load(Ordering::Relaxed))
+    }
+
+    fn taken(link: &AtomicU64) -> Option<&'static Self> {
+        Self::behind(link.swap(0, Ordering::Relaxed))
+    }
+
+    fn behind(header: u64) -> Option<&'static Self> {
+        // SAFETY: links hold addresses of blocks, and blocks are mapped for good.
+        (header != 0).then(|| unsafe { &*core::ptr::with_exposed_provenance::<Self>(header as usize) })
     }
 
     /// Whose hook runs on it, as a [`Claim`] has it.
@@ -280,13 +307,14 @@ pub fn around(at: GuestAddr) -> Option<&'static Block> {
     all.contains(inside).then(|| header_at(&STATE.blocks, (inside.0 - all.start.0) / LEN))
 }
 
-/// Takes a shared block for as long as it is not freed.
-pub fn take_shared() -> &'static mut Block {
+/// Takes a shared block for `holder`, for as long as it is not freed.
+pub fn take_shared(holder: u64) -> &'static mut Block {
     let generation = STATE.generation.load(Ordering::Relaxed);
     loop {
         for index in 0..SHARED {
             let block = header_at(&STATE.shared_blocks, index);
             if !block.is_busy() && block.busy.swap(generation, Ordering::Acquire) < generation {
+                block.claim.stamp(holder);
                 // SAFETY: whoever has made it busy is its only user.
                 return unsafe { &mut *pointer_at(&STATE.shared_blocks, index) };
             }
@@ -354,39 +382,43 @@ fn taken_shared() -> impl Iterator<Item = &'static Block> {
     shared.take_while(|block| block.claim.vforks() != 0)
 }
 
-/// Frees the shared blocks of hooks that were lost, but for `own`.
+/// Frees the shared blocks of hooks that were lost, but for `own` and what waits for it.
 pub fn release(lost: Lost, own: &Block) {
-    for block in taken_shared().filter(|block| block.claim.is_of(lost) && !core::ptr::eq(*block, own)) {
-        block.claim.clear();
-        block.busy.store(0, Ordering::Relaxed);
+    for block in taken_shared().filter(|block| block.claim.is_of(lost) && !block.belongs_to(own)) {
+        block.forget();
     }
 }
 
-/// Frees the block that the thread with `fs_base` owns from a hook that was lost, unless it is `own`.
+/// Frees the block that the thread with `fs_base` owns from a hook that was lost, unless it belongs to `own`.
 pub fn release_owned(fs_base: u64, own: &Block) {
-    if let Some(block) = owned_by(fs_base).filter(|block| !core::ptr::eq(*block, own)) {
-        block.busy.store(0, Ordering::Relaxed);
+    if let Some(block) = owned_by(fs_base).filter(|block| !block.belongs_to(own)) {
+        block.forget();
     }
 }
 
-/// In a forked child: the blocks that its one thread is on, `own` and those of hooks that the handler that
-/// forked has interrupted, stay busy in the generation `next`.
+/// In a forked child, with all signals blocked: the blocks that its one thread is on, `own` and those of hooks that the
+/// handler that forked has interrupted, stay busy in the generation `next`.
 pub fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
-    own.busy.store(next, Ordering::Relaxed);
-    let Some(fs_base) = fs_base else { return };
-    for block in taken_shared().chain(owned_by(fs_base)) {
-        if block.is_busy() && block.holder() == fs_base {
+    let is_kept = |block: &Block| block.belongs_to(own) || Some(block.holder()) == fs_base;
+    for block in taken_shared().chain(adopted()).filter(|block| block.is_busy()) {
+        if is_kept(block) {
             block.busy.store(next, Ordering::Relaxed);
+        } else {
+            block.forget();
         }
     }
+}
+
+fn adopted() -> impl Iterator<Item = &'static Block> {
+    let adopted = (0..OWNED).filter(|index| STATE.adopted.contains(*index));
+    adopted.map(|index| header_at(&STATE.blocks, index))
 }
 
 /// In a forked child: threads that have not come along own nothing. One that is missed, because its block was adopted
 /// while the memory was copied, only keeps others from owning that block.
 pub fn forget_owners(fs_base: Option<u64>) {
     let own = fs_base.map_or(0, |base| base.wrapping_add(1));
-    for index in (0..OWNED).filter(|index| STATE.adopted.contains(*index)) {
-        let block = header_at(&STATE.blocks, index);
+    for block in adopted() {
         if ![0, own].contains(&block.owner.load(Ordering::Relaxed)) {
             block.owner.store(0, Ordering::Relaxed);
         }

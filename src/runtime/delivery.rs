@@ -24,7 +24,7 @@ use crate::runtime::handlers::{self, Handler};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, fatal, gate_asm, slot_code, trap};
+use crate::runtime::{dispatch, fatal, gate_asm, processes, slot_code, trap};
 use core::sync::atomic::Ordering;
 
 /// Where a thread is, once its registers have been made the program's where that can be done.
@@ -102,7 +102,6 @@ impl Delivery {
         block.target = self.handler;
         block.regs.rdi = self.number;
         block.area = self.frame.start().0;
-        block.holds_for.store(core::ptr::from_ref(hook).expose_provenance() as u64, Ordering::Relaxed);
         // SAFETY: the stack of this block ends far above its lowest bytes.
         let held = unsafe { self.frame.move_to(Frame::room_at(block.lowest())) };
         hook.append_waiting(block);
@@ -147,22 +146,29 @@ pub extern "C" fn delivered(block: &mut Block) -> u64 {
 /// At the end of a hook: puts the signals that have waited for it on the program's stack, one on the other, as the kernel
 /// does when several come at once.
 pub extern "C" fn deliver_waiting(block: &mut Block) {
-    while let Some(holder) = block.take_waiting() {
-        let mut delivery = Delivery::held_by(holder);
-        load(delivery.frame, block);
-        if let Whereabouts::Hook(_) = settle(&delivery, block) {
-            unreachable!("a hook ends in the gate or at a handler");
-        }
-        let home = delivery.frame.home(GuestAddr(holder.area), delivery.frame.context().rsp);
-        // SAFETY: what lies below the program's stack pointer and its red zone is free, and so is its alternate stack if
-        // the kernel has built the frame there.
-        delivery.frame = unsafe { delivery.frame.move_to(home) };
-        delivery.enter(block);
-        dispatch::announce_return();
-        block.regs.rflags &= !CLEARED_FOR_HANDLERS;
-        block.xmm = Vectors::ZERO;
+    let mut waiting = block.take_waiting();
+    while let Some(holder) = waiting {
+        deliver_held(holder, block);
+        waiting = holder.take_followers();
         holder.free();
     }
+}
+
+/// Puts the signal that `holder` has kept on the program's stack, and makes `block` leave to its handler.
+fn deliver_held(holder: &Block, block: &mut Block) {
+    let mut delivery = Delivery::held_by(holder);
+    load(delivery.frame, block);
+    if let Whereabouts::Hook(_) = settle(&delivery, block) {
+        unreachable!("a hook ends in the gate or at a handler");
+    }
+    let home = delivery.frame.home(GuestAddr(holder.area), delivery.frame.context().rsp);
+    // SAFETY: what lies below the program's stack pointer and its red zone is free, and so is its alternate stack if the
+    // kernel has built the frame there.
+    delivery.frame = unsafe { delivery.frame.move_to(home) };
+    delivery.enter(block);
+    dispatch::announce_return();
+    block.regs.rflags &= !CLEARED_FOR_HANDLERS;
+    block.xmm = Vectors::ZERO;
 }
 
 /// DF, RF and TF, which `handle_signal` clears (arch/x86/kernel/signal.c).
@@ -509,7 +515,7 @@ fn settle_below(delivery: &Delivery, entry: u32, block: &mut Block) -> Whereabou
         }
         Whereabouts::Hook(hook) => {
             frame.take_state(below.frame);
-            below.hold(block::take_shared(), hook);
+            below.hold(block::take_shared(processes::fs_base()), hook);
             Whereabouts::Hook(hook)
         }
     }

@@ -183,9 +183,10 @@ fn begin_relative(flags: u64) {
     }
 }
 
-/// In a copy of the memory, with the one thread that made it: what others held there is free. Handlers may run and make
-/// calls at any point, so locks come first, and blocks and slots are those of the new generation at one store.
+/// In a copy of the memory, with the one thread that made it: what others held there is free.
 fn begin_process(block: &Block) {
+    // What is taken meanwhile would be of the old generation.
+    let _blocked = AllBlocked::new();
     // SAFETY: the thread that is here holds no lock, and the others are not here.
     unsafe {
         modules::break_lock();
