@@ -183,6 +183,13 @@ impl Block {
         self.busy.store(0, Ordering::Release);
     }
 
+    /// Keeps the blocks whose signals wait for its hook in `generation`.
+    pub fn keep_waiting(&self, generation: u32) {
+        let first = Self::at(&self.waiting);
+        let waiting = core::iter::successors(first, |block| Self::at(&block.next));
+        waiting.for_each(|block| block.busy.store(generation, Ordering::Relaxed));
+    }
+
     /// Its hook was lost, with all that it has left behind.
     fn forget(&self) {
         for link in [&self.waiting, &self.next] {
@@ -396,7 +403,7 @@ pub fn release_owned(fs_base: u64, own: &Block) {
     }
 }
 
-/// In a forked child, with all signals blocked: the blocks that its one thread is on, `own` and those of hooks that the
+/// In a forked child: the blocks that its one thread is on, `own` and those of hooks that the
 /// handler that forked has interrupted, stay busy in the generation `next`.
 pub fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
     let is_kept = |block: &Block| block.belongs_to(own) || Some(block.holder()) == fs_base;

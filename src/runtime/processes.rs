@@ -185,8 +185,6 @@ fn begin_relative(flags: u64) {
 
 /// In a copy of the memory, with the one thread that made it: what others held there is free.
 fn begin_process(block: &Block) {
-    // What is taken meanwhile would be of the old generation.
-    let _blocked = AllBlocked::new();
     // SAFETY: the thread that is here holds no lock, and the others are not here.
     unsafe {
         modules::break_lock();
@@ -200,6 +198,7 @@ fn begin_process(block: &Block) {
     block::keep_busy(block, base, next);
     record::release_all_but(base);
     STATE.generation.store(next, Ordering::Release);
+    block.keep_waiting(next); // signals that have come meanwhile, and are held by blocks of the old generation
     block::forget_owners(base);
     STATE.is_root.store(0, Ordering::Relaxed);
     STATE.unfinish();
