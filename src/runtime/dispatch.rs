@@ -20,7 +20,8 @@ use crate::hook::tool::Verdict;
 use crate::patch::stub;
 use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
-use crate::runtime::record::{self, Pending, Returns, Side, Slot};
+use crate::runtime::pending::{Pending, Returns, Side};
+use crate::runtime::record::{self, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{
     altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap_mask,

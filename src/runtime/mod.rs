@@ -28,6 +28,7 @@ pub mod modules;
 pub mod natively;
 pub mod output;
 pub mod patched;
+pub mod pending;
 pub mod processes;
 pub mod program_file;
 pub mod record;

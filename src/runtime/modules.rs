@@ -19,6 +19,7 @@ use crate::patch::site::{Site, Text, Verdict};
 use crate::patch::space::Space;
 use crate::patch::stub;
 use crate::runtime::dispatch::Step;
+use crate::runtime::pending::Returns;
 use crate::runtime::state::{STATE, policy_address};
 use crate::runtime::{block, dispatch, enter_asm, file_pages, gate_asm, landings, text, trap};
 use crate::sys::file::{self, Fd, View};
@@ -388,7 +389,7 @@ pub fn map(call: &Call) -> Step {
         return Step::Pass;
     }
     if !protection.executable() {
-        return Step::Tell(crate::runtime::record::Returns::Once);
+        return Step::Tell(Returns::Once);
     }
     let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
     let mut modules = lock();

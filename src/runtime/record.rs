@@ -5,12 +5,12 @@
 //! `clone` returns twice in one slot; its record is freed by whoever comes second.
 
 use crate::abi::call::Call;
-use crate::abi::process::{CLONE_VFORK, CLONE_VM};
 use crate::abi::signal::SignalSet;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::hook::chain::Told;
 use crate::runtime::block::Block;
 use crate::runtime::claim::{Claim, Lost};
+use crate::runtime::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::state::{STATE, count};
 use crate::runtime::{enter_asm, gate_asm, modules, slot_code, text, trap, trap_mask};
 use crate::sys::signal::AllBlocked;
@@ -43,32 +43,6 @@ pub struct Area {
     spare: u64,
 }
 const _: () = assert!(offset_of!(Area, landing) == 8, "the slot's code says jmp [rcx + 8]");
-
-/// How often a call returns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Returns {
-    /// Once.
-    Once,
-    /// In the caller and in a new thread or process, made with these `CLONE_*` flags.
-    Twice {
-        /// The flags of `clone` or `clone3`, or what `fork` and `vfork` amount to.
-        flags: u64,
-    },
-}
-
-impl Returns {
-    /// Whether caller and child return in the same memory.
-    const fn share_memory(self) -> bool {
-        matches!(self, Self::Twice { flags } if flags & CLONE_VM != 0)
-    }
-
-    /// Whether the caller returns only when the child has left its memory.
-    #[must_use]
-    pub const fn wait_for_child(self) -> bool {
-        const WAITING: u64 = CLONE_VM | CLONE_VFORK;
-        matches!(self, Self::Twice { flags } if flags & WAITING == WAITING)
-    }
-}
 
 /// One pending call.
 #[repr(C, align(256))]
@@ -146,47 +120,6 @@ impl Record {
         let [callers, other] = &self.areas;
         if childs { other } else { callers }
     }
-}
-
-/// What a call leaves for its return.
-#[derive(Clone, Copy, Debug)]
-pub struct Pending {
-    /// The call as the kernel was asked.
-    pub call: Call,
-    /// The number as the program gave it.
-    pub original_nr: u32,
-    /// The mask that it asks for, where the kernel is told of another.
-    pub mask: Option<SignalSet>,
-    /// The arguments as the program gave them: its registers afterwards.
-    pub originals: [u64; 6],
-    /// The stub it came through.
-    pub stub: u32,
-    /// The tools that want to hear of its return.
-    pub told: Told,
-    /// How often it returns.
-    pub returns: Returns,
-}
-
-/// A call that has returned.
-#[derive(Clone, Copy, Debug)]
-pub struct Collected {
-    /// What it left behind.
-    pub pending: Pending,
-    /// Who has returned from it.
-    pub side: Side,
-    /// How many `vfork`s there had been when it was made, itself included.
-    pub vforks: u32,
-    /// Whether the enter hook ran on a block that its thread owns, which was free from then on.
-    pub ran_owned: bool,
-}
-
-/// Who returned in a slot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
-    /// The thread that made the call.
-    Caller,
-    /// The new thread or process.
-    Child,
 }
 
 /// The records and who holds them.

@@ -10,7 +10,7 @@ use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
-use crate::runtime::record::Returns;
+use crate::runtime::pending::Returns;
 use crate::runtime::state::STATE;
 use crate::runtime::trap::SIGNAL;
 use crate::runtime::{guest, processes, signals};
