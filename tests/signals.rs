@@ -4,6 +4,7 @@
 mod harness;
 
 use harness::guest;
+use harness::run::{End, Mode, Run};
 
 /// One test a guest.
 macro_rules! guests {
@@ -18,4 +19,25 @@ macro_rules! guests {
 guests! {
     timers_that_interrupt_calls_of_every_kind: "signal_storm.c",
     queued_signals_arrive_once_and_in_order: "signal_queue.c",
+}
+
+/// The modes in which the program runs under the loader.
+const LOADED: [Mode; 3] = [Mode::Plain, Mode::Summary, Mode::Trace];
+
+#[test]
+fn a_signal_before_each_instruction_of_a_call() {
+    for (stepper, program) in pairs("stepper.c", "signal_stepped.c") {
+        for mode in [Mode::Native].into_iter().chain(LOADED) {
+            let run = Run::new([&program]).wrapped([&stepper]).go(mode);
+            run.expect_end(End::Status(0));
+            run.expect_ok();
+        }
+    }
+}
+
+/// Each executable of the one guest with each of the other.
+fn pairs(one: &str, other: &str) -> Vec<(std::path::PathBuf, std::path::PathBuf)> {
+    let others = guest::build(other);
+    let pair = |one: std::path::PathBuf| others.iter().map(move |other| (one.clone(), other.clone()));
+    guest::build(one).into_iter().flat_map(pair).collect()
 }

@@ -124,7 +124,7 @@ pub extern "C" fn delivered(block: &mut Block) -> u64 {
     else {
         // As the handler would have returned: the restorer finds the frame above its return address.
         block.regs.rsp += size_of::<u64>() as u64;
-        block.target = trap::restorer();
+        block.target = trap::way_out();
         return 0;
     };
     let came_at = delivery.frame.context().rip;
@@ -219,6 +219,13 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
         if let Some((fields, offset)) = stub_around(at) {
             show(context, &fields, offset);
             return Whereabouts::Program;
+        }
+        if trap::is_on_way_out(at) {
+            // SAFETY: the kernel has built it there, and nobody else looks at it any more.
+            frame.supersede(unsafe {
+                Frame::at(GuestAddr(context.rsp).wrapping_sub(size_of::<u64>() as u64))
+            });
+            continue;
         }
         if let Some((slot, offset)) = record::slot_around(at) {
             settle_in_slot(delivery, block, slot, offset);
@@ -498,8 +505,7 @@ fn settle_below(delivery: &Delivery, entry: u32, block: &mut Block) -> Whereabou
     let Some(mut below) = (unsafe { Delivery::through(entry, context.rsp, context.rdi) }) else {
         // SAFETY: as above; nobody else looks at it any more.
         let below = unsafe { Frame::at(GuestAddr(context.rsp)) };
-        frame.take_state(below);
-        frame.ucontext().sigmask = below.ucontext().sigmask;
+        frame.supersede(below);
         return settle(delivery, block);
     };
     match settle(&below, block) {

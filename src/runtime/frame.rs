@@ -129,6 +129,12 @@ impl Frame {
         }
     }
 
+    /// Makes the thread be where that of `below` is, as if the signal of that one had not come.
+    pub fn supersede(self, below: Self) {
+        self.take_state(below);
+        self.ucontext().sigmask = below.ucontext().sigmask;
+    }
+
     /// Where the kernel would build this frame for a thread whose stack pointer is `sp`, if it built it at `built`.
     #[must_use]
     pub fn home(self, built: GuestAddr, sp: u64) -> GuestAddr {

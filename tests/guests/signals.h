@@ -17,7 +17,7 @@ static int is_own_code(const char *path, const char *program) {
     return name && (!strncmp(name, "/lib", 4) || !strncmp(name, "/ld-", 4));
 }
 
-static void read_own_code(void) {
+__attribute__((unused)) static void read_own_code(void) {
     char program[512], line[1024], path[512];
     ssize_t len = readlink("/proc/self/exe", program, sizeof program - 1);
     CHECK(len > 0);
