@@ -18,13 +18,19 @@ global_asm!(
     ".hidden __gate_stubs",
     ".globl __gate_stubs",
     "__gate_stubs:",
+    // The first stub is the restorer's: no unwind entry, and the name that gdb knows a signal frame by.
+    ".local __restore_rt",
+    ".type __restore_rt, @function",
+    "__restore_rt:",
+    ".skip {stub_len}",
+    ".size __restore_rt, . - __restore_rt",
     ".cfi_startproc simple",
     ".cfi_signal_frame",
     ".cfi_def_cfa 7, 0",
     // The return address (column 16) is saved at (rip & -64) + BACK:
     // DW_CFA_expression 16, 8 bytes: DW_OP_breg16 0; DW_OP_const1s -64; DW_OP_and; DW_OP_plus_uconst BACK.
     ".cfi_escape 0x10, 16, 7, 0x80, 0, 0x09, 0xc0, 0x1a, 0x23, {back}",
-    ".skip {stubs_len}",
+    ".skip {stubs_len} - {stub_len}",
     ".cfi_endproc",
     ".popsection",
     ".pushsection .gate.slots,\"ax\",@nobits",
@@ -47,6 +53,7 @@ global_asm!(
     ".skip {handlers_len}",
     ".popsection",
     back = const stub::BACK,
+    stub_len = const stub::LEN,
     stubs_len = const STUBS as usize * stub::LEN,
     record = const slot_code::RECORD_POINTER,
     slot_back = const record::BACK_OFFSET,
