@@ -19,6 +19,8 @@ macro_rules! guests {
 guests! {
     timers_that_interrupt_calls_of_every_kind: "signal_storm.c",
     queued_signals_arrive_once_and_in_order: "signal_queue.c",
+    blocked_calls_interrupted_in_every_way: "signal_restart.c",
+    every_register_in_a_handlers_frame: "signal_frames.c",
 }
 
 /// The modes in which the program runs under the loader.
@@ -40,4 +42,24 @@ fn pairs(one: &str, other: &str) -> Vec<(std::path::PathBuf, std::path::PathBuf)
     let others = guest::build(other);
     let pair = |one: std::path::PathBuf| others.iter().map(move |other| (one.clone(), other.clone()));
     guest::build(one).into_iter().flat_map(pair).collect()
+}
+
+/// Each of these calls is made five times by the guest: interrupted for good or ended, it is over once; made again, it is
+/// told as such once more.
+#[test]
+fn an_interrupted_call_is_told_once_and_one_made_again_twice() {
+    for program in guest::build("signal_restart.c") {
+        let run = Run::new([&program]).go(Mode::Trace);
+        run.expect_end(End::Status(0));
+        let lines = |name: &str| {
+            let start = format!(" {name}(");
+            let lines = run.report.lines().filter(|line| line.contains(&start));
+            let (again, over): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains("ERESTART"));
+            (over.len(), again.len())
+        };
+        for name in ["ppoll", "pselect6", "epoll_pwait", "pause", "rt_sigsuspend"] {
+            assert_eq!(lines(name), (5, 0), "{name}\n{run}");
+        }
+        assert_eq!(lines("accept"), (5, 1), "{run}");
+    }
 }
