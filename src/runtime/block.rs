@@ -176,6 +176,12 @@ impl Block {
         self.free();
     }
 
+    /// The mask to put back, if all signals are blocked for what runs here; whoever asks does so.
+    #[must_use]
+    pub fn take_mask(&self) -> Option<SignalSet> {
+        (self.masked.swap(0, Ordering::Relaxed) != 0).then_some(self.mask)
+    }
+
     /// Nothing runs on it any more, and it holds nothing.
     pub fn free(&self) {
         self.holds_for.store(0, Ordering::Relaxed);

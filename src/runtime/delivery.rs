@@ -14,7 +14,7 @@
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
-use crate::abi::signal::{SigContext, Signal, SignalSet};
+use crate::abi::signal::{SIG_SETMASK, SigContext, Signal, SignalSet};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::relay;
 use crate::patch::stub::{self, Fields, Standing};
@@ -25,6 +25,7 @@ use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
 use crate::runtime::{dispatch, fatal, gate_asm, processes, slot_code, trap};
+use crate::sys::signal;
 use core::sync::atomic::Ordering;
 
 /// Where a thread is, once its registers have been made the program's where that can be done.
@@ -105,6 +106,10 @@ impl Delivery {
         // SAFETY: the stack of this block ends far above its lowest bytes.
         let held = unsafe { self.frame.move_to(Frame::room_at(block.lowest())) };
         hook.append_waiting(block);
+        // The frame has left the alternate stack, which the hook does not run for.
+        if let Some(mask) = block.take_mask() {
+            let _ = signal::change_mask(SIG_SETMASK, mask);
+        }
         (&raw const *held.context()).expose_provenance() as u64
     }
 
@@ -494,6 +499,9 @@ fn abandon(delivery: &Delivery, hook: &Block) {
     load(delivery.frame, hook);
     let offset = if delivery.is_turned_down() { stub::RETURN } else { stub::SYSCALL };
     delivery.frame.context().rip = dispatch::in_stub(hook.stub, offset).0;
+    if let Some(mask) = hook.take_mask() {
+        delivery.frame.ucontext().sigmask = mask;
+    }
     hook.free();
 }
 
