@@ -21,6 +21,8 @@ guests! {
     queued_signals_arrive_once_and_in_order: "signal_queue.c",
     blocked_calls_interrupted_in_every_way: "signal_restart.c",
     every_register_in_a_handlers_frame: "signal_frames.c",
+    handlers_that_never_return: "signal_jumps.c",
+    handlers_in_handlers_and_on_small_stacks: "signal_nested.c",
 }
 
 /// The modes in which the program runs under the loader.
