@@ -347,9 +347,11 @@ fn handler_for(frame: Frame) -> Option<GuestAddr> {
     let mut program = STATE.traps.program.lock();
     let action = program.get()?;
     let is_fault = frame.info().code > 0;
+    // A fault kills whose signal the program has blocked, whatever its action (`force_sig_info_to_task`).
+    let is_lethal = is_fault && trap_mask::is_blocked();
     match action.handler {
         SIG_IGN if !is_fault => None,
-        SIG_DFL | SIG_IGN => {
+        handler if is_lethal || handler == SIG_DFL || handler == SIG_IGN => {
             fatal::speak();
             if is_fault {
                 // Ignored or not it kills, for it is blocked when the instruction is met again (kernel/signal.c,
