@@ -21,6 +21,11 @@ guests! {
     queued_signals_arrive_once_and_in_order: "signal_queue.c",
     blocked_calls_interrupted_in_every_way: "signal_restart.c",
     every_register_in_a_handlers_frame: "signal_frames.c",
+    threads_that_are_cancelled: "signal_cancel.c",
+    faults_and_their_handlers: "signal_faults.c",
+    a_backtrace_in_a_handler_reaches_main: "signal_backtrace.c",
+    exceptions_out_of_handlers: "signal_exceptions.cc",
+    dispositions_over_fork_and_exec: "signal_inherited.c",
     handlers_that_never_return: "signal_jumps.c",
     handlers_in_handlers_and_on_small_stacks: "signal_nested.c",
 }
