@@ -7,7 +7,10 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 /// The guest's functions, innermost first, as a backtrace of it names them.
-const FRAMES: [&str; 4] = ["read", "innermost", "middle", "main"];
+const FRAMES: &[&str] = &["read", "innermost", "middle", "main"];
+/// Those of the guest that blocks in a handler.
+const HANDLER_FRAMES: &[&str] =
+    &["read", "on_signal", "signal handler called", "innermost", "middle", "main"];
 
 /// Starts the guest under the loader and waits until it says that it is about to block.
 fn blocked_guest(program: &std::path::Path, options: &[&str]) -> Child {
@@ -46,11 +49,11 @@ fn loader_base(pid: u32) -> String {
     format!("0x{}", line.split('-').next().unwrap_or_default())
 }
 
-fn check(options: &[&str]) {
+fn check(guest: &str, names: &[&str], options: &[&str]) {
     if need_program("gdb").is_none() {
         return;
     }
-    for program in guest::build("blocked.c") {
+    for program in guest::build(guest) {
         let mut child = blocked_guest(&program, options);
         let pid = child.id();
         let symbols = format!("add-symbol-file {} -o {}", loader().to_string_lossy(), loader_base(pid));
@@ -65,7 +68,7 @@ fn check(options: &[&str]) {
         let text = String::from_utf8_lossy(&output.stdout);
         let frames: Vec<&str> = text.lines().filter(|line| line.starts_with('#')).collect();
         let mut rest = frames.iter();
-        for name in FRAMES {
+        for name in names {
             assert!(rest.any(|line| line.contains(name)), "{options:?}: no frame of {name} in\n{text}");
         }
         assert!(
@@ -77,10 +80,16 @@ fn check(options: &[&str]) {
 
 #[test]
 fn a_backtrace_goes_through_a_stub() {
-    check(&[]);
+    check("blocked.c", FRAMES, &[]);
 }
 
 #[test]
 fn a_backtrace_goes_through_a_record_slot() {
-    check(&["-c", "-o", "/dev/null"]);
+    check("blocked.c", FRAMES, &["-c", "-o", "/dev/null"]);
+}
+
+#[test]
+fn a_backtrace_goes_through_a_handlers_frame() {
+    check("blocked_in_handler.c", HANDLER_FRAMES, &[]);
+    check("blocked_in_handler.c", HANDLER_FRAMES, &["-c", "-o", "/dev/null"]);
 }

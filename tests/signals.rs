@@ -26,6 +26,11 @@ guests! {
     a_backtrace_in_a_handler_reaches_main: "signal_backtrace.c",
     exceptions_out_of_handlers: "signal_exceptions.cc",
     dispositions_over_fork_and_exec: "signal_inherited.c",
+    go_preempted_and_profiled: "signal_profile.go",
+    java_with_null_pointers_and_interrupts: "SignalThreads.java",
+    node_with_workers_and_a_profiler: "signal_workers.js",
+    python_with_a_timer_and_tracebacks: "signal_timers.py",
+    bash_with_traps: "signal_traps.sh",
     handlers_that_never_return: "signal_jumps.c",
     handlers_in_handlers_and_on_small_stacks: "signal_nested.c",
 }

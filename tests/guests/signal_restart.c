@@ -217,6 +217,7 @@ static void run(const struct kind *kind, int at) {
     if (way == IGNORED) CHECK(sigaction(SIGUSR1, &action, 0) == 0);
     if (kind->call == call_wait4) {
         waited_for = fork();
+        CHECK(waited_for >= 0);
         while (waited_for == 0) pause();
     }
     atomic_store(&handled, 0);
