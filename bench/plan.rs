@@ -85,6 +85,7 @@ fn draft(
 ) -> Plan {
     let gate = GuestAddr(BASE.0 + (1 << 30));
     let room = AddrRange::new(text.addr(text.bytes.len()).wrapping_add(4096), gate);
+    let stubs: Vec<_> = (0..sites.len() as u64).map(|index| gate.checked_add(index * 64)).collect();
     plan::plan(Input {
         text,
         sites,
@@ -92,11 +93,11 @@ fn draft(
         functions,
         dead_ends,
         gate: Gate {
-            first_free: gate,
-            free: sites.len(),
+            stubs: AddrRange::new(gate, gate.wrapping_add(1 << 22)),
             policy: gate.wrapping_add(1 << 24),
             hooked: gate.wrapping_add(1 << 25),
         },
+        stubs: &stubs,
         near: None,
         space: &mut Space::of(&[room]),
     })

@@ -51,6 +51,18 @@ impl Protection {
         self.0 & general::PROT_EXEC != 0
     }
 
+    /// Whether reading is asked for.
+    #[must_use]
+    pub const fn readable(self) -> bool {
+        self.0 & general::PROT_READ != 0
+    }
+
+    /// Whether writing is asked for.
+    #[must_use]
+    pub const fn writable(self) -> bool {
+        self.0 & general::PROT_WRITE != 0
+    }
+
     /// What the loader needs while it patches: readable, writable, not yet executable.
     #[must_use]
     pub const fn while_patching(self) -> Self {
@@ -90,3 +102,17 @@ pub const NORESERVE: u32 = general::MAP_NORESERVE;
 pub const TYPE: u32 = general::MAP_TYPE;
 /// `PROT_GROWSDOWN`: applies to the whole of a mapping that grows down.
 pub const GROWS_DOWN: u32 = general::PROT_GROWSDOWN;
+/// `MREMAP_FIXED`.
+pub const REMAP_FIXED: u32 = general::MREMAP_FIXED;
+/// `MREMAP_MAYMOVE`.
+pub const REMAP_MAYMOVE: u32 = general::MREMAP_MAYMOVE;
+/// `MREMAP_DONTUNMAP`.
+pub const REMAP_DONTUNMAP: u32 = general::MREMAP_DONTUNMAP;
+/// What `madvise` is told by whoever does not need the contents of pages any more: `MADV_DONTNEED`, `MADV_FREE`,
+/// `MADV_REMOVE`, `MADV_DONTNEED_LOCKED`.
+pub const DISCARDING_ADVICE: [u32; 4] =
+    [general::MADV_DONTNEED, general::MADV_FREE, general::MADV_REMOVE, general::MADV_DONTNEED_LOCKED];
+/// Flag of `shmat`: replaces what lies there (include/uapi/linux/shm.h).
+pub const SHM_REMAP: u32 = 0o40000;
+/// Flag of `shmat`: execution.
+pub const SHM_EXEC: u32 = 0o100000;

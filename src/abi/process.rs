@@ -85,3 +85,10 @@ pub use linux_raw_sys::general::{
     __user_cap_data_struct as CapabilityData, __user_cap_header_struct as CapabilityHeader,
     _LINUX_CAPABILITY_VERSION_3 as CAPABILITY_VERSION, CAP_SYS_BOOT,
 };
+
+/// `membarrier` command: all cores that run threads of the process execute a serialising instruction before it returns.
+pub const MEMBARRIER_SYNC_CORE: u64 =
+    linux_raw_sys::general::membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE as u64;
+/// `membarrier` command: the process is going to use that.
+pub const MEMBARRIER_REGISTER_SYNC_CORE: u64 =
+    linux_raw_sys::general::membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE as u64;

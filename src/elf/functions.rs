@@ -114,6 +114,17 @@ impl<'f> Functions<'f> {
         found
     }
 
+    /// Whether there is no source at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_none()
+            && self.go.is_none()
+            && self.entry.is_none()
+            && self.sections.is_empty()
+            && self.symbol_tables.is_empty()
+            && self.bare_frames.is_none()
+    }
+
     /// The function that holds `vaddr`, from the most trusted source that knows one.
     #[must_use]
     pub fn covering(&self, vaddr: u64) -> Option<Function> {

@@ -196,9 +196,8 @@ mod tests {
     fn planned() -> Plan {
         let at = TEXT.addr(5);
         let sites = [Site { at, len: 2, predecessor: Some(Span { at: TEXT.at, len: 5 }) }];
-        let first_free = GuestAddr(0x1000_0000);
-        let gate =
-            Gate { first_free, free: 1, policy: GuestAddr(0x1100_0000), hooked: GuestAddr(0xf00_0000) };
+        let stubs = AddrRange { start: GuestAddr(0x1000_0000), end: GuestAddr(0x1000_0040) };
+        let gate = Gate { stubs, policy: GuestAddr(0x1100_0000), hooked: GuestAddr(0xf00_0000) };
         let near: Option<AddrRange> = None;
         let (functions, mut space) = (Functions::unknown(), Space::default());
         plan(Input {
@@ -208,6 +207,7 @@ mod tests {
             functions: &functions,
             dead_ends: &[],
             gate,
+            stubs: &[Some(stubs.start)],
             near,
             space: &mut space,
         })

@@ -17,7 +17,7 @@ use crate::x86::decode::{Decoder, Kind};
 
 /// Plans all sites.
 pub(super) fn plan(input: Input<'_, '_>) -> Plan {
-    let Input { text, sites, bias, functions, dead_ends, gate, near, space } = input;
+    let Input { text, sites, bias, functions, dead_ends, gate, stubs, near, space } = input;
     let mut draft = Draft {
         text,
         decoder: Decoder::new(text.bytes, text.at),
@@ -35,8 +35,8 @@ pub(super) fn plan(input: Input<'_, '_>) -> Plan {
         },
     };
     // Two sites could want the same bytes only if they overlap; the later one in the text comes first.
-    for site in sites.iter().rev() {
-        if let Err(reason) = draft.add(site) {
+    for (index, site) in sites.iter().enumerate().rev() {
+        if let Err(reason) = draft.add(site, stubs.get(index).copied().flatten()) {
             draft.plan.refusals.push(Refusal { at: site.at, reason });
         }
     }
@@ -71,11 +71,8 @@ pub(super) struct Decision {
 }
 
 impl Draft<'_, '_> {
-    fn add(&mut self, site: &Site) -> Result<(), RefusalReason> {
-        let index = self.plan.stubs.len();
-        if index >= self.gate.free {
-            return Err(RefusalReason::NoStub);
-        }
+    fn add(&mut self, site: &Site, stub: Option<GuestAddr>) -> Result<(), RefusalReason> {
+        let at = stub.ok_or(RefusalReason::NoStub)?;
         let insn = self.text.offset(site.at).and_then(|offset| self.decoder.decode(offset).ok());
         if insn.is_none_or(|insn| insn.kind != Kind::Syscall || insn.len != site.len) {
             return Err(RefusalReason::NotThere);
@@ -83,7 +80,6 @@ impl Draft<'_, '_> {
         if !self.is_free(site.at, u64::from(site.len)) {
             return Err(RefusalReason::Taken);
         }
-        let at = self.gate.first_free.wrapping_add((index as u64).saturating_mul(stub::LEN as u64));
         let Gate { policy, hooked, .. } = self.gate;
         let (back, site_len, again) = (site.back(), site.len, Again::Site);
         let mut fields = stub::Fields { at, evicted: &[], policy, hooked, back, site_len, again };
@@ -94,7 +90,7 @@ impl Draft<'_, '_> {
         fields.again = decision.evicted.map_or(Again::Site, |evicted| evicted.again);
         let bytes = stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;
         let Decision { tactic, evicted, .. } = decision;
-        self.plan.stubs.push(Stub { index, at, bytes, site: *site, tactic, evicted });
+        self.plan.stubs.push(Stub { at, bytes, site: *site, tactic, evicted });
         Ok(())
     }
 

@@ -19,6 +19,9 @@ use crate::patch::trace::{Number, STRETCH_MAX, Spoiled, Trace};
 use crate::x86::decode::Kind;
 use crate::x86::scan::{SYSCALL, SyscallBytes};
 
+/// Zeros that are no instruction's: the longest has 15 bytes.
+const ZEROS_MIN: usize = 16;
+
 /// What is found in a text.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Found {
@@ -129,6 +132,9 @@ impl Finder<'_, '_> {
 
     /// What lies between the known functions on both sides of offset `at`.
     fn gap(&mut self, at: usize, vaddr: u64) -> Stretch {
+        if self.functions.is_empty() {
+            return self.between_zeros(at);
+        }
         let section = self.functions.section(vaddr);
         let before = self.functions.last_before(vaddr, 0);
         let start = before.map(|function| function.end).max(section.map(|section| section.start));
@@ -141,6 +147,23 @@ impl Finder<'_, '_> {
         let gap = Stretch { start, end, anchors, hits: Vec::new() };
         let before = before.and_then(|function| self.offset(function.start));
         before.and_then(|before| self.joined(before, &gap)).unwrap_or(gap)
+    }
+
+    /// In memory that no file tells of: what lies between runs of zeros on both sides of offset `at`. Pages are filled by
+    /// whoever generates code, and what has not been reached yet is zero; an instruction may end in zeros of its own.
+    fn between_zeros(&mut self, at: usize) -> Stretch {
+        let (before, after) = self.text.bytes.split_at(at);
+        let is_zeros = |window: &[u8]| window.iter().all(|byte| *byte == 0);
+        let first = before.windows(ZEROS_MIN).rposition(is_zeros).unwrap_or(0);
+        let start =
+            before.iter().skip(first).position(|byte| *byte != 0).map_or(at, |skipped| first + skipped);
+        let zeros = at + after.windows(ZEROS_MIN).position(is_zeros).unwrap_or(after.len());
+        let mut end = start;
+        while end < zeros {
+            let Ok(insn) = self.trace.decode(end) else { break };
+            end += usize::from(insn.len);
+        }
+        Stretch { start, end: end.max(zeros), anchors: Vec::new(), hits: Vec::new() }
     }
 
     /// The gap with the known function that starts at offset `before`, if that runs on into it. Hand-written system calls
@@ -489,6 +512,20 @@ mod tests {
         let code = [&[0xc3][..], &[0x90; 15], &[0x48, 0x89, 0xf8, 0x0f, 0x05, 0xc3, 0x90]].concat();
         let expected = Unproved { reason: Reason::NoAnchor, is_plausible: true };
         assert_eq!(judged(&code, 1, None), [Verdict::Unproved(expected)]);
+    }
+
+    #[test]
+    fn generated_code_stands_between_zeros() {
+        let in_memory = |bytes: &[u8]| -> Vec<Verdict> {
+            let text = Text { at: AT, bytes };
+            hits(&text, 0, &Functions::unknown()).hits.into_iter().map(|hit| hit.verdict).collect()
+        };
+        let code =
+            [&[0; 3][..], &CALL, &[0xe9, 0, 0, 0, 0], &[0; 32], &[0x31, 0xd2], &CALL, &[0xc3]].concat();
+        assert_eq!(in_memory(&code), [site(8, 2, Some(5)), site(54, 2, Some(5))]);
+        // Neither a table nor a call whose number nothing tells is taken for code.
+        let code = [&[0; 20][..], &[0x06, 0x0f, 0x05], &[0; 20], &[0x89, 0xd0, 0x0f, 0x05, 0xc3]].concat();
+        assert_eq!(in_memory(&code).iter().filter_map(reason).count(), 2);
     }
 
     #[test]

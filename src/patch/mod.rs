@@ -8,6 +8,7 @@ pub mod check;
 mod draft;
 pub mod find;
 mod lapping;
+pub mod live;
 mod padding;
 pub mod plan;
 pub mod relay;

@@ -22,13 +22,11 @@ pub type Bytes = heapless::Vec<u8, 16>;
 /// The bytes that one near trampoline takes of its area.
 pub const TRAMPOLINE_LEN: u64 = 16;
 
-/// The part of the gate that a plan may use.
+/// The gate, as far as a plan has to know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Gate {
-    /// The address of the first free stub; a multiple of [`stub::LEN`].
-    pub first_free: GuestAddr,
-    /// How many stubs are free from there on.
-    pub free: usize,
+    /// All of its stubs.
+    pub stubs: AddrRange,
     /// The policy table: one byte a number.
     pub policy: GuestAddr,
     /// Where hooked calls go.
@@ -48,8 +46,10 @@ pub struct Input<'a, 'f> {
     /// Ends of functions that control is known not to run past, ascending; one that is missing
     /// costs time.
     pub dead_ends: &'a [GuestAddr],
-    /// The part of the gate that may be used.
+    /// The gate.
     pub gate: Gate,
+    /// The stub of each site, in the order of [`Self::sites`], each a multiple of [`stub::LEN`]; a site without one is refused.
+    pub stubs: &'a [Option<GuestAddr>],
     /// Where trampolines may lie that every site reaches, for a text that does not reach the gate.
     pub near: Option<AddrRange>,
     /// Free addresses for punned jumps; what the plan uses is taken out.
@@ -70,8 +70,6 @@ pub struct Edit {
 /// A stub to be written into the gate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stub {
-    /// Its number, counted from the first free stub.
-    pub index: usize,
     /// Its address.
     pub at: GuestAddr,
     /// Its bytes.
@@ -171,7 +169,7 @@ pub struct Tally {
 pub struct Plan {
     /// Changes to the text, in ascending order, none overlapping.
     pub edits: Vec<Edit>,
-    /// Stubs, in the order of their numbers, without gaps.
+    /// Stubs, one for each site that is not refused.
     pub stubs: Vec<Stub>,
     /// Trampolines near the text and where puns point.
     pub trampolines: Vec<Trampoline>,
@@ -198,9 +196,9 @@ impl Plan {
 /// How many bytes of near trampolines a text needs at most, or zero if all of it reaches all of the gate.
 #[must_use]
 pub fn near_len(text: &Text<'_>, sites: usize, gate: &Gate) -> u64 {
-    let gate_end = gate.first_free.wrapping_add((gate.free as u64).saturating_mul(stub::LEN as u64));
+    let AddrRange { start, end } = gate.stubs;
     let text_end = text.addr(text.bytes.len());
-    let reaches = gate_end.rel32_from(text.at).is_some() && gate.first_free.rel32_from(text_end).is_some();
+    let reaches = end.rel32_from(text.at).is_some() && start.rel32_from(text_end).is_some();
     if reaches { 0 } else { (sites as u64).saturating_mul(TRAMPOLINE_LEN) }
 }
 
@@ -221,26 +219,40 @@ mod tests {
 
     const TEXT: GuestAddr = GuestAddr(0x40_0000);
     const NEAR_GATE: Gate = Gate {
-        first_free: GuestAddr(0x1000_0000),
-        free: 1000,
+        stubs: AddrRange { start: GuestAddr(0x1000_0000), end: GuestAddr(0x1001_0000) },
         policy: GuestAddr(0x1100_0000),
         hooked: GuestAddr(0xf00_0000),
     };
     const FAR: u64 = 0x7000_0000_0000;
     const FAR_GATE: Gate = Gate {
-        first_free: GuestAddr(FAR),
-        free: 1000,
+        stubs: AddrRange { start: GuestAddr(FAR), end: GuestAddr(FAR + 0x1_0000) },
         policy: GuestAddr(FAR - 0x1000),
         hooked: GuestAddr(FAR - 0x2000),
     };
 
+    /// One stub after the other.
+    fn stubs_of(sites: &[Site], gate: &Gate) -> Vec<Option<GuestAddr>> {
+        let at = |index: u64| gate.stubs.start.checked_add(index * stub::LEN as u64);
+        (0..sites.len() as u64).map(at).collect()
+    }
+
     fn planned(bytes: &[u8], sites: &[Site], gate: Gate, space: &mut Space) -> Plan {
+        planned_into(&stubs_of(sites, &gate), bytes, sites, gate, space)
+    }
+
+    fn planned_into(
+        stubs: &[Option<GuestAddr>],
+        bytes: &[u8],
+        sites: &[Site],
+        gate: Gate,
+        space: &mut Space,
+    ) -> Plan {
         let text = Text { at: TEXT, bytes };
         let near_len = near_len(&text, sites.len(), &gate);
         let near = Some(AddrRange::new(GuestAddr(0x50_0000), GuestAddr(0x50_0000 + near_len)));
         let functions = Functions::unknown();
         let functions = &functions;
-        let plan = plan(Input { text, sites, bias: 0, functions, dead_ends: &[], gate, near, space });
+        let plan = plan(Input { text, sites, bias: 0, functions, dead_ends: &[], gate, stubs, near, space });
         plan.check(&text).unwrap();
         plan
     }
@@ -341,11 +353,11 @@ mod tests {
     fn a_site_that_is_not_there_or_without_a_stub_is_refused() {
         let bytes = [0x0f, 0x05, 0x90, 0x0f];
         let sites = [site(0, 2, None), site(1, 2, None), site(3, 2, None)];
-        let full = Gate { free: 0, ..NEAR_GATE };
         let reasons = |plan: Plan| plan.refusals.iter().map(|refusal| refusal.reason).collect::<Vec<_>>();
         use RefusalReason::{GateTooWide, NoStub, NotThere};
         assert_eq!(reasons(planned(&bytes, &sites, NEAR_GATE, &mut Space::default())), [NotThere; 2]);
-        assert_eq!(reasons(planned(&bytes, &sites, full, &mut Space::default())), [NoStub; 3]);
+        let full = planned_into(&[None; 3], &bytes, &sites, NEAR_GATE, &mut Space::default());
+        assert_eq!(reasons(full), [NoStub; 3]);
         let wide = Gate { policy: TEXT.wrapping_sub(0x10_0000), ..FAR_GATE };
         assert_eq!(reasons(planned(&bytes, &sites[..1], wide, &mut Space::default())), [GateTooWide]);
     }
@@ -447,6 +459,7 @@ mod tests {
             functions: &functions,
             dead_ends: &dead_ends,
             gate,
+            stubs: &stubs_of(&sites, &gate),
             near,
             space: &mut Space::default(),
         });

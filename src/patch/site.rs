@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::addr::GuestAddr;
+use crate::addr::{AddrRange, GuestAddr};
 
 /// The bytes of glibc's, musl's and Go's return from a signal handler, `mov rax, 15; syscall`: unwinders and debuggers
 /// recognise a signal frame by them (libgcc, config/i386/linux-unwind.h), so they stay as they are.
@@ -30,6 +30,12 @@ impl<'a> Text<'a> {
     pub fn slice(&self, at: GuestAddr, len: usize) -> Option<&'a [u8]> {
         let start = self.offset(at)?;
         self.bytes.get(start..start.checked_add(len)?)
+    }
+
+    /// Where all of it runs.
+    #[must_use]
+    pub fn range(&self) -> AddrRange {
+        AddrRange::new(self.at, self.addr(self.bytes.len()))
     }
 
     /// The address `offset` bytes into the text.

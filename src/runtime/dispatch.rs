@@ -24,7 +24,7 @@ use crate::runtime::pending::{Pending, Returns, Side};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{
-    altstacks, exec, filter, gate_asm, identity, modules, processes, seccomp, signals, trap_mask,
+    altstacks, exec, filter, gate_asm, identity, mappings, processes, seccomp, signals, trap_mask,
 };
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
@@ -63,8 +63,13 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 18] = [
+pub const SPECIAL: [u32; 23] = [
     sysno::MMAP,
+    sysno::MREMAP,
+    sysno::MADVISE,
+    sysno::BRK,
+    sysno::SHMAT,
+    sysno::PERSONALITY,
     sysno::MPROTECT,
     sysno::PKEY_MPROTECT,
     sysno::FORK,
@@ -124,15 +129,23 @@ const fn with_all(mut set: Interest, mut numbers: &[u32]) -> Interest {
 #[inline(never)]
 fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
     match call.nr {
-        sysno::MMAP => modules::map(call),
-        sysno::MPROTECT | sysno::PKEY_MPROTECT => modules::protect(call),
+        sysno::MMAP => mappings::map(block, call),
+        sysno::MPROTECT | sysno::PKEY_MPROTECT => mappings::protect(block, call),
+        sysno::MREMAP => mappings::remap(block, call),
+        sysno::MADVISE => mappings::advise(block, call),
+        sysno::BRK => mappings::set_break(block, call),
+        sysno::SHMAT => mappings::attach(call),
+        sysno::PERSONALITY => mappings::set_personality(call),
         sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => processes::split(block, call),
         sysno::RT_SIGRETURN => Step::Leave,
         sysno::EXIT => processes::exit_thread(block, frozen),
         sysno::EXIT_GROUP => processes::exit_process(frozen),
         sysno::ARCH_PRCTL => processes::set_base(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
-        sysno::MUNMAP => processes::free_base(block, call),
+        sysno::MUNMAP => {
+            processes::free_base(block, call);
+            mappings::unmap(block, call)
+        }
         sysno::SIGALTSTACK => Step::Tell(Returns::Once),
         sysno::RT_SIGACTION => signals::set_action(block, call),
         sysno::CLOSE => {
@@ -181,9 +194,12 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
             block.target = in_stub(block.stub, stub::RETURN);
             return;
         }
-        Step::Filter if told.is_empty() && *call == block.call() => {
-            let slot = filter::slot(block.stub, call.nr, way_back(block.stub));
-            block.target = slot.unwrap_or_else(|| in_stub(block.stub, stub::SYSCALL));
+        Step::Filter
+            if told.is_empty()
+                && *call == block.call()
+                && let Some(slot) = filter::slot(block.stub, call.nr, way_back(block.stub)) =>
+        {
+            block.target = slot;
             return;
         }
         Step::Tell(returns) => {
@@ -245,7 +261,8 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
         Side::Child => processes::begin_child(block, pending.returns),
         Side::Caller => {
             processes::finish_split(block, &collected, outcome);
-            modules::note_mapping(&call, outcome);
+            mappings::note_mapping(&call, outcome);
+            mappings::note_attached(&call, outcome);
             altstacks::note(&call, outcome);
             trap_mask::finish(&call, pending.mask, outcome);
             seccomp::finish(&call, outcome);

@@ -17,7 +17,7 @@ use crate::runtime::state::STATE;
 use crate::runtime::{dispatch, filter_asm, record};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// Pairs of stub and number that can have a slot; a power of two. The others pass unseen.
+/// Pairs of stub and number that can have a slot; a power of two. The others take a record slot each time.
 pub const ENTRIES: usize = 256;
 
 /// What has to be looked at when a call has returned.
@@ -116,7 +116,7 @@ const fn index_of(stub: u32, nr: u32) -> usize {
 }
 
 /// The slot for the calls numbered `nr` of a stub that goes back to `back`, dedicated now if need be. `None` if its
-/// place in the table is another's: such a call passes as it is.
+/// place in the table is another's.
 pub fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
     let entry = STATE.filters.entries.get(index_of(stub, nr))?;
     let key = key_of(stub, nr);
@@ -134,6 +134,16 @@ pub fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
     }
     entry.key.store(key, Ordering::Release);
     Some(slot)
+}
+
+/// The stub goes back to `back` from now on: so do the slots that are dedicated to it, in the eyes of a debugger.
+pub fn move_slots(stub: u32, back: GuestAddr) {
+    for entry in &STATE.filters.entries {
+        let key = entry.key.load(Ordering::Acquire);
+        if key != 0 && (key >> 16) as u16 == stub as u16 {
+            record::set_back(GuestAddr(entry.slot.load(Ordering::Relaxed)), back);
+        }
+    }
 }
 
 fn landing_of(filter: Filter) -> u64 {

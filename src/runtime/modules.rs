@@ -4,42 +4,42 @@
 //! system calls are replaced, and then it gets the rights that were asked for. All of it happens under one lock and
 //! with all signals blocked, so a handler that maps something itself waits its turn instead of deadlocking.
 
-use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
-use crate::abi::map::{ANONYMOUS, Protection, Sharing, TYPE};
+use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil, page_floor};
 use crate::elf::functions::Functions;
 use crate::elf::image::Image;
 use crate::heap;
 use crate::load::map::Mapping;
-use crate::load::rendezvous;
 use crate::patch::find::{self, Found};
+use crate::patch::live::Change;
 use crate::patch::plan::{self, Gate, Input, Plan};
 use crate::patch::site::{Site, Text, Verdict};
 use crate::patch::space::Space;
-use crate::patch::stub;
-use crate::runtime::dispatch::Step;
-use crate::runtime::pending::Returns;
+use crate::patch::stub::Fields;
+use crate::patch::{relay, undo};
+use crate::runtime::patched::Content;
+use crate::runtime::room::{self, Room};
 use crate::runtime::state::{STATE, policy_address};
-use crate::runtime::{block, dispatch, enter_asm, file_pages, gate_asm, landings, text, trap};
+use crate::runtime::stubs::{self, Stubs};
+use crate::runtime::text::{self, LiveMemory};
+use crate::runtime::{enter_asm, landings, trap};
 use crate::sys::file::{self, Fd, View};
 use crate::sys::lock::RobustGuard;
-use crate::sys::mem::{self, Place};
-use crate::sys::process;
 use crate::sys::signal::AllBlocked;
+use crate::sys::{mem, process};
 use crate::x86;
+use crate::x86::encode::UD2;
 use crate::x86::scan::SyscallBytes;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
-
-/// Stubs that fill one page: a module's stubs start on a page of their own, which nobody executes yet.
-const STUBS_A_PAGE: u32 = PAGE as u32 / stub::LEN as u32;
 
 /// What is patched, and what is left.
 #[derive(Debug)]
 pub struct Modules {
-    /// The first free stub; 0 while not even the restorer is written.
-    next_stub: u32,
+    /// The gate's stubs.
+    pub stubs: Stubs,
+    /// How many patches there have been.
+    patches: u64,
     /// How many hits are neither proved nor disproved.
     pub unproved: u64,
     /// How many proved sites could not be replaced.
@@ -50,7 +50,7 @@ impl Modules {
     /// Nothing is patched.
     #[must_use]
     pub const fn new() -> Self {
-        Self { next_stub: 0, unproved: 0, refused: 0 }
+        Self { stubs: Stubs::new(), patches: 0, unproved: 0, refused: 0 }
     }
 }
 
@@ -67,8 +67,13 @@ pub enum Access {
     Fresh,
     /// They are writable, and nobody executes them.
     Writable,
-    /// They are executable already.
+    /// They are executable already, and nobody executes them yet.
     Executable,
+    /// Threads may be executing them.
+    Live {
+        /// Whether they can be written as data can.
+        is_writable: bool,
+    },
 }
 
 impl Access {
@@ -76,7 +81,7 @@ impl Access {
     const fn for_trampolines(self) -> Protection {
         match self {
             Self::Fresh | Self::Writable => Protection::READ_WRITE,
-            Self::Executable => Protection::READ_EXECUTE,
+            Self::Executable | Self::Live { .. } => Protection::READ_EXECUTE,
         }
     }
 
@@ -96,7 +101,7 @@ impl Access {
                 unsafe { text::write(at, bytes) };
                 Ok(())
             }
-            Self::Executable => text::write_live(at, bytes),
+            Self::Executable | Self::Live { .. } => text::write_live(at, bytes),
         }
     }
 }
@@ -104,7 +109,7 @@ impl Access {
 /// A text to be patched, and the file it comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a, 'f> {
-    /// The bytes in memory.
+    /// The bytes in memory, and where they run.
     pub text: Text<'a>,
     /// How to write them.
     pub access: Access,
@@ -114,55 +119,8 @@ pub struct Job<'a, 'f> {
     pub bias: u64,
     /// Where trampolines may lie that punned jumps point at.
     pub room: Room,
-}
-
-/// Address space for trampolines that must lie at certain addresses.
-#[derive(Clone, Copy, Debug)]
-pub struct Room([AddrRange; 3]);
-
-impl Room {
-    /// How far a mapping may grow before it meets a trampoline: new mappings go below old ones.
-    const CLEARANCE: u64 = 256 << 20;
-    /// How far a module's other segments are likely to reach behind its text.
-    const MODULE: u64 = 16 << 20;
-    /// What is kept free below the loader's view of the stack, for the stack to grow.
-    const STACK: u64 = 64 << 20;
-    /// Just short of what a `rel32` spans.
-    const REACH: u64 = (1 << 31) - (1 << 20);
-
-    /// Around a text that lies among the mappings that the kernel places.
-    #[must_use]
-    pub fn around(text: AddrRange) -> Self {
-        let stack = GuestAddr(STATE.stack_top.load(Ordering::Relaxed));
-        let highest = text.start.wrapping_add(Self::REACH);
-        let top = if stack > text.start { highest.min(stack.wrapping_sub(Self::STACK)) } else { highest };
-        let below = GuestAddr(text.end.0.saturating_sub(Self::REACH).max(Self::CLEARANCE));
-        // The module's own data come first.
-        let above = AddrRange::new(text.end.page_floor().wrapping_add(Self::MODULE), top.page_floor());
-        let own = own_mappings();
-        Self([
-            AddrRange::new(above.start, above.end.min(own.start)),
-            AddrRange::new(above.start.max(own.end), above.end),
-            AddrRange::new(below.page_floor(), text.start.wrapping_sub(Self::CLEARANCE).page_floor()),
-        ])
-    }
-
-    /// Behind a program, where nothing lies but its break, which is put behind the trampolines.
-    #[must_use]
-    pub fn behind(span: AddrRange) -> Self {
-        const REACH: u64 = (1 << 30) - (1 << 20);
-        let nothing = AddrRange::new(span.start, span.start);
-        Self([AddrRange::new(span.end, span.end.wrapping_add(REACH)), nothing, nothing])
-    }
-}
-
-/// From the blocks to the loader's image, which the kernel has put next to each other. Puns would point there often,
-/// since what follows a system call is the same few instructions everywhere, and each costs another plan.
-fn own_mappings() -> AddrRange {
-    let blocks = block::mapping();
-    let state = GuestAddr((&raw const STATE).addr() as u64);
-    let image_end = state.wrapping_add(size_of_val(&STATE) as u64 + PAGE).page_floor();
-    AddrRange::new(blocks.start.min(state), blocks.end.max(image_end))
+    /// How far from where it will run the text lies for now.
+    pub shift: u64,
 }
 
 /// Patches a freshly mapped image and gives its texts their rights. Punned jumps get their trampolines in `room`, or
@@ -175,6 +133,7 @@ pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result
     let _blocked = AllBlocked::new();
     let mut modules = lock();
     STATE.file_pages.insert(mapping.span);
+    mapping.texts.iter().for_each(|part| STATE.file_pages.remove(part.range));
     let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
     let mut end = mapping.span.end;
     for part in &mapping.texts {
@@ -183,7 +142,7 @@ pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result
         let bytes = unsafe { bytes_of(part.range.start, len) };
         let text = Text { at: part.range.start, bytes };
         let room = room.unwrap_or_else(|| Room::around(part.range));
-        let job = Job { text, access, image: Some(image), bias: mapping.bias, room };
+        let job = Job { text, access, image: Some(image), bias: mapping.bias, room, shift: 0 };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
     }
@@ -212,7 +171,8 @@ pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Resul
         }
         mem::protect(part.range, part.protection.while_patching())?;
         let text = Text { at: part.range.start, bytes };
-        let job = Job { text, access: Access::Writable, image: Some(image), bias: mapping.bias, room };
+        let job =
+            Job { text, access: Access::Writable, image: Some(image), bias: mapping.bias, room, shift: 0 };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
     }
@@ -232,37 +192,62 @@ fn readable_len(image: &Image<'_>, vaddr: u64, len: u64) -> u64 {
 /// # Safety
 ///
 /// `len` bytes at `at` are readable, and stay so and unchanged but for the loader's own patches while the slice lives.
-pub(super) unsafe fn bytes_of<'a>(at: GuestAddr, len: u64) -> &'a [u8] {
+pub unsafe fn bytes_of<'a>(at: GuestAddr, len: u64) -> &'a [u8] {
     // SAFETY: as the caller vouches.
     unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at.0 as usize), len as usize) }
 }
 
 impl Modules {
-    /// The stubs that have been written.
-    pub fn stubs(&self) -> impl Iterator<Item = u32> + use<> {
-        trap::RESTORER_STUB + 1..self.next_stub
-    }
-
-    /// What one of them was made of; `None` if it stands for no site.
-    #[must_use]
-    pub fn stub(&self, index: u32) -> Option<stub::Fields<'_>> {
-        let at = dispatch::in_stub(index.min(gate_asm::STUBS - 1), 0);
-        // SAFETY: the gate is readable as far as there are stubs, and what has been written there stays as it is.
-        let bytes = unsafe { &*core::ptr::with_exposed_provenance(at.0 as usize) };
-        stub::read(bytes, at)
-    }
-
     /// Replaces the proved system calls of a text; what can't be replaced is counted and stays as it is. Returns the
     /// end of the highest trampoline, or 0.
     pub fn patch(&mut self, job: &Job<'_, '_>) -> GuestAddr {
-        if !forget_and_scan(&job.text, job.access) {
+        self.forget(job.text.range());
+        if !has_hits(&job.text, job.access) {
             return GuestAddr(0);
         }
         // SAFETY: `patch_hits` keeps nothing on the heap.
-        unsafe { with_scratch(|| self.patch_hits(job)) }
+        unsafe { with_scratch(|| self.patch_hits(job)) }.end
     }
 
-    fn patch_hits(&mut self, job: &Job<'_, '_>) -> GuestAddr {
+    /// Patches pages that were mapped from `offset` of the file behind `fd`.
+    pub fn patch_file(&mut self, range: AddrRange, fd: Fd, offset: u64, access: Access) {
+        self.forget(range);
+        let Some(text) = mapped_text(range, range.start, fd, offset) else { return };
+        if has_hits(&text, access) {
+            // SAFETY: the image lives no longer than the call, and `patch_hits` keeps nothing on the heap.
+            unsafe { with_scratch(|| self.patch_viewed(text, 0, Some((fd, offset)), access)) };
+        }
+    }
+
+    /// As [`Self::patch`], for a text that was mapped from the offset of that file, if it was. Its memory lies `shift`
+    /// bytes on for now.
+    pub fn patch_viewed(
+        &mut self,
+        text: Text<'_>,
+        shift: u64,
+        file: Option<(Fd, u64)>,
+        access: Access,
+    ) -> Applied {
+        let was_armed = STATE.traps.is_armed();
+        let view = file.and_then(|(fd, _)| View::of(fd).ok());
+        let image = view.as_ref().and_then(|view| Image::parse(view.bytes()).ok());
+        let vaddr = image.as_ref().zip(file).and_then(|(image, (_, offset))| vaddr_of(image, offset));
+        let applied = self.patch_hits(&Job {
+            text,
+            access,
+            image: vaddr.and(image.as_ref()),
+            bias: text.at.0.wrapping_sub(vaddr.unwrap_or(text.at.0)),
+            room: Room::around(text.range()),
+            shift,
+        });
+        if STATE.traps.is_armed() && !was_armed {
+            trap::unblock_in_handlers();
+        }
+        applied
+    }
+
+    #[inline(never)]
+    fn patch_hits(&mut self, job: &Job<'_, '_>) -> Applied {
         let functions = job.image.map_or_else(Functions::unknown, Functions::of);
         let Found { hits, dead_ends } = find::hits(&job.text, job.bias, &functions);
         let sites: Vec<Site> = hits
@@ -273,14 +258,18 @@ impl Modules {
             })
             .collect();
         self.unproved += hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;
+        self.patches += 1;
+        let patch = self.patches;
         if sites.is_empty() {
             give_back(&job.text, job.access);
-            return GuestAddr(0);
+            return Applied { patch, end: GuestAddr(0) };
         }
-        let gate = self.gate();
+        let memory = LiveMemory::open().ok();
+        let stubs = self.stubs.assign(&sites, job.text.range(), memory.as_ref());
+        let gate = gate();
         let near_len = plan::near_len(&job.text, sites.len(), &gate);
         let rights = job.access.for_trampolines();
-        let near = reserve_near(&job.text, near_len, rights);
+        let near = room::reserve_near(&job.text, near_len, rights);
         let draft = |room: &[AddrRange]| {
             plan::plan(Input {
                 text: job.text,
@@ -289,26 +278,19 @@ impl Modules {
                 functions: &functions,
                 dead_ends: &dead_ends,
                 gate,
+                stubs: &stubs,
                 near,
                 space: &mut Space::of(room),
             })
         };
         let (plan, landings) = landings::plan(&job.room.0, near, rights, draft);
         self.refused += plan.refusals.len() as u64;
-        if self.apply(job, &plan, near, &landings).is_err() {
+        if self.apply(job, &plan, memory.as_ref(), near, &landings).is_err() {
             self.refused += plan.stubs.len() as u64;
         }
-        landings.iter().map(|page| page.wrapping_add(PAGE)).max().unwrap_or_default()
-    }
-
-    fn gate(&self) -> Gate {
-        let first = self.next_stub.max(trap::RESTORER_STUB + 1);
-        Gate {
-            first_free: GuestAddr(gate_asm::stubs() + u64::from(first) * stub::LEN as u64),
-            free: (gate_asm::STUBS - first) as usize,
-            policy: policy_address(),
-            hooked: GuestAddr(enter_asm::hooked as *const () as u64),
-        }
+        self.stubs.give_back(&stubs, &plan.stubs);
+        let end = landings.iter().map(|page| page.wrapping_add(PAGE)).max().unwrap_or_default();
+        Applied { patch, end }
     }
 
     /// Writes what the plan says: first all that a patched site leads to, then the sites.
@@ -316,168 +298,169 @@ impl Modules {
         &mut self,
         job: &Job<'_, '_>,
         plan: &Plan,
+        memory: Option<&LiveMemory>,
         near: Option<AddrRange>,
         landings: &[GuestAddr],
     ) -> Result<(), Errno> {
-        self.write_stubs(plan)?;
+        let pages = landings.iter().map(|&page| AddrRange::new(page, page.wrapping_add(PAGE)));
+        let areas = || near.into_iter().chain(pages.clone());
+        let has_room = STATE.patched.has_room_for(1 + areas().count());
+        let is_ready = if has_room { self.stubs.write(&plan.stubs, memory) } else { Err(Errno::ENOMEM) };
+        is_ready.inspect_err(|_| areas().for_each(mem::unmap))?;
+        let content = if job.access == Access::Fresh { Content::FileText } else { Content::Text };
+        STATE.patched.insert(job.text.range(), content, self.patches);
+        areas().for_each(|area| {
+            STATE.patched.insert(area, Content::Trampolines, self.patches);
+        });
         for trampoline in &plan.trampolines {
             // SAFETY: it lies in the near area or on the landing pages, which nobody else writes.
             unsafe { job.access.write(trampoline.at, &trampoline.bytes) }?;
         }
-        let pages = landings.iter().map(|&page| AddrRange::new(page, page.wrapping_add(PAGE)));
-        for area in near.into_iter().chain(pages) {
-            mem::protect(area, Protection::READ_EXECUTE)?;
-            STATE.patched.insert(area);
-        }
-        STATE.patched.insert(AddrRange::new(job.text.at, job.text.addr(job.text.bytes.len())));
+        areas().try_for_each(|area| mem::protect(area, Protection::READ_EXECUTE))?;
         if !plan.traps.is_empty() {
             trap::arm()?;
             if !plan.traps.iter().all(|site| trap::add(site.at, site.entry)) {
                 return Err(Errno::ENOMEM);
             }
         }
+        if let Access::Live { is_writable } = job.access {
+            return change_live(plan, is_writable);
+        }
         for edit in &plan.edits {
             // SAFETY: the text is as the job says; the edit lies inside it.
-            unsafe { job.access.write(edit.at, &edit.new) }?;
+            unsafe { job.access.write(edit.at.wrapping_add(job.shift), &edit.new) }?;
         }
         Ok(())
     }
 
-    fn write_stubs(&mut self, plan: &Plan) -> Result<(), Errno> {
-        let restorer = self.next_stub == 0;
-        let first = if restorer { trap::RESTORER_STUB } else { self.next_stub };
-        let mut bytes = Vec::with_capacity((plan.stubs.len() + 1) * stub::LEN);
-        if restorer {
-            bytes.extend_from_slice(&trap::restorer_stub());
+    /// The code in `range` is gone, or is about to be other code: what led from it to the gate is free.
+    #[inline(never)]
+    pub fn forget(&mut self, range: AddrRange) {
+        if STATE.patched.overlaps(range) {
+            self.stubs.retire(range);
+            trap::forget(range);
+            self.drop_patches(range, None);
         }
-        plan.stubs.iter().for_each(|stub| bytes.extend_from_slice(&stub.bytes));
-        let start = GuestAddr(gate_asm::stubs() + u64::from(first) * stub::LEN as u64);
-        let range = text::pages(AddrRange::new(start, start.wrapping_add(bytes.len() as u64)));
-        text::write_fresh(range, &bytes)?;
-        let used = first + (bytes.len() / stub::LEN) as u32;
-        self.next_stub = used.next_multiple_of(STUBS_A_PAGE);
-        Ok(())
+    }
+
+    /// As [`Self::forget`], but for the patch `kept`, which is in force there now; the stubs of the others are `old`.
+    pub fn supersede(&mut self, range: AddrRange, old: &[u32], kept: u64) {
+        self.stubs.retire_each(old);
+        trap::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
+        self.drop_patches(range, Some(kept));
+    }
+
+    /// The patch `dropped` of `range`, whose stubs are `new`, is not to come into force.
+    pub fn withdraw(&mut self, range: AddrRange, new: &[u32], dropped: u64) {
+        STATE.patched.remove_patch(dropped);
+        self.supersede(AddrRange::new(range.end, range.end), new, dropped);
+        trap::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
+    }
+
+    /// Gives the code in `range`, which is writable and which nobody executes, its own bytes back.
+    pub fn restore(&mut self, range: AddrRange) {
+        self.restore_moved(range, 0);
+        self.forget(range);
+    }
+
+    /// As [`Self::restore`], for code that now lies in `range` and was patched `shift` bytes before.
+    pub fn restore_moved(&mut self, range: AddrRange, shift: u64) {
+        let old = AddrRange::new(range.start.wrapping_sub(shift), range.end.wrapping_sub(shift));
+        let intact = self.stubs.active_in(old).filter(|(_, fields)| is_intact(fields, old, shift));
+        for (at, bytes) in intact.filter_map(|(_, fields)| undo::original(&fields)) {
+            // SAFETY: it is writable and nobody executes it, as the caller vouches.
+            unsafe { text::write(at.wrapping_add(shift), &bytes) };
+        }
+    }
+
+    /// The program may have written over patches in `range`: those that are no longer there are forgotten.
+    pub fn forget_overwritten(&mut self, range: AddrRange) {
+        let overwritten: Vec<u32> = self
+            .stubs
+            .active_in(range)
+            .filter(|(_, fields)| !is_intact(fields, range, 0))
+            .map(|(index, _)| index)
+            .collect();
+        self.stubs.retire_each(&overwritten);
+        trap::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
+    }
+
+    fn drop_patches(&mut self, range: AddrRange, kept: Option<u64>) {
+        STATE.patched.remove(range, kept);
+        while let Some(area) = STATE.patched.take_orphan() {
+            mem::unmap(area);
+        }
     }
 }
 
-/// Maps `len` bytes within reach of all of `text`: below it, where no break grows, else above.
-fn reserve_near(text: &Text<'_>, len: u64, rights: Protection) -> Option<AddrRange> {
-    const STEP: u64 = 1 << 16;
-    const TRIES: u64 = 256;
-    if len == 0 {
-        return None;
+/// Carries out the edits of a plan while threads may execute what they change. Meanwhile more traps are known; behind them
+/// stands a jump, which [`trap::resolve`] finds where a trap was met just before.
+fn change_live(plan: &Plan, is_writable: bool) -> Result<(), Errno> {
+    let change = Change::of(plan, is_writable);
+    let known = || plan.traps.iter().map(|site| site.at);
+    let more = || change.traps.iter().filter(|site| known().all(|at| at != site.at));
+    if !change.traps.is_empty() {
+        trap::arm()?;
     }
-    let len = page_ceil(len)?;
-    let end = text.addr(text.bytes.len()).0.checked_next_multiple_of(PAGE)?;
-    let below = (1..=TRIES).filter_map(|step| text.at.0.checked_sub(len + step * STEP));
-    let above = (1..=TRIES).filter_map(|step| end.checked_add(step * STEP));
-    below.chain(above).find_map(|at| {
-        let at = mem::map_anonymous(Place::Free(GuestAddr(at)), len, rights).ok()?;
-        let area = AddrRange::new(at, at.wrapping_add(len));
-        mem::name(area, c"loader:trampolines");
-        Some(area)
-    })
+    if !more().all(|site| trap::add(site.at, site.entry)) {
+        return Err(Errno::ENOMEM);
+    }
+    // SAFETY: the edits lie in the text, which is mapped so.
+    unsafe { text::change_live(&change, is_writable) }?;
+    more().for_each(|site| trap::forget(AddrRange::new(site.at, site.at.wrapping_add(1))));
+    Ok(())
 }
 
-/// `mmap`: what becomes executable is patched first.
-pub fn map(call: &Call) -> Step {
-    let [_, len, prot, flags, fd, offset] = call.args;
-    let protection = Protection::from_bits(prot as u32);
-    let flags = flags as u32;
-    let is_private_file = flags & ANONYMOUS == 0 && flags & TYPE == Sharing::Private.bits();
-    if !is_private_file || !may_patch(call) {
-        return Step::Pass;
-    }
-    if !protection.executable() {
-        return Step::Tell(Returns::Once);
-    }
-    let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
-    let mut modules = lock();
-    if !process::memory_may_become_executable() {
-        return Step::Answer(modules.map_executable_first(call));
-    }
-    let mut quiet = *call;
-    quiet.args[2] = protection.while_patching().bits().into();
-    let Ok(at) = raw(&quiet) else {
-        return Step::Answer(modules.map_executable_first(call));
+/// Whether the patch that leads to a stub still stands in `text`, which lies `shift` bytes on.
+fn is_intact(fields: &Fields<'_>, text: AddrRange, shift: u64) -> bool {
+    let code = |at: GuestAddr| match text.contains(at) {
+        true => Some(window(at.wrapping_add(shift), text.end.0 - at.0)),
+        false => STATE.patched.window(at),
     };
-    let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(len))));
-    modules.patch_file(range, Fd::from_argument(fd), offset, Access::Fresh);
-    match mem::protect(range, protection) {
-        Ok(()) => Step::Answer(Outcome(at)),
-        Err(_) => {
-            // Only the call itself knows its errno (a file system without execution, a policy).
-            mem::unmap(range);
-            Step::Answer(modules.map_executable_first(call))
-        }
+    let Some((start, _)) = undo::original(fields) else { return false };
+    let entry = relay::entry_from(start, stubs::range(), code, |_| Some(start));
+    let entry = entry
+        .or_else(|| trap::entry_of(start).filter(|_| code(start).is_some_and(|it| it.starts_with(&UD2))));
+    entry.is_some_and(|entry| stubs::index_of(entry) == stubs::index_of(fields.at))
+}
+
+/// The first bytes of the `len` at `at`, which are readable; zeros past their end.
+fn window(at: GuestAddr, len: u64) -> relay::Window {
+    let mut window = relay::Window::default();
+    // SAFETY: as the caller vouches.
+    let bytes = unsafe { bytes_of(at, len.min(window.len() as u64)) };
+    window.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    window
+}
+
+/// What became of a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied {
+    /// The number of the patch.
+    pub patch: u64,
+    /// The end of the highest trampoline, or 0.
+    pub end: GuestAddr,
+}
+
+fn gate() -> Gate {
+    Gate {
+        stubs: stubs::range(),
+        policy: policy_address(),
+        hooked: GuestAddr(enter_asm::hooked as *const () as u64),
     }
 }
 
-/// Whether code may be patched that `call` makes executable: not where filters look at where calls come from, nor where
-/// one has something to say to the call itself, which it must then say to the program's own.
-fn may_patch(call: &Call) -> bool {
-    STATE.address_filters.load(core::sync::atomic::Ordering::Relaxed) == 0
-        && crate::sys::seccomp::allows(call.nr, call.args)
+/// The part of `range`, which was mapped from `offset` of the file behind `fd`, that the file reaches, as the text that
+/// runs at `at`.
+pub fn mapped_text<'a>(range: AddrRange, at: GuestAddr, fd: Fd, offset: u64) -> Option<Text<'a>> {
+    let facts = file::facts(fd).ok()?;
+    let in_file = page_ceil(facts.len).unwrap_or(0).saturating_sub(offset);
+    // SAFETY: the pages were just mapped readable, and the file reaches that far.
+    Some(Text { at, bytes: unsafe { bytes_of(range.start, range.len().min(in_file)) } })
 }
 
-/// Makes a call as it is.
-fn raw(call: &Call) -> Result<u64, Errno> {
-    // SAFETY: it is the program's own mapping call, or one with fewer rights.
-    unsafe { crate::sys::program_call(call.nr, call.args) }
-}
-
-impl Modules {
-    /// The other order, where a private writable mapping can't be had (RLIMIT_DATA, strict overcommit): maps, then
-    /// patches what nobody can have jumped to yet.
-    fn map_executable_first(&mut self, call: &Call) -> Outcome {
-        let [_, len, _, _, fd, offset] = call.args;
-        match raw(call) {
-            Ok(at) => {
-                let end = at.wrapping_add(page_ceil(len).unwrap_or(len));
-                let range = AddrRange::new(GuestAddr(at), GuestAddr(end));
-                self.patch_file(range, Fd::from_argument(fd), offset, Access::Executable);
-                Outcome(at)
-            }
-            Err(errno) => Outcome::failure(errno),
-        }
-    }
-
-    /// Patches pages that were mapped from `offset` of the file behind `fd`.
-    pub(super) fn patch_file(&mut self, range: AddrRange, fd: Fd, offset: u64, access: Access) {
-        let Ok(facts) = file::facts(fd) else { return };
-        let in_file = page_ceil(facts.len).unwrap_or(0).saturating_sub(offset);
-        // SAFETY: the pages were just mapped readable, and the file reaches that far.
-        let bytes = unsafe { bytes_of(range.start, range.len().min(in_file)) };
-        let text = Text { at: range.start, bytes };
-        if forget_and_scan(&text, access) {
-            let was_armed = STATE.traps.is_armed();
-            // SAFETY: the image lives no longer than the call, and `patch_hits` keeps nothing on the heap.
-            unsafe { with_scratch(|| self.patch_viewed(text, fd, offset, access)) };
-            if STATE.traps.is_armed() && !was_armed {
-                trap::unblock_in_handlers();
-            }
-        }
-    }
-
-    fn patch_viewed(&mut self, text: Text<'_>, fd: Fd, offset: u64, access: Access) {
-        let view = View::of(fd).ok();
-        let image = view.as_ref().and_then(|view| Image::parse(view.bytes()).ok());
-        let vaddr = image.as_ref().and_then(|image| vaddr_of(image, offset));
-        self.patch_hits(&Job {
-            text,
-            access,
-            image: vaddr.and(image.as_ref()),
-            bias: text.at.0.wrapping_sub(vaddr.unwrap_or(text.at.0)),
-            room: Room::around(AddrRange::new(text.at, text.addr(text.bytes.len()))),
-        });
-    }
-}
-
-/// Forgets what was known of these addresses; returns whether there is anything to patch.
-fn forget_and_scan(text: &Text<'_>, access: Access) -> bool {
-    let range = AddrRange::new(text.at, text.addr(text.bytes.len()));
-    trap::forget(range);
-    STATE.patched.remove(range);
+/// Whether there is anything to patch.
+pub fn has_hits(text: &Text<'_>, access: Access) -> bool {
     let has_hits = SyscallBytes::of(text.bytes).next().is_some();
     if !has_hits {
         give_back(text, access);
@@ -488,7 +471,8 @@ fn forget_and_scan(text: &Text<'_>, access: Access) -> bool {
 /// Unmaps the file's pages that only the scan has touched: the program will want few of them.
 fn give_back(text: &Text<'_>, access: Access) {
     if access == Access::Fresh {
-        mem::discard(AddrRange::new(text.at, text.addr(text.bytes.len())));
+        let at = GuestAddr(text.bytes.as_ptr().addr() as u64);
+        mem::discard(AddrRange::new(at, at.wrapping_add(text.bytes.len() as u64)));
     }
 }
 
@@ -497,7 +481,7 @@ fn give_back(text: &Text<'_>, access: Access) {
 /// # Safety
 ///
 /// `patch` leaves nothing behind that was allocated in it.
-unsafe fn with_scratch<R>(patch: impl FnOnce() -> R) -> R {
+pub unsafe fn with_scratch<R>(patch: impl FnOnce() -> R) -> R {
     let had_tables = x86::decode::has_tables();
     let before = heap::mark();
     let result = patch();
@@ -515,36 +499,6 @@ fn vaddr_of(image: &Image<'_>, offset: u64) -> Option<u64> {
         let end = page_ceil(segment.offset.checked_add(segment.file_size)?)?;
         (start..end).contains(&offset).then(|| page_floor(segment.vaddr).wrapping_add(offset - start))
     })
-}
-
-/// After an `mmap` of a file that is not executable: it may become so.
-pub fn note_mapping(call: &Call, outcome: Outcome) {
-    if call.nr != crate::abi::sysno::MMAP || outcome.errno().is_some() {
-        return;
-    }
-    let end = outcome.0.wrapping_add(page_ceil(call.args[1]).unwrap_or(0));
-    STATE.file_pages.insert(AddrRange::new(GuestAddr(outcome.0), GuestAddr(end)));
-}
-
-/// `mprotect` and `pkey_mprotect`: pages of a file that become executable are patched first.
-pub fn protect(call: &Call) -> Step {
-    let [at, len, prot, ..] = call.args;
-    let protection = Protection::from_bits(prot as u32);
-    let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
-    if protection == Protection::READ {
-        // That is how dynamic loaders close what they have relocated: all that they have loaded is on their list.
-        rendezvous::changed();
-    }
-    if protection.executable() && STATE.file_pages.overlaps(range) && may_patch(call) {
-        let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
-        file_pages::patch(&mut lock(), range);
-        // Made here, before a signal can interrupt: made again after each, it might never come to its end.
-        return Step::Answer(match raw(call) {
-            Ok(value) => Outcome(value),
-            Err(errno) => Outcome::failure(errno),
-        });
-    }
-    Step::Pass
 }
 
 /// Takes the lock of all patching, with all signals blocked. If its last holder died over a patch, that is dropped: what

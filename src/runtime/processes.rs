@@ -229,14 +229,13 @@ pub fn set_base(call: &Call) -> Step {
 }
 
 /// Before `munmap`: a thread that frees the memory at its own fs base gives up all that is found by it.
-pub fn free_base(block: &Block, call: &Call) -> Step {
+pub fn free_base(block: &Block, call: &Call) {
     let [at, len, ..] = call.args;
     let base = fs_base();
     if base != 0 && base.checked_sub(at).is_some_and(|offset| offset < len) {
         give_up(block);
         STATE.departing.insert(base, process::thread_id());
     }
-    Step::Pass
 }
 
 /// Gives back all that is found by the calling thread's fs base: its block, and what hooks and calls hold that a handler
@@ -284,6 +283,11 @@ pub fn exit_process(frozen: &Frozen) -> Step {
 pub fn is_own_process() -> bool {
     STATE.relatives.load(Ordering::Relaxed) == 0
         || process::id() == STATE.process.load(Ordering::Relaxed) && !is_in_other_namespace()
+}
+
+/// Whether nobody else runs in this memory.
+pub fn is_only_thread() -> bool {
+    STATE.more_threads.load(Ordering::Relaxed) == 0 && STATE.relatives.load(Ordering::Relaxed) == 0
 }
 
 /// The calling process's id. Asks the kernel only once, or while there is another process in this memory.

@@ -446,13 +446,20 @@ pub fn first_record() -> u64 {
     (&raw const STATE.records.records).addr() as u64
 }
 
+/// The calls of a dedicated slot return to `back` from now on.
+pub fn set_back(code: GuestAddr, back: GuestAddr) {
+    if let Some(record) = slot_around(code).and_then(|(slot, _)| slot.record()) {
+        record.back.store(back.0, Ordering::Relaxed);
+    }
+}
+
 /// Gives back a dedicated slot that no call has been made in.
 pub fn release_dedicated(code: GuestAddr) {
-    let offset = code.0.wrapping_sub(gate_asm::slots());
-    let slot = (offset / SLOT_LEN as u64) as u32;
-    if let Some(record) = STATE.records.record(slot) {
+    if let Some((slot, _)) = slot_around(code)
+        && let Some(record) = slot.record()
+    {
         record.resume.store(0, Ordering::Relaxed);
-        STATE.records.release(slot);
+        STATE.records.release(slot.0);
     }
 }
 

@@ -128,8 +128,7 @@ fn leave_native(filter: Filter) {
     let modules = STATE.modules.lock();
     // What was found out last: sites of one kind stand together.
     let mut last: Option<(GuestAddr, bool)> = None;
-    for index in modules.stubs() {
-        let Some(fields) = modules.stub(index) else { continue };
+    for (index, fields) in modules.stubs.active() {
         let (site, gate) = (fields.back, dispatch::in_stub(index, stub::RETURN));
         let differs = match last {
             _ if !tests.tell_apart(instruction, site.0, gate.0) => false,

@@ -22,7 +22,7 @@ use crate::sys::file::Identity;
 use crate::sys::lock::RobustLock;
 use crate::sys::process;
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Call numbers that the policy tells apart: the low 16 bits; others alias one of them and are told apart by the hook.
 pub const POLICY_LEN: usize = 1 << 16;
@@ -106,8 +106,12 @@ pub struct State {
     pub traps: Traps,
     /// Threads that block the signal that traps raise.
     pub trap_masks: Masks,
-    /// Pages of files that are mapped without execution.
+    /// Pages of files.
     pub file_pages: FilePages,
+    /// The highest break that the program has asked for.
+    pub highest_break: AtomicU64,
+    /// Whether a thread has had reading imply execution.
+    pub reading_executes: AtomicBool,
     /// What is patched; taken with all signals blocked.
     pub modules: RobustLock<Modules>,
     frozen: AtomicPtr<Frozen>,
@@ -180,6 +184,8 @@ pub static STATE: State = State {
     traps: Traps::new(),
     trap_masks: Masks::new(),
     file_pages: FilePages::new(),
+    highest_break: AtomicU64::new(0),
+    reading_executes: AtomicBool::new(false),
     modules: RobustLock::new(Modules::new()),
     frozen: AtomicPtr::new(core::ptr::null_mut()),
     last_words_are: AtomicU32::new(UNSAID),

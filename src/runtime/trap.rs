@@ -13,11 +13,11 @@ use crate::abi::signal::{
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::site::RESTORER;
-use crate::patch::stub;
+use crate::patch::{relay, stub};
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
-use crate::runtime::{fatal, gate_asm, handlers, processes, trap_mask};
+use crate::runtime::{fatal, gate_asm, handlers, processes, stubs, trap_mask};
 use crate::sys::lock::RobustLock;
 use crate::sys::{process, signal};
 use crate::x86::encode::INT3;
@@ -151,12 +151,18 @@ impl Default for Traps {
     }
 }
 
-/// Makes a trap at `site` go to `entry`. Returns false if the table is full: the site must not trap then.
+/// Where a trap at `site` goes.
+pub fn entry_of(site: GuestAddr) -> Option<GuestAddr> {
+    STATE.traps.entry_of(site).map(GuestAddr)
+}
+
+/// Makes a trap at `site` go to `entry` from now on. Returns false if the table is full: the site must not trap then.
 #[must_use]
 pub fn add(site: GuestAddr, entry: GuestAddr) -> bool {
     let traps = &STATE.traps;
     let len = traps.len.load(Ordering::Relaxed) as usize;
-    let free = traps.sites.iter().take(len).position(|at| at.load(Ordering::Relaxed) == 0).unwrap_or(len);
+    let find = |wanted: u64| traps.sites.iter().take(len).position(|at| at.load(Ordering::Relaxed) == wanted);
+    let free = find(site.0).or_else(|| find(0)).unwrap_or(len);
     let (Some(at), Some(to)) = (traps.sites.get(free), traps.entries.get(free)) else { return false };
     to.store(entry.0, Ordering::Relaxed);
     at.store(site.0, Ordering::Release);
@@ -168,9 +174,16 @@ pub fn add(site: GuestAddr, entry: GuestAddr) -> bool {
 
 /// Forgets the traps in `range`, whose bytes are about to be others.
 pub fn forget(range: AddrRange) {
-    let len = STATE.traps.len.load(Ordering::Relaxed) as usize;
-    for at in STATE.traps.sites.iter().take(len) {
-        if range.contains(GuestAddr(at.load(Ordering::Relaxed))) {
+    retain(range, |_| false);
+}
+
+/// Forgets the traps in `range` but for those whose entry is `kept`.
+pub fn retain(range: AddrRange, kept: impl Fn(GuestAddr) -> bool) {
+    let traps = &STATE.traps;
+    let len = traps.len.load(Ordering::Relaxed) as usize;
+    for (at, entry) in traps.sites.iter().zip(&traps.entries).take(len) {
+        let is_in_range = range.contains(GuestAddr(at.load(Ordering::Relaxed)));
+        if is_in_range && !kept(GuestAddr(entry.load(Ordering::Relaxed))) {
             at.store(0, Ordering::Release);
         }
     }
@@ -331,11 +344,14 @@ fn read_action(at: GuestAddr) -> Result<Option<SigAction>, Errno> {
 #[must_use]
 pub fn resolve(frame: Frame) -> Option<GuestAddr> {
     let context = frame.context();
-    if let Some(entry) = STATE.traps.entry_of(GuestAddr(context.rip)) {
-        context.rip = entry;
+    let at = GuestAddr(context.rip);
+    // Where none is known any more, a jump to a stub may have taken its place meanwhile.
+    let jump = || relay::entry_from(at, stubs::range(), |at| STATE.patched.window(at), |_| Some(at));
+    let info = frame.info();
+    if let Some(entry) = entry_of(at).or_else(|| jump().filter(|_| info.code > 0)) {
+        context.rip = entry.0;
         return None;
     }
-    let info = frame.info();
     if info.code <= 0 && trap_mask::keep(info) {
         return None;
     }

@@ -4,7 +4,8 @@ use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::elf::image::Image;
 use crate::patch::site::Text;
-use crate::runtime::modules::{self, Access, Job, Room};
+use crate::runtime::modules::{self, Access, Job};
+use crate::runtime::room::Room;
 use crate::sys::{mem, process};
 
 /// Patches the vDSO whose ELF header lies at `at` (AT_SYSINFO_EHDR), if there is one.
@@ -27,7 +28,7 @@ pub fn patch(at: Option<u64>) {
         Access::Executable
     };
     let text = Text { at: range.start, bytes };
-    let job = Job { text, access, image: Some(&image), bias: at, room: Room::around(range) };
+    let job = Job { text, access, image: Some(&image), bias: at, room: Room::around(range), shift: 0 };
     modules::lock().patch(&job);
     if access == Access::Writable {
         // Refused only where changing it would have been refused, too.

@@ -113,6 +113,18 @@ pub fn unmap(range: AddrRange) {
     }
 }
 
+/// Moves a mapping to `to`, over whatever lies there, at one moment.
+///
+/// # Errors
+///
+/// The kernel's; it stays where it is then.
+pub fn move_over(range: AddrRange, to: GuestAddr) -> Result<(), Errno> {
+    let bits = flags::REMAP_MAYMOVE | flags::REMAP_FIXED;
+    // SAFETY: callers own the range, and have been asked to put it where it goes.
+    unsafe { call(sysno::MREMAP, [range.start.0, range.len(), range.len(), bits.into(), to.0, 0]) }?;
+    Ok(())
+}
+
 /// Changes the protection of whole pages.
 ///
 /// # Errors

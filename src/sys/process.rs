@@ -2,8 +2,11 @@
 
 use super::call;
 use super::gate_asm;
+use super::mem;
 use crate::abi::errno::Errno;
+use crate::abi::map::Protection;
 use crate::abi::sysno;
+use crate::addr::{AddrRange, PAGE};
 use core::ffi::CStr;
 
 /// Exit statuses of the loader's own, as a shell would give them.
@@ -129,6 +132,28 @@ pub fn memory_may_become_executable() -> bool {
     // SAFETY: the query touches no memory.
     let answer = unsafe { call(sysno::PRCTL, [PR_GET_MDWE, 0, 0, 0, 0, 0]) };
     answer.is_ok_and(|bits| bits & PR_MDWE_REFUSE_EXEC_GAIN == 0) || answer.is_err()
+}
+
+/// Has every core that runs a thread of this process look again at the code that it executes.
+///
+/// Without the call made for that (Linux 4.16), a page is mapped, touched and unmapped: to forget its translation the other
+/// cores are interrupted, and the return from an interrupt serialises (SDM vol. 3A, 9.3). Where the processor broadcasts
+/// that by itself, which those old kernels do not know of, it does not.
+pub fn synchronize_cores() {
+    use crate::abi::process::{MEMBARRIER_REGISTER_SYNC_CORE, MEMBARRIER_SYNC_CORE};
+    // SAFETY: neither command touches memory.
+    let barrier = |command: u64| unsafe { call(sysno::MEMBARRIER, [command, 0, 0, 0, 0, 0]) };
+    let is_done = barrier(MEMBARRIER_SYNC_CORE)
+        .or_else(|_| barrier(MEMBARRIER_REGISTER_SYNC_CORE).and_then(|_| barrier(MEMBARRIER_SYNC_CORE)));
+    if is_done.is_ok() {
+        return;
+    }
+    let page = mem::map_anonymous(mem::Place::Anywhere, PAGE, Protection::READ_WRITE);
+    if let Ok(page) = page {
+        // SAFETY: the page is new.
+        unsafe { core::ptr::with_exposed_provenance_mut::<u8>(page.0 as usize).write_volatile(1) };
+        mem::unmap(AddrRange::new(page, page.wrapping_add(PAGE)));
+    }
 }
 
 /// Random bytes from the kernel.
