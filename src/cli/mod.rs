@@ -155,6 +155,9 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
         words: words(process, asked, loader, &output),
         output,
         follows: !options.no_follow,
+        intercept: options.intercept,
+        is_strict: options.strict,
+        refuses_io_uring: options.no_io_uring,
         tree: common.map_or(&STATE.tree, |common| common.tree),
         common,
     };

@@ -34,6 +34,38 @@ pub enum Summary {
     ByProcess,
 }
 
+/// How far completeness goes where a system call instruction can't be proved to be one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Intercept {
+    /// What is not proved passes unseen.
+    Fast,
+    /// The kernel reports calls from elsewhere than the gate once there is something that may be code and is not proved.
+    #[default]
+    Auto,
+    /// The kernel reports them from the start.
+    Exhaustive,
+}
+
+impl Intercept {
+    fn parse(word: &[u8]) -> Option<Self> {
+        match word {
+            b"fast" => Some(Self::Fast),
+            b"auto" => Some(Self::Auto),
+            b"exhaustive" => Some(Self::Exhaustive),
+            _ => None,
+        }
+    }
+}
+
+/// How the report is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// For people.
+    Text,
+    /// One JSON object on a line.
+    Json,
+}
+
 /// How to run which program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options<'a> {
@@ -47,6 +79,14 @@ pub struct Options<'a> {
     pub output: Option<&'a [u8]>,
     /// Leave alone what the program execs.
     pub no_follow: bool,
+    /// What is done about system call instructions that can't be proved.
+    pub intercept: Intercept,
+    /// End the program rather than let a call pass unseen.
+    pub strict: bool,
+    /// Print, when a process ends, what was intercepted in it and how.
+    pub report: Option<Report>,
+    /// Tell the program that the kernel has no io_uring.
+    pub no_io_uring: bool,
     /// Set where this loader was exec'd by another that follows its program.
     pub origin: Option<Origin>,
     /// How many words, from the first on, are options and their values.
@@ -118,6 +158,10 @@ enum Effect {
     Empty,
     Output,
     NoFollow,
+    Intercept,
+    Strict,
+    Report,
+    NoIoUring,
     Follow,
     Help,
     Version,
@@ -144,7 +188,7 @@ struct Flag {
     effect: Effect,
 }
 
-static FLAGS: [Flag; 8] = [
+static FLAGS: [Flag; 12] = [
     Flag {
         short: Some(b'c'),
         long: "summary",
@@ -174,6 +218,34 @@ static FLAGS: [Flag; 8] = [
         help: "leave alone what the program execs",
         effect: Effect::NoFollow,
     },
+    Flag {
+        short: None,
+        long: "intercept",
+        value: Value::Needed("MODE"),
+        help: "what may be a call and is not proved: fast, auto, exhaustive",
+        effect: Effect::Intercept,
+    },
+    Flag {
+        short: None,
+        long: "strict",
+        value: Value::None,
+        help: "end the program rather than let a call pass unseen",
+        effect: Effect::Strict,
+    },
+    Flag {
+        short: None,
+        long: "report",
+        value: Value::Optional("json"),
+        help: "print at the end what was intercepted, and how",
+        effect: Effect::Report,
+    },
+    Flag {
+        short: None,
+        long: "no-io-uring",
+        value: Value::None,
+        help: "io_uring_setup fails as if the kernel did not know it",
+        effect: Effect::NoIoUring,
+    },
     Flag { short: None, long: "follow", value: Value::Needed("ORIGIN"), help: "", effect: Effect::Follow },
     Flag {
         short: Some(b'h'),
@@ -197,6 +269,10 @@ const NOTHING_ASKED: Options<'static> = Options {
     empty: false,
     output: None,
     no_follow: false,
+    intercept: Intercept::Auto,
+    strict: false,
+    report: None,
+    no_io_uring: false,
     origin: None,
     option_words: 0,
     program: b"",
@@ -231,6 +307,13 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, Us
             Effect::Empty => options.empty = true,
             Effect::Output => options.output = Some(value),
             Effect::NoFollow => options.no_follow = true,
+            Effect::Intercept => {
+                options.intercept = Intercept::parse(value).ok_or(UsageError::InvalidValue(word))?;
+            }
+            Effect::Strict => options.strict = true,
+            Effect::Report if value.is_empty() => options.report = Some(Report::Text),
+            Effect::Report => options.report = Some(Report::Json),
+            Effect::NoIoUring => options.no_io_uring = true,
             Effect::Follow => {
                 options.origin = Some(Origin::parse(value).ok_or(UsageError::InvalidValue(word))?);
             }
@@ -375,6 +458,16 @@ mod tests {
     }
 
     #[test]
+    fn says_how_far_completeness_goes() {
+        assert_eq!(options("x").intercept, Intercept::Auto);
+        assert_eq!(options("--intercept=fast --intercept exhaustive x").intercept, Intercept::Exhaustive);
+        let parsed = options("--strict --no-io-uring --report x");
+        assert!(parsed.strict && parsed.no_io_uring);
+        assert_eq!(parsed.report, Some(Report::Text));
+        assert_eq!(options("--report=json x").report, Some(Report::Json));
+    }
+
+    #[test]
     fn help_and_version_need_no_program() {
         for line in ["-h", "--help", "-c --help", "--help --nonsense"] {
             assert_eq!(parse_text(line), Ok(Parsed::Help), "{line}");
@@ -395,6 +488,9 @@ mod tests {
             ("--trace=yes x", "option takes no value: --trace=yes"),
             ("-o", "option needs a value: -o"),
             ("--output= x", "option needs a value: --output="),
+            ("--intercept=some x", "option can't have this value: --intercept=some"),
+            ("--intercept some x", "option can't have this value: --intercept"),
+            ("--report=yaml x", "option can't have this value: --report=yaml"),
             ("--follow=me x", "option can't have this value: --follow=me"),
             ("", "no program to run"),
             ("-c", "no program to run"),
@@ -422,7 +518,7 @@ mod tests {
         let help = Help.to_string();
         let mut shown = 0;
         for word in help.split_whitespace().filter(|word| word.len() > 1 && word.starts_with('-')) {
-            let word = word.trim_end_matches([',', ']']).replace("[=", "=");
+            let word = word.trim_end_matches([',', ']']).replace("[=", "=").replace("=MODE", "=auto");
             let line = std::format!("{word} x x");
             assert!(parse_text(&line).is_ok(), "{word}");
             shown += 1;

@@ -24,7 +24,7 @@ use crate::runtime::pending::{Pending, Returns, Side};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{
-    altstacks, exec, filter, gate_asm, identity, mappings, processes, seccomp, signals, trap_mask,
+    altstacks, exec, filter, gate_asm, identity, io_uring, mappings, processes, seccomp, signals, trap_mask,
 };
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
@@ -63,7 +63,7 @@ pub extern "C" fn entered(block: &mut Block) {
 }
 
 /// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 23] = [
+pub const SPECIAL: [u32; 24] = [
     sysno::MMAP,
     sysno::MREMAP,
     sysno::MADVISE,
@@ -87,6 +87,7 @@ pub const SPECIAL: [u32; 23] = [
     sysno::EXECVE,
     sysno::EXECVEAT,
     sysno::REBOOT,
+    sysno::IO_URING_SETUP,
 ];
 
 /// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then. Seen
@@ -112,6 +113,7 @@ const HANDLED: Interest = {
         .with(sysno::RT_SIGTIMEDWAIT)
         .with(sysno::RT_SIGRETURN);
     let handled = with_all(handled, &SPECIAL);
+    let handled = with_all(handled, &io_uring::CALLS);
     with_all(handled, &LEAVING)
 };
 
@@ -160,6 +162,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::RT_SIGPENDING => trap_mask::pending(call),
         sysno::RT_SIGTIMEDWAIT => trap_mask::wait(block, call),
         sysno::REBOOT => processes::end_machine(call, frozen),
+        nr if io_uring::CALLS.contains(&nr) => io_uring::begin(call, frozen),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
         nr if filter::CALLS.contains(nr) => Step::Filter,

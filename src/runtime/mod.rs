@@ -22,6 +22,7 @@ pub mod gate_asm;
 pub mod guest;
 pub mod handlers;
 pub mod identity;
+pub mod io_uring;
 pub mod landings;
 pub mod leave_asm;
 pub mod mappings;
@@ -100,6 +101,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
         (NUMBERS..state::POLICY_LEN as u32).for_each(|nr| STATE.hook(nr));
     }
     dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
+    io_uring::set_up(frozen);
     STATE.freeze(frozen);
     if frozen.common.is_some() && frozen.is_root {
         fatal::arm()?;

@@ -5,6 +5,7 @@
 
 use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
+use crate::options::Intercept;
 use crate::runtime::altstacks::AltStacks;
 use crate::runtime::bases::Bases;
 use crate::runtime::block::Adopted;
@@ -70,6 +71,8 @@ pub struct State {
     pub records: Records,
     /// Calls whose exit event was lost because every slot was taken.
     pub missed_exits: AtomicU64,
+    /// Rings of io_uring that the program has asked for.
+    pub rings: AtomicU64,
     /// Seccomp filters that look at where calls come from.
     pub address_filters: AtomicU64,
     /// The stderr that the program has closed, or the tools' file where it may not be opened again.
@@ -140,6 +143,12 @@ pub struct Frozen {
     pub words: &'static [&'static CStr],
     /// Whether what the program execs runs under the loader too.
     pub follows: bool,
+    /// What is done about system call instructions that can't be proved.
+    pub intercept: Intercept,
+    /// Whether the program ends rather than have a call pass unseen.
+    pub is_strict: bool,
+    /// Whether the program is told that there is no io_uring.
+    pub refuses_io_uring: bool,
     /// What this process has in common with the others of the run.
     pub tree: &'static Tree,
     /// The memory that it lies in, if there is more than that.
@@ -166,6 +175,7 @@ pub static STATE: State = State {
     own_inode: AtomicU64::new(0),
     records: Records::new(),
     missed_exits: AtomicU64::new(0),
+    rings: AtomicU64::new(0),
     address_filters: AtomicU64::new(0),
     kept: Kept::new(),
     lost_lines: AtomicU64::new(0),
