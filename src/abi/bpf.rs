@@ -16,8 +16,8 @@ const LOG: u32 = 0x7ffc_0000;
 const ACTION: u32 = 0xffff_0000;
 /// Ends the process (SECCOMP_RET_KILL_PROCESS).
 const KILL: u32 = 0x8000_0000;
-/// `seccomp_data.arch` of a 64-bit call (AUDIT_ARCH_X86_64).
-const ARCH: u32 = 0xc000_003e;
+/// What a 64-bit call is marked with (include/uapi/linux/audit.h).
+pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 /// Bytes of `struct seccomp_data`.
 const DATA_LEN: u32 = 64;
 /// Where in it the two halves of the instruction pointer stand: the address after the `syscall` instruction.
@@ -71,7 +71,7 @@ fn word(call: &Call, pointer: u64, offset: u32) -> Option<u32> {
     let half = |value: u64, upper: bool| if upper { (value >> 32) as u32 } else { value as u32 };
     match offset {
         0 => Some(call.nr),
-        4 => Some(ARCH),
+        4 => Some(AUDIT_ARCH_X86_64),
         8 | 12 => Some(half(pointer, offset == 12)),
         16..DATA_LEN if offset.is_multiple_of(4) => {
             let arg = call.args.get((offset as usize - 16) / 8)?;
@@ -280,7 +280,7 @@ mod tests {
     fn allow_list(numbers: &[u32]) -> Vec<Instruction> {
         let mut program = std::vec![
             instruction(LOAD_WORD, 0, 0, 4),
-            instruction(0x15, 1, 0, ARCH),
+            instruction(0x15, 1, 0, AUDIT_ARCH_X86_64),
             instruction(0x06, 0, 0, KILL),
             instruction(LOAD_WORD, 0, 0, 0),
         ];

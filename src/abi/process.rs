@@ -25,6 +25,16 @@ pub const READ_IMPLIES_EXEC: u64 = 0x040_0000;
 pub const PR_GET_MDWE: u64 = 66;
 /// Answer to `PR_GET_MDWE`: it may not.
 pub const PR_MDWE_REFUSE_EXEC_GAIN: u64 = 1;
+/// `prctl` option: has the thread's calls raise signals.
+pub const PR_SET_SYSCALL_USER_DISPATCH: u32 = prctl::PR_SET_SYSCALL_USER_DISPATCH;
+/// Second argument of `PR_SET_SYSCALL_USER_DISPATCH`: none of them.
+pub const PR_SYS_DISPATCH_OFF: u64 = prctl::PR_SYS_DISPATCH_OFF as u64;
+/// Second argument of `PR_SET_SYSCALL_USER_DISPATCH`: those made from a range of addresses.
+pub const PR_SYS_DISPATCH_INCLUSIVE_ON: u64 = prctl::PR_SYS_DISPATCH_INCLUSIVE_ON as u64;
+/// Value of the selector of `PR_SET_SYSCALL_USER_DISPATCH`: calls are made (include/uapi/linux/prctl.h).
+pub const SYSCALL_DISPATCH_ALLOW: u32 = 0;
+/// As [`SYSCALL_DISPATCH_ALLOW`]: they raise signals.
+pub const SYSCALL_DISPATCH_BLOCK: u32 = 1;
 /// `prctl` option: restricts the thread's calls.
 pub const PR_SET_SECCOMP: u32 = prctl::PR_SET_SECCOMP;
 /// Second argument of `PR_SET_SECCOMP`: to four calls (include/uapi/linux/seccomp.h).

@@ -24,7 +24,7 @@ use crate::runtime::handlers::{self, Handler};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, fatal, gate_asm, processes, slot_code, trap};
+use crate::runtime::{dispatch, dispatching, fatal, gate_asm, processes, slot_code, trap};
 use crate::sys::signal;
 use core::sync::atomic::Ordering;
 
@@ -253,6 +253,9 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
         if let Some(hook) = block::around(GuestAddr(context.rsp)) {
             if !delivery.is_fault {
                 return Whereabouts::Hook(hook.waits_for());
+            }
+            if dispatching::faults_at(at) {
+                fatal::force(Signal::SIGSEGV);
             }
             abandon(delivery, hook);
             continue;

@@ -24,7 +24,8 @@ use crate::runtime::pending::{Pending, Returns, Side};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{
-    altstacks, exec, filter, gate_asm, identity, io_uring, mappings, processes, seccomp, signals, trap_mask,
+    altstacks, dispatching, exec, filter, gate_asm, identity, io_uring, mappings, processes, seccomp,
+    signals, trap_mask,
 };
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
@@ -49,6 +50,9 @@ pub enum Step {
 /// Runs the enter hooks of the call in `block`.
 pub extern "C" fn entered(block: &mut Block) {
     settle(block);
+    if STATE.dispatching.is_used() && dispatching::takes(block) {
+        return;
+    }
     let mut call = block.call();
     let Some(frozen) = STATE.frozen() else {
         return go(block, Step::Pass, &call, Told::default());
@@ -143,6 +147,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::EXIT => processes::exit_thread(block, frozen),
         sysno::EXIT_GROUP => processes::exit_process(frozen),
         sysno::ARCH_PRCTL => processes::set_base(call),
+        sysno::PRCTL if dispatching::is_set_by(call) => dispatching::set(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
         sysno::MUNMAP => {
             processes::free_base(block, call);

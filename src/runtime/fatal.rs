@@ -129,6 +129,16 @@ pub fn speak() {
     }
 }
 
+/// Ends the process by `signal`, blocked or handled as it may be (`force_exit_sig`, kernel/signal.c).
+pub fn force(signal: Signal) -> ! {
+    speak();
+    STATE.wait_for_last_words();
+    signal::set_default(signal);
+    let _ = signal::unblock(SignalSet::of(&[signal]));
+    signal::raise(signal);
+    process::exit_all(process::Status::Internal) // only the first process of a machine comes here
+}
+
 /// Deals with a signal that ends the process. It is sent to the calling thread anew, which has it blocked until the frame
 /// is given back, and then dies where the first one came; but another thread finishes what it is saying.
 pub fn end(frame: Frame) {

@@ -12,7 +12,7 @@ use crate::runtime::guest::Memory;
 use crate::runtime::pending::{Collected, Returns};
 use crate::runtime::record;
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{base_asm, guest, modules, trap, trap_mask};
+use crate::runtime::{base_asm, dispatching, guest, modules, trap, trap_mask};
 use crate::sys::file;
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
@@ -130,6 +130,9 @@ pub fn finish_split(block: &Block, collected: &Collected, outcome: Outcome) {
     let returns = collected.pending.returns;
     let Returns::Twice { flags } = returns else { return };
     let has_failed = outcome.errno().is_some();
+    if returns.wait_for_child() && !has_failed {
+        dispatching::forget(outcome.0 as u32);
+    }
     if has_failed && flags & CLONE_THREAD != 0 && is_own_process() {
         STATE.more_threads.fetch_sub(1, Ordering::Relaxed);
     }
@@ -163,11 +166,14 @@ pub fn begin_child(block: &Block, returns: Returns) {
     let newcomer = if flags & CLONE_VM == 0 {
         begin_process(block);
         Newcomer::Process
-    } else if is_relative(flags) {
-        begin_relative(flags);
-        Newcomer::Lodger
     } else {
-        Newcomer::Thread
+        dispatching::forget_own();
+        if is_relative(flags) {
+            begin_relative(flags);
+            Newcomer::Lodger
+        } else {
+            Newcomer::Thread
+        }
     };
     if let Some(frozen) = STATE.frozen() {
         frozen.tools.started(newcomer, &Memory);
@@ -191,6 +197,7 @@ fn begin_process(block: &Block) {
         modules::break_lock();
         trap::break_lock();
     }
+    dispatching::forget_all();
     STATE.shared_bases.clear();
     STATE.departing.clear();
     STATE.relative_bases.clear();
@@ -250,6 +257,7 @@ fn give_up(block: &Block) {
 
 /// Before `exit`: what the thread holds is free for others; the last thread's end is the process's.
 pub fn exit_thread(block: &Block, frozen: &Frozen) -> Step {
+    dispatching::forget_own();
     if !is_own_process() {
         withdraw_base(process::thread_id());
         return Step::Leave;

@@ -5,10 +5,12 @@
 
 use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
+use crate::hook::interest::NUMBERS;
 use crate::options::Intercept;
 use crate::runtime::altstacks::AltStacks;
 use crate::runtime::bases::Bases;
 use crate::runtime::block::Adopted;
+use crate::runtime::dispatching::Dispatching;
 use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
 use crate::runtime::handlers::Handlers;
@@ -31,6 +33,8 @@ pub const POLICY_LEN: usize = 1 << 16;
 pub const HOOKED: u8 = 1;
 /// Policy of a call that is hooked if its filter says so when it has returned ([`crate::runtime::filter`]).
 pub const FILTERED: u8 = 2;
+/// Part of every call's policy while a thread has its calls dispatched ([`crate::runtime::dispatching`]).
+pub const DISPATCHED: u8 = 4;
 
 /// Nobody has said the last words.
 const UNSAID: u32 = 0;
@@ -43,7 +47,7 @@ const SAID: u32 = 2;
 #[repr(C)]
 #[derive(Debug)]
 pub struct State {
-    /// By call number: 0 passes, [`HOOKED`] or [`FILTERED`].
+    /// By call number: 0 passes, [`FILTERED`] alone is filtered, anything else is hooked.
     pub policy: [AtomicU8; POLICY_LEN],
     /// The header of the first owned block.
     pub blocks: AtomicU64,
@@ -109,6 +113,8 @@ pub struct State {
     pub traps: Traps,
     /// Threads that block the signal that traps raise.
     pub trap_masks: Masks,
+    /// Threads whose calls the program has dispatched.
+    pub dispatching: Dispatching,
     /// Pages of files.
     pub file_pages: FilePages,
     /// The highest break that the program has asked for.
@@ -193,6 +199,7 @@ pub static STATE: State = State {
     patched: Patched::new(),
     traps: Traps::new(),
     trap_masks: Masks::new(),
+    dispatching: Dispatching::new(),
     file_pages: FilePages::new(),
     highest_break: AtomicU64::new(0),
     reading_executes: AtomicBool::new(false),
@@ -227,8 +234,28 @@ impl State {
 
     fn set_policy(&self, nr: u32, policy: u8) {
         if let Some(byte) = self.policy.get(nr as usize % POLICY_LEN) {
-            byte.store(policy, Ordering::Relaxed);
+            byte.fetch_or(policy, Ordering::Relaxed);
         }
+    }
+
+    /// Hooks every call for `reason`, which is a bit that no single call has in its policy. One caller at a time.
+    pub fn hook_all(&self, reason: u8) {
+        self.change_policies(|byte| byte.fetch_or(reason, Ordering::Relaxed), |policy| policy | reason);
+    }
+
+    /// Takes [`Self::hook_all`] back. One caller at a time.
+    pub fn unhook_all(&self, reason: u8) {
+        self.change_policies(|byte| byte.fetch_and(!reason, Ordering::Relaxed), |policy| policy & !reason);
+    }
+
+    /// Changes all policies. Those of calls that there are may be changed by [`Self::hook`] meanwhile; for the many others
+    /// a locked instruction each would take a millisecond.
+    fn change_policies(&self, shared: impl Fn(&AtomicU8) -> u8, own: impl Fn(u8) -> u8) {
+        let (known, unknown) = self.policy.split_at(NUMBERS as usize);
+        known.iter().for_each(|byte| {
+            shared(byte);
+        });
+        unknown.iter().for_each(|byte| byte.store(own(byte.load(Ordering::Relaxed)), Ordering::Relaxed));
     }
 
     /// Says the last words, once in the life of the process: meanwhile, other callers wait. Returns whether it was this

@@ -159,7 +159,7 @@ pub fn finish(call: &Call, asked: Option<SignalSet>, outcome: Outcome) {
         (SIG_BLOCK | SIG_UNBLOCK, false) => {}
         _ => {
             if let Some(info) = STATE.trap_masks.remove(key()) {
-                signal::queue(&info);
+                let _ = signal::queue(&info);
             }
         }
     }

@@ -178,6 +178,22 @@ pub fn read_memory(at: crate::addr::GuestAddr, into: &mut [u8]) -> Result<usize,
     transfer(sysno::PROCESS_VM_READV, at, into.as_mut_ptr().addr(), into.len())
 }
 
+/// Whether `at` is an address that a process can have (`access_ok`), be it mapped or not.
+#[must_use]
+pub fn may_have(at: crate::addr::GuestAddr) -> bool {
+    // The kernel looks at the local side first, and with nothing on the other one goes no further
+    // (mm/process_vm_access.c, `process_vm_rw`).
+    const LOWER_HALF: u64 = 1 << 47;
+    let ours = [at.0, 1];
+    let args = [u64::from(id()), ours.as_ptr().addr() as u64, 1, 0, 0, 0];
+    // SAFETY: nothing is read or written.
+    match unsafe { call(sysno::PROCESS_VM_READV, args) } {
+        Ok(_) => true,
+        Err(Errno::EFAULT) => false,
+        Err(_) => at.0 < LOWER_HALF,
+    }
+}
+
 /// Writes another part of this very process, or fails where it is not writable.
 ///
 /// # Errors

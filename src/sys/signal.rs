@@ -91,13 +91,17 @@ pub fn unblock(set: SignalSet) -> Option<SignalSet> {
     change_mask(SIG_UNBLOCK, set)
 }
 
-/// Sends the calling thread a signal that it was sent before.
-pub fn queue(info: &SigInfo) {
+/// Sends the calling thread a signal that it was sent before, or that the kernel itself would send it.
+///
+/// # Errors
+///
+/// `EPERM` if a filter forbids it.
+pub fn queue(info: &SigInfo) -> Result<(), Errno> {
     let at = core::ptr::from_ref(info).addr() as u64;
     let number = u64::from(info.signo.cast_unsigned());
     let args = [u64::from(process::id()), u64::from(process::thread_id()), number, at, 0, 0];
     // SAFETY: the kernel reads `info`; what the signal does is up to the program's dispositions.
-    let _ = unsafe { call(sysno::RT_TGSIGQUEUEINFO, args) };
+    unsafe { call(sysno::RT_TGSIGQUEUEINFO, args) }.map(drop)
 }
 
 /// Changes the calling thread's mask by one of the `SIG_*`; returns the mask before, or `None` if a filter forbids it.

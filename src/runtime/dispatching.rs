@@ -1,0 +1,324 @@
+//! Syscall User Dispatch for the program: `prctl(PR_SET_SYSCALL_USER_DISPATCH)`. Zone: call.
+//!
+//! A thread that asks for it gets a SIGSYS in place of each call, unless the call comes from a range of addresses, or a
+//! byte of the program's, the selector, lets it through. The kernel itself can't do that here, since all calls come to it
+//! from the gate. So what threads ask for is kept here, every call is hooked while there is one that does, and a
+//! call is held against it before anything else, with the address that it would have come from
+//! (kernel/entry/syscall_user_dispatch.c). What is dispatched is no call, for tools as for the kernel's own tracers.
+//!
+//! Two things differ. A handler's end is not dispatched, for handlers return through the gate; natively it is, unless
+//! the range or the selector lets it through. And of a number the handler finds the low half in rax.
+
+use crate::abi::call::{Call, Outcome};
+use crate::abi::errno::Errno;
+use crate::abi::process::{
+    PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_INCLUSIVE_ON, PR_SYS_DISPATCH_OFF, SYSCALL_DISPATCH_ALLOW,
+    SYSCALL_DISPATCH_BLOCK,
+};
+use crate::abi::signal::{SIG_BLOCK, SIG_DFL, SIG_IGN, SigInfo, Signal, SignalSet};
+use crate::abi::sysno;
+use crate::addr::GuestAddr;
+use crate::patch::stub;
+use crate::runtime::block::Block;
+use crate::runtime::dispatch::Step;
+use crate::runtime::state::{DISPATCHED, STATE};
+use crate::runtime::{dispatch, fatal, handlers, modules, selector_asm};
+use crate::sys::signal::AllBlocked;
+use crate::sys::{process, signal};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Threads that can have their calls dispatched at the same time.
+const CAPACITY: usize = 1024;
+/// Entries that a thread can have one of, from the one on that its id leads to: ids of threads follow on each other.
+const REACH: usize = 16;
+
+/// An address that no process has, and that the kernel says so of.
+const NOWHERE: u64 = 1 << 63;
+
+/// What one thread has asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Rule {
+    /// The first address from which calls are made.
+    start: u64,
+    /// How many there are from there on, beyond the last address also from the first one on.
+    len: u64,
+    /// The address of the selector; 0 if there is none.
+    selector: u64,
+}
+
+impl Rule {
+    /// That of a call whose arguments are good. Inclusive means the calls to dispatch: the others are the range.
+    const fn of([_, mode, start, len, selector, _]: [u64; 6]) -> Self {
+        if mode == PR_SYS_DISPATCH_INCLUSIVE_ON {
+            Self { start: start.wrapping_add(len), len: len.wrapping_neg(), selector }
+        } else {
+            Self { start, len, selector }
+        }
+    }
+
+    /// Whether a call is made whatever the selector says, whose instruction ends at `at`.
+    const fn lets_through(&self, at: GuestAddr) -> bool {
+        at.0.wrapping_sub(self.start) < self.len
+    }
+}
+
+/// The threads that have asked for it.
+#[derive(Debug)]
+pub struct Dispatching {
+    entries: [Entry; CAPACITY],
+    users: AtomicU32,
+}
+
+/// All of it is the thread's own, but for its being free.
+#[derive(Debug)]
+struct Entry {
+    /// The thread's id; 0 while the entry is free.
+    thread: AtomicU32,
+    start: AtomicU64,
+    len: AtomicU64,
+    selector: AtomicU64,
+}
+
+impl Entry {
+    const fn new() -> Self {
+        Self {
+            thread: AtomicU32::new(0),
+            start: AtomicU64::new(0),
+            len: AtomicU64::new(0),
+            selector: AtomicU64::new(0),
+        }
+    }
+
+    fn rule(&self) -> Rule {
+        let [start, len, selector] =
+            [&self.start, &self.len, &self.selector].map(|word| word.load(Ordering::Relaxed));
+        Rule { start, len, selector }
+    }
+}
+
+impl Dispatching {
+    /// Nobody.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { entries: [const { Entry::new() }; CAPACITY], users: AtomicU32::new(0) }
+    }
+
+    /// Whether any thread has asked for it.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.users.load(Ordering::Relaxed) != 0
+    }
+
+    fn reach(&self, thread: u32) -> impl Iterator<Item = &Entry> {
+        (0..REACH).filter_map(move |step| self.entries.get((thread as usize + step) % CAPACITY))
+    }
+
+    /// The thread's entry; none for 0, which is no thread.
+    fn of(&self, thread: u32) -> Option<&Entry> {
+        self.reach(thread).find(|entry| thread != 0 && entry.thread.load(Ordering::Relaxed) == thread)
+    }
+
+    /// Puts the thread there; returns false if there is no room for it.
+    fn insert(&self, thread: u32, rule: Rule) -> bool {
+        let is_free = |entry: &&Entry| {
+            let taken = entry.thread.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed);
+            taken.is_ok()
+        };
+        let Some(entry) = self.of(thread).or_else(|| {
+            let entry = self.reach(thread).find(is_free);
+            self.users.fetch_add(entry.is_some().into(), Ordering::Relaxed);
+            entry
+        }) else {
+            return false;
+        };
+        entry.start.store(rule.start, Ordering::Relaxed);
+        entry.len.store(rule.len, Ordering::Relaxed);
+        entry.selector.store(rule.selector, Ordering::Relaxed);
+        true
+    }
+
+    /// Takes the thread out, if it is there.
+    fn remove(&self, thread: u32) {
+        if let Some(entry) = self.of(thread) {
+            entry.thread.store(0, Ordering::Relaxed);
+            self.users.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Dispatching {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether a call sets what is dispatched.
+#[must_use]
+pub const fn is_set_by(call: &Call) -> bool {
+    call.nr == sysno::PRCTL && call.args[0] as u32 == PR_SET_SYSCALL_USER_DISPATCH
+}
+
+/// `prctl(PR_SET_SYSCALL_USER_DISPATCH)`, for the calling thread.
+pub fn set(call: &Call) -> Step {
+    let outcome = judged(call).and_then(|wanted| match process::thread_id() {
+        0 => Err(Errno::EPERM), // a filter forbids to ask
+        thread => change(thread, wanted),
+    });
+    Step::Answer(match outcome {
+        Ok(()) => Outcome(0),
+        Err(errno) => Outcome::failure(errno),
+    })
+}
+
+/// What the call asks for, `None` for nothing to be dispatched any more, or how it fails.
+fn judged(call: &Call) -> Result<Option<Rule>, Errno> {
+    let [option, mode, start, len, selector, last] = call.args;
+    if mode == PR_SYS_DISPATCH_OFF {
+        return if [start, len, selector] == [0; 3] { Ok(None) } else { Err(Errno::EINVAL) };
+    }
+    // Which modes there are and what ranges they take is the kernel's to say. It looks at the selector last, and with this
+    // one it never does what it is asked for.
+    let asked = Call { nr: call.nr, args: [option, mode, start, len, NOWHERE, last] };
+    // SAFETY: the call fails.
+    match unsafe { crate::sys::program_call(asked.nr, asked.args) } {
+        Err(Errno::EFAULT) if process::may_have(GuestAddr(selector)) => Ok(Some(Rule::of(call.args))),
+        Err(errno) => Err(errno),
+        Ok(_) => Err(Errno::EINVAL),
+    }
+}
+
+/// Makes `wanted` the rule of `thread`, and every call hooked as long as there is one.
+fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
+    let _blocked = AllBlocked::new().ok_or(Errno::EPERM)?;
+    let _modules = modules::lock();
+    let was_used = STATE.dispatching.is_used();
+    let is_done = match wanted {
+        Some(rule) => STATE.dispatching.insert(thread, rule),
+        None => {
+            STATE.dispatching.remove(thread);
+            true
+        }
+    };
+    match (was_used, STATE.dispatching.is_used()) {
+        (false, true) => {
+            STATE.hook(sysno::RT_SIGPROCMASK); // for good: once it was seen, part of a mask may be kept here
+            STATE.hook_all(DISPATCHED);
+        }
+        (true, false) => STATE.unhook_all(DISPATCHED),
+        _ => {}
+    }
+    if is_done { Ok(()) } else { Err(Errno::ENOMEM) }
+}
+
+/// The calling thread is new, or about to exit: nothing of it is dispatched.
+pub fn forget_own() {
+    if STATE.dispatching.is_used() {
+        forget(process::thread_id());
+    }
+}
+
+/// The thread is gone.
+pub fn forget(thread: u32) {
+    if STATE.dispatching.is_used() && STATE.dispatching.of(thread).is_some() {
+        let _ = change(thread, None);
+    }
+}
+
+/// In a forked child: its one thread starts with nothing dispatched.
+pub fn forget_all() {
+    if STATE.dispatching.is_used() {
+        let entries = STATE.dispatching.entries.iter();
+        entries.for_each(|entry| entry.thread.store(0, Ordering::Relaxed));
+        STATE.dispatching.users.store(0, Ordering::Relaxed);
+        STATE.unhook_all(DISPATCHED);
+    }
+}
+
+/// Before anybody hears of the call in `block`: whether it is dispatched. It then ends with the signal on the program's stack,
+/// as if the call had been the instruction after it.
+#[cold]
+#[inline(never)]
+pub fn takes(block: &mut Block) -> bool {
+    let Some(entry) = STATE.dispatching.of(process::thread_id()) else { return false };
+    let rule = entry.rule();
+    let at = dispatch::way_back(block.stub);
+    if rule.lets_through(at) {
+        return false;
+    }
+    if rule.selector != 0 {
+        // SAFETY: what can't be read ends the process, as `ends_at` says.
+        match unsafe { selector_asm::read_selector(rule.selector) } {
+            SYSCALL_DISPATCH_ALLOW => return false,
+            SYSCALL_DISPATCH_BLOCK => {}
+            _ => fatal::force(Signal::SIGSYS),
+        }
+    }
+    raise(block, at);
+    block.target = dispatch::in_stub(block.stub, stub::RETURN);
+    true
+}
+
+/// Whether a fault at `at` is that of a selector that can't be read: the kernel kills then, whoever handles faults.
+#[must_use]
+pub fn faults_at(at: GuestAddr) -> bool {
+    at.0 == (selector_asm::read_selector as *const ()).expose_provenance() as u64
+}
+
+/// Sends the thread the signal. It comes before the hook on `block` ends, or, where all signals are blocked for that, at
+/// its end; blocked or ignored it kills (`force_sig_info_to_task`, kernel/signal.c).
+fn raise(block: &Block, at: GuestAddr) {
+    let is_kept = match block.masked.load(Ordering::Relaxed) {
+        0 => {
+            signal::change_mask(SIG_BLOCK, SignalSet::NONE).is_some_and(|mask| mask.contains(Signal::SIGSYS))
+        }
+        _ => block.mask.contains(Signal::SIGSYS),
+    };
+    let is_handled = signal::action(Signal::SIGSYS).is_ok_and(|installed| {
+        let action = handlers::behind(&installed).unwrap_or(installed);
+        action.handler != SIG_DFL && action.handler != SIG_IGN
+    });
+    if is_kept || !is_handled || signal::queue(&SigInfo::dispatched(at.0, block.call().nr)).is_err() {
+        fatal::force(Signal::SIGSYS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE_END: GuestAddr = GuestAddr(0x40_1002);
+
+    #[test]
+    fn a_range_is_compared_with_the_address_after_the_instruction() {
+        let lets_through = |mode, start, len| Rule::of([59, mode, start, len, 0, 0]).lets_through(SITE_END);
+        assert!(!lets_through(1, 0, 0));
+        assert!(lets_through(1, 0x40_1002, 1));
+        assert!(!lets_through(1, 0x40_1000, 2));
+        assert!(lets_through(1, 0x40_1000, 3));
+        assert!(!lets_through(2, 0x40_1002, 1));
+        assert!(lets_through(2, 0x40_1000, 2));
+    }
+
+    #[test]
+    fn threads_have_what_they_asked_for_last_until_they_are_gone() {
+        let all = std::boxed::Box::new(Dispatching::new());
+        let rule = |start| Rule { start, len: 1, selector: 0 };
+        assert!(all.insert(7, rule(1)) && all.insert(8, rule(2)) && all.insert(7, rule(3)));
+        let of = |thread| all.of(thread).map(Entry::rule);
+        assert_eq!([of(0), of(6), of(7), of(8)], [None, None, Some(rule(3)), Some(rule(2))]);
+        all.remove(7);
+        all.remove(7);
+        assert_eq!((of(7), all.is_used()), (None, true));
+        all.remove(8);
+        assert!(!all.is_used());
+    }
+
+    #[test]
+    fn no_more_threads_than_there_is_room_for() {
+        let all = std::boxed::Box::new(Dispatching::new());
+        let rule = Rule { start: 0, len: 0, selector: 0 };
+        assert!((1..=CAPACITY as u32).all(|thread| all.insert(thread, rule)));
+        assert!(!all.insert(5000, rule));
+        assert!(all.insert(1, rule));
+    }
+}
