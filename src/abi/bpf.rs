@@ -18,6 +18,8 @@ const ACTION: u32 = 0xffff_0000;
 const KILL: u32 = 0x8000_0000;
 /// What a 64-bit call is marked with (include/uapi/linux/audit.h).
 pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+/// What a call of the i386 table is marked with.
+pub const AUDIT_ARCH_I386: u32 = 0x4000_0003;
 /// Bytes of `struct seccomp_data`.
 const DATA_LEN: u32 = 64;
 /// Where in it the two halves of the instruction pointer stand: the address after the `syscall` instruction.

@@ -10,7 +10,6 @@ use core::mem::{offset_of, size_of};
 
 use linux_raw_sys::general;
 
-use super::bpf::AUDIT_ARCH_X86_64;
 use super::packed::{Packed, join, total_len};
 
 /// A signal number, 1 to 64. Not an enum: it comes from programs, which may pass any number.
@@ -241,11 +240,11 @@ pub struct SigInfo {
 }
 
 impl SigInfo {
-    /// The `SIGSYS` that a dispatched call raises: its instruction ends at `at`, its number is `nr`.
+    /// The `SIGSYS` that a dispatched call raises: its instruction ends at `at`, its number is `nr` in the table `arch`.
     #[must_use]
-    pub fn dispatched(at: u64, nr: u32) -> Self {
+    pub fn dispatched(at: u64, nr: u32, arch: u32) -> Self {
         let mut fields = [0; 14];
-        [fields[0], fields[1]] = [at, u64::from(nr) | u64::from(AUDIT_ARCH_X86_64) << 32];
+        [fields[0], fields[1]] = [at, u64::from(nr) | u64::from(arch) << 32];
         Self { signo: Signal::SIGSYS.0.cast_signed(), errno: 0, code: SYS_USER_DISPATCH, pad: 0, fields }
     }
 

@@ -97,6 +97,8 @@ pub struct Signature(u32);
 impl Signature {
     /// Six arguments of which nothing is known, and a number: what an unknown call has.
     const UNKNOWN: Self = Self::parse("xxxxxx");
+    /// What a call of the i386 table has, of which nobody hears how it went.
+    const UNTOLD: Self = Self::parse("xxxxxx=!");
 
     /// What argument `index` is, or `None` if the call has no such argument.
     #[must_use]
@@ -139,9 +141,33 @@ impl Signature {
     }
 }
 
+/// Where the numbers of calls by `int 0x80` begin, which are those of the i386 table
+/// (arch/x86/entry/syscalls/syscall_32.tbl). x86-64 itself has none up there, nor has x32.
+const I386: u32 = 1 << 29;
+
+/// The number by which the call `nr` of the i386 table is known here.
+#[must_use]
+pub const fn of_i386(nr: u32) -> u32 {
+    I386 | nr & (I386 - 1)
+}
+
+/// The number in the i386 table of the call known as `nr`; `None` if it is one of x86-64.
+#[must_use]
+pub const fn i386(nr: u32) -> Option<u32> {
+    if nr & !(I386 - 1) == I386 { Some(nr & (I386 - 1)) } else { None }
+}
+
+/// `exit` of the i386 table.
+pub const I386_EXIT: u32 = 1;
+/// `exit_group` of the i386 table.
+pub const I386_EXIT_GROUP: u32 = 252;
+
 /// The signature of the call `nr`; six arguments of which nothing is known if the table has no such number.
 #[must_use]
 pub fn signature(nr: u32) -> Signature {
+    if i386(nr).is_some() {
+        return Signature::UNTOLD;
+    }
     row(nr).and_then(|row| SIGNATURES.get(row)).copied().unwrap_or(Signature::UNKNOWN)
 }
 
@@ -631,6 +657,15 @@ mod tests {
             assert_eq!(name(nr), None);
             assert_eq!(kinds(nr), [ArgKind::Flags; 6]);
         }
+    }
+
+    #[test]
+    fn the_numbers_of_the_two_tables_are_told_apart() {
+        for nr in [0, 1, 252, 470, 0x1fff_ffff] {
+            assert_eq!((i386(of_i386(nr)), i386(nr)), (Some(nr), None));
+            assert_eq!((name(of_i386(nr)), signature(of_i386(nr)).returns()), (None, Returns::Never));
+        }
+        assert_eq!([0x4000_0000, 0x6000_0000, u32::MAX].map(i386), [None; 3]);
     }
 
     #[test]

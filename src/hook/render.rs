@@ -23,9 +23,10 @@ pub struct Name(pub u32);
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match sysno::name(self.0) {
-            Some(name) => f.write_str(name),
-            None => write!(f, "syscall_{:#x}", self.0),
+        match (sysno::name(self.0), sysno::i386(self.0)) {
+            (Some(name), _) => f.write_str(name),
+            (None, Some(nr)) => write!(f, "i386:{nr}"),
+            (None, None) => write!(f, "syscall_{:#x}", self.0),
         }
     }
 }
@@ -189,6 +190,7 @@ mod tests {
         assert_eq!(rendered(sysno::KILL, [u64::MAX, 9, 0, 0, 0, 0], None, b""), "kill(-1, SIGKILL");
         assert_eq!(rendered(sysno::KILL, [1, 40, 0, 0, 0, 0], None, b""), "kill(1, 40");
         assert_eq!(rendered(sysno::GETPID, [7; 6], None, b""), "getpid(");
+        assert_eq!(rendered(sysno::of_i386(20), [0; 6], None, b""), "i386:20(0, 0, 0, 0, 0, 0");
         assert_eq!(
             rendered(0x1234, [1, 0, 3, 4, 5, 6], None, b""),
             "syscall_0x1234(0x1, 0, 0x3, 0x4, 0x5, 0x6"

@@ -16,7 +16,6 @@ use crate::patch::stub;
 use crate::patch::tactic::Tactic;
 use crate::x86::decode::{self, Kind, MAX_LEN};
 use crate::x86::encode::JMP_ABS_LEN;
-use crate::x86::scan::SYSCALL;
 
 /// What is wrong with a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,7 +104,8 @@ impl<'a> Code<'a> {
     fn check_stub(&self, text: &Text<'_>, stub: &Stub, served: &mut Vec<GuestAddr>) -> Result<(), Flaw> {
         let fields = stub::read(&stub.bytes, stub.at).ok_or(Flaw::Stub(stub.at))?;
         let site = &stub.site;
-        let is_site = text.slice(site.opcode(), SYSCALL.len()) == Some(&SYSCALL[..]);
+        let opcode = fields.instruction.bytes();
+        let is_site = text.slice(site.opcode(), opcode.len()) == Some(&opcode[..]);
         if !is_site || fields.back != site.back() {
             return Err(Flaw::Stub(stub.at));
         }

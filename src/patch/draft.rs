@@ -11,7 +11,7 @@ use crate::patch::plan::{
 };
 use crate::patch::site::{Site, Text};
 use crate::patch::space::Space;
-use crate::patch::stub::{self, Again};
+use crate::patch::stub::{self, Again, Instruction};
 use crate::patch::tactic::{self, Tactic};
 use crate::x86::decode::{Decoder, Kind};
 
@@ -74,18 +74,21 @@ impl Draft<'_, '_> {
     fn add(&mut self, site: &Site, stub: Option<GuestAddr>) -> Result<(), RefusalReason> {
         let at = stub.ok_or(RefusalReason::NoStub)?;
         let insn = self.text.offset(site.at).and_then(|offset| self.decoder.decode(offset).ok());
-        if insn.is_none_or(|insn| insn.kind != Kind::Syscall || insn.len != site.len) {
-            return Err(RefusalReason::NotThere);
-        }
+        let instruction = match insn.filter(|insn| insn.len == site.len).map(|insn| insn.kind) {
+            Some(Kind::Syscall) => Instruction::Syscall,
+            Some(Kind::Int80) => Instruction::Int80,
+            _ => return Err(RefusalReason::NotThere),
+        };
         if !self.is_free(site.at, u64::from(site.len)) {
             return Err(RefusalReason::Taken);
         }
         let Gate { policy, hooked, .. } = self.gate;
         let (back, site_len, again) = (site.back(), site.len, Again::Site);
-        let mut fields = stub::Fields { at, evicted: &[], policy, hooked, back, site_len, again };
+        let mut fields =
+            stub::Fields { at, instruction, evicted: &[], policy, hooked, back, site_len, again };
         // Asked first, because a tactic leaves edits behind that a missing stub would strand.
         stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;
-        let decision = tactic::choose(self, site, at);
+        let decision = tactic::choose(self, site, instruction, at);
         fields.evicted = &decision.moved;
         fields.again = decision.evicted.map_or(Again::Site, |evicted| evicted.again);
         let bytes = stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;

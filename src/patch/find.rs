@@ -1,4 +1,4 @@
-//! Which `0f 05` byte pairs are system call instructions: proved, or left alone.
+//! Which `0f 05` and `cd 80` byte pairs are system call instructions: proved, or left alone.
 //!
 //! A function known to the file is traced from its first instruction ([`Trace`]). A hit that the trace reaches on a
 //! boundary is a site; one that lies inside a traced instruction is not. A hit that no path reaches may stand on an
@@ -16,7 +16,6 @@ use crate::elf::functions::{Functions, Source};
 use crate::patch::anchor::{self, Branch};
 use crate::patch::site::{Hit, RESTORER, Reason, Site, Text, Unproved, Verdict};
 use crate::patch::trace::{Number, STRETCH_MAX, Spoiled, Trace};
-use crate::x86::decode::Kind;
 use crate::x86::scan::{SYSCALL, SyscallBytes};
 
 /// Zeros that are no instruction's: the longest has 15 bytes.
@@ -290,7 +289,7 @@ impl Finder<'_, '_> {
             return Ok(None);
         };
         let from = self.text.offset(span.at).ok_or(Reason::Unreached)?;
-        let is_prefixed_site = self.trace.decode(from).is_ok_and(|insn| insn.kind == Kind::Syscall)
+        let is_prefixed_site = self.trace.decode(from).is_ok_and(|insn| insn.kind.is_call_of_kernel())
             && from + usize::from(span.len) == hit + 2;
         let inside = Verdict::Inside(span);
         Ok(Some(if is_prefixed_site { Verdict::Site(self.site(from, span.len)) } else { inside }))

@@ -85,7 +85,7 @@ impl Site {
     }
 }
 
-/// A pair of bytes `0f 05`, and what is known of it.
+/// A pair of bytes `0f 05` or `cd 80`, and what is known of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hit {
     /// The address of the first of the two bytes.

@@ -16,10 +16,19 @@
 //! ```
 //! Only rcx and r11 are written before the `syscall`, which destroys both (SDM vol. 2B, SYSCALL); behind it rcx
 //! gets what the processor would have put there. Nothing touches the stack or the flags.
+//!
+//! `int 0x80` leaves every register but rax alone, and the policy knows nothing of its numbers. So its stub is nothing but
+//! the instruction, at the same place, with the same data behind it:
+//!
+//! ```text
+//!  9  jmp short 28
+//! 28  int 0x80
+//! 30  jmp [rip+(56)]
+//! ```
 
 use crate::addr::GuestAddr;
-use crate::x86::encode::{self, INT3};
-use crate::x86::scan::SYSCALL as SYSCALL_BYTES;
+use crate::x86::encode::{self, INT3, JMP_REL8, JMP_REL8_LEN};
+use crate::x86::scan::{INT80, SYSCALL as SYSCALL_BYTES};
 
 /// The length and the alignment of a stub in bytes.
 pub const LEN: usize = 64;
@@ -37,6 +46,32 @@ pub const HOOKED: usize = 42;
 /// Where the length of the site stands, and behind it how its call is made again.
 const SITE_LEN: usize = 54;
 const AGAIN: usize = 55;
+/// Which instruction a site is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Instruction {
+    /// `syscall`.
+    Syscall,
+    /// `int 0x80`.
+    Int80,
+}
+
+impl Instruction {
+    /// Its two bytes.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 2] {
+        match self {
+            Self::Syscall => SYSCALL_BYTES,
+            Self::Int80 => INT80,
+        }
+    }
+
+    /// The one with these bytes.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        [Self::Syscall, Self::Int80].into_iter().find(|it| bytes == it.bytes())
+    }
+}
+
 const POLICY_LEA: usize = 12;
 const POLICY_LOAD: usize = 19;
 
@@ -77,11 +112,13 @@ impl Again {
 pub struct Fields<'a> {
     /// Where the stub runs; a multiple of [`LEN`].
     pub at: GuestAddr,
+    /// The instruction.
+    pub instruction: Instruction,
     /// The evicted instruction as it must read here; empty or up to nine bytes.
     pub evicted: &'a [u8],
-    /// The policy table: one byte a number, zero for calls that pass; within 2 GB.
+    /// The policy table: one byte a number, zero for calls that pass; within 2 GB. Of no meaning to `int 0x80`.
     pub policy: GuestAddr,
-    /// Where hooked calls go with rcx = `at`; within 2 GB.
+    /// Where hooked calls go with rcx = `at`; within 2 GB. Of no meaning to `int 0x80`.
     pub hooked: GuestAddr,
     /// Where the program goes on.
     pub back: GuestAddr,
@@ -153,23 +190,45 @@ pub fn entry(at: GuestAddr, len: usize) -> Option<GuestAddr> {
 /// The bytes of a stub, or `None` if an evicted instruction is too long or something is out of reach.
 #[must_use]
 pub fn build(fields: &Fields<'_>) -> Option<[u8; LEN]> {
-    let at = |offset: usize| fields.at.wrapping_add(offset as u64);
-    let mut stub = [INT3; LEN];
-    let mut put = |offset: usize, bytes: &[u8]| -> Option<()> {
-        stub.get_mut(offset..)?.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    let mut draft = Draft([INT3; LEN]);
+    draft.put(PLAIN_ENTRY.checked_sub(fields.evicted.len())?, fields.evicted)?;
+    draft.put(SYSCALL, &fields.instruction.bytes())?;
+    draft.put(SITE_LEN, &[fields.site_len, fields.again.to_byte()])?;
+    draft.put(BACK, &fields.back.0.to_le_bytes())?;
+    match fields.instruction {
+        Instruction::Syscall => draft.surround(fields)?,
+        Instruction::Int80 => {
+            draft.put(PLAIN_ENTRY, &TO_INT80)?;
+            draft.put(RETURN, &JMP_BACK)?;
+        }
+    }
+    Some(draft.0)
+}
+
+/// `jmp short`, from the entry to the `int 0x80`.
+const TO_INT80: [u8; 2] = [JMP_REL8, (SYSCALL - PLAIN_ENTRY - JMP_REL8_LEN) as u8];
+/// `jmp` through the stored address.
+const JMP_BACK: [u8; 6] = [0xff, 0x25, (BACK - RETURN - 6) as u8, 0, 0, 0];
+
+/// A stub in the making.
+struct Draft([u8; LEN]);
+
+impl Draft {
+    fn put(&mut self, offset: usize, bytes: &[u8]) -> Option<()> {
+        self.0.get_mut(offset..)?.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(())
-    };
-    put(PLAIN_ENTRY.checked_sub(fields.evicted.len())?, fields.evicted)?;
-    put(PLAIN_ENTRY, &[0x0f, 0xb7, 0xc8])?;
-    put(POLICY_LEA, &encode::rip_relative([0x4c, 0x8d, 0x1d], at(POLICY_LEA), fields.policy)?)?;
-    put(POLICY_LOAD, &[0x41, 0x0f, 0xb6, 0x0c, 0x0b, 0xe3, 0x02, 0xeb, 0x0e])?;
-    put(SYSCALL, &SYSCALL_BYTES)?;
-    put(SITE_LEN, &[fields.site_len, fields.again.to_byte()])?;
-    put(BACK, &fields.back.0.to_le_bytes())?;
-    put(RETURN, &way_back(fields.at, fields.back))?;
-    put(HOOKED, &encode::rip_relative([0x48, 0x8d, 0x0d], at(HOOKED), fields.at)?)?;
-    put(HOOKED + 7, &encode::jmp_rel32(at(HOOKED + 7), fields.hooked)?)?;
-    Some(stub)
+    }
+
+    /// What stands around a `syscall`.
+    fn surround(&mut self, fields: &Fields<'_>) -> Option<()> {
+        let at = |offset: usize| fields.at.wrapping_add(offset as u64);
+        self.put(PLAIN_ENTRY, &[0x0f, 0xb7, 0xc8])?;
+        self.put(POLICY_LEA, &encode::rip_relative([0x4c, 0x8d, 0x1d], at(POLICY_LEA), fields.policy)?)?;
+        self.put(POLICY_LOAD, &[0x41, 0x0f, 0xb6, 0x0c, 0x0b, 0xe3, 0x02, 0xeb, 0x0e])?;
+        self.put(RETURN, &way_back(fields.at, fields.back))?;
+        self.put(HOOKED, &encode::rip_relative([0x48, 0x8d, 0x0d], at(HOOKED), fields.at)?)?;
+        self.put(HOOKED + 7, &encode::jmp_rel32(at(HOOKED + 7), fields.hooked)?)
+    }
 }
 
 /// The twelve bytes that return to the program with rcx = `back`.
@@ -195,11 +254,17 @@ pub fn read(stub: &[u8; LEN], at: GuestAddr) -> Option<Fields<'_>> {
     let head = stub.get(..PLAIN_ENTRY)?;
     // No evicted instruction begins with int3: it would be a trap.
     let filler = head.iter().take_while(|byte| **byte == INT3).count();
+    let instruction = Instruction::of_bytes(stub.get(SYSCALL..RETURN)?)?;
+    let target = |offset: usize| match instruction {
+        Instruction::Syscall => relative(offset),
+        Instruction::Int80 => Some(GuestAddr(0)),
+    };
     let fields = Fields {
         at,
+        instruction,
         evicted: head.get(filler..)?,
-        policy: relative(POLICY_LEA + 3)?,
-        hooked: relative(HOOKED + 8)?,
+        policy: target(POLICY_LEA + 3)?,
+        hooked: target(HOOKED + 8)?,
         back: GuestAddr(u64::from_le_bytes(*stub.get(BACK..)?.first_chunk::<8>()?)),
         site_len: stub[SITE_LEN],
         again: Again::of_byte(stub[AGAIN])?,
@@ -217,7 +282,8 @@ mod tests {
 
     fn fields(evicted: &[u8], back: GuestAddr) -> Fields<'_> {
         let (policy, hooked) = (AT.wrapping_add(0x10_0000), AT.wrapping_sub(0x2000));
-        Fields { at: AT, evicted, policy, hooked, back, site_len: 2, again: Again::Site }
+        let instruction = Instruction::Syscall;
+        Fields { at: AT, instruction, evicted, policy, hooked, back, site_len: 2, again: Again::Site }
     }
 
     fn decode_from(stub: &[u8; LEN], mut offset: usize, end: usize) -> std::vec::Vec<(usize, Kind)> {
@@ -255,6 +321,19 @@ mod tests {
         let far = build(&fields(&[], GuestAddr(0x40_0000))).unwrap();
         assert_eq!(decode_from(&far, RETURN, RETURN + 9)[1].1, Kind::IndirectJump);
         assert_eq!(far[BACK..], 0x40_0000_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn a_stub_for_int_0x80_touches_no_register_and_has_its_call_at_the_same_place() {
+        let (instruction, nowhere) = (Instruction::Int80, GuestAddr(0));
+        let fields =
+            Fields { instruction, policy: nowhere, hooked: nowhere, ..fields(&[], GuestAddr(0x40_0000)) };
+        let stub = build(&fields).unwrap();
+        let to_call = Kind::Jump { target: AT.wrapping_add(SYSCALL as u64) };
+        assert_eq!(decode_from(&stub, PLAIN_ENTRY, PLAIN_ENTRY + 2), [(9, to_call)]);
+        assert_eq!(decode_from(&stub, SYSCALL, RETURN), [(28, Kind::Int80)]);
+        assert_eq!(decode_from(&stub, RETURN, RETURN + 6), [(30, Kind::IndirectJump)]);
+        assert_eq!(read(&stub, AT), Some(fields));
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //!    They stay as they are, and so does their meaning for whoever enters there.
 //! 4. **Lapping eviction**, for predecessors of two to four bytes: the jump in their place laps over the site, and the
 //!    displacement is chosen so that its byte there traps.
-//! 5. A **trap**: `ud2`, and the handler goes to the stub.
+//! 5. A **trap**: `ud2`, and the handler goes to the stub. It is the only one for `int 0x80`: programs of 64 bits hardly ever
+//!    execute one, and who does not trap tells nobody of the call.
 //!
 //! An instruction that writes memory is never evicted. It might be the last of a restartable sequence, which
 //! commits by that very store (rseq(2)); all others of such a sequence the kernel restarts or the site is outside.
@@ -22,7 +23,7 @@ use crate::patch::lapping::Lapping;
 use crate::patch::padding::Chain;
 use crate::patch::plan::{Bytes, Evicted};
 use crate::patch::site::{Site, Span};
-use crate::patch::stub::{self, Again};
+use crate::patch::stub::{self, Again, Instruction};
 use crate::x86::decode::{self, Gpr, Value};
 use crate::x86::encode::{self, INT3, JMP_REL8_LEN, JMP_REL32, JMP_REL32_LEN, UD2};
 
@@ -52,12 +53,17 @@ enum Evictee {
 const OPERAND_SIZE: u8 = 0x66;
 
 /// Plans the patch of `site`, whose stub lies at `at`, by the first tactic that fits.
-pub(super) fn choose(draft: &mut Draft<'_, '_>, site: &Site, at: GuestAddr) -> Decision {
+pub(super) fn choose(
+    draft: &mut Draft<'_, '_>,
+    site: &Site,
+    instruction: Instruction,
+    at: GuestAddr,
+) -> Decision {
     let prefixes = usize::from(site.len).saturating_sub(2);
     let prefixes = draft.text.slice(site.at, prefixes).unwrap_or_default();
     let plain_entry = at.wrapping_add(stub::PLAIN_ENTRY as u64);
     let plain = |tactic| Decision { tactic, evicted: None, moved: heapless::Vec::new() };
-    if !prefixes.contains(&OPERAND_SIZE) {
+    if instruction == Instruction::Syscall && !prefixes.contains(&OPERAND_SIZE) {
         let opcode = site.opcode();
         let relay = draft.padding.take_relay(opcode);
         if let Some(chain) = relay.map(|relay| Chain { hops: Vec::new(), relay })

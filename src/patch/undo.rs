@@ -9,12 +9,12 @@ use crate::patch::plan::Bytes;
 use crate::patch::stub::{self, Fields};
 use crate::x86::decode;
 use crate::x86::encode::{JMP_REL8, JMP_REL32, UD2};
-use crate::x86::scan::SYSCALL;
 
 /// Where the patch that leads to the stub with `fields` begins, and what stood there; `None` if that can't be told.
 #[must_use]
 pub fn original(fields: &Fields<'_>) -> Option<(GuestAddr, Bytes)> {
-    let site = fields.back.wrapping_sub(SYSCALL.len() as u64);
+    let instruction = fields.instruction.bytes();
+    let site = fields.back.wrapping_sub(instruction.len() as u64);
     let mut bytes = Bytes::new();
     let at = site.wrapping_sub(fields.evicted.len() as u64);
     if !fields.evicted.is_empty() {
@@ -22,7 +22,7 @@ pub fn original(fields: &Fields<'_>) -> Option<(GuestAddr, Bytes)> {
         let insn = decode::decode(fields.evicted, entry).ok()?;
         bytes.extend_from_slice(&decode::relocate(fields.evicted, insn, entry, at)?).ok()?;
     }
-    bytes.extend_from_slice(&SYSCALL).ok()?;
+    bytes.extend_from_slice(&instruction).ok()?;
     Some((at, bytes))
 }
 
@@ -35,19 +35,23 @@ pub fn may_begin(bytes: [u8; 2]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patch::stub::Again;
+    use crate::patch::stub::{Again, Instruction};
+    use crate::x86::scan::{INT80, SYSCALL};
 
     const STUB: GuestAddr = GuestAddr(0x7fff_0000_0040);
     const BACK: GuestAddr = GuestAddr(0x7fff_0123_4567);
 
     fn fields(evicted: &[u8]) -> Fields<'_> {
-        Fields { at: STUB, evicted, policy: STUB, hooked: STUB, back: BACK, site_len: 2, again: Again::Site }
+        let (instruction, again) = (Instruction::Syscall, Again::Site);
+        Fields { at: STUB, instruction, evicted, policy: STUB, hooked: STUB, back: BACK, site_len: 2, again }
     }
 
     #[test]
     fn a_site_alone_is_two_bytes() {
         let (at, bytes) = original(&fields(&[])).unwrap();
         assert_eq!((at, &bytes[..]), (BACK.wrapping_sub(2), &SYSCALL[..]));
+        let other = Fields { instruction: Instruction::Int80, ..fields(&[]) };
+        assert_eq!(original(&other).unwrap().1[..], INT80);
     }
 
     #[test]

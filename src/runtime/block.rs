@@ -82,6 +82,8 @@ pub struct Block {
     pub waiting: AtomicU64,
     /// Where this block holds a signal: the next one that waits for the same hook; 0 if there is none.
     next: AtomicU64,
+    /// 1 while its hook sends the thread a signal that looks as if the kernel had raised it.
+    pub raises: AtomicU32,
     /// 1 while its hook has all signals blocked.
     pub masked: AtomicU32,
     /// The mask that it had found.
@@ -202,6 +204,7 @@ impl Block {
             link.store(0, Ordering::Relaxed);
         }
         self.masked.store(0, Ordering::Relaxed);
+        self.raises.store(0, Ordering::Relaxed);
         self.free();
     }
 

@@ -17,7 +17,7 @@ use crate::abi::errno::Errno;
 use crate::abi::signal::{SIG_SETMASK, SigContext, Signal, SignalSet};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::relay;
-use crate::patch::stub::{self, Fields, Standing};
+use crate::patch::stub::{self, Fields, Instruction, Standing};
 use crate::runtime::block::{self, Block, Vectors};
 use crate::runtime::frame::Frame;
 use crate::runtime::handlers::{self, Handler};
@@ -251,7 +251,7 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             }
         }
         if let Some(hook) = block::around(GuestAddr(context.rsp)) {
-            if !delivery.is_fault {
+            if !delivery.is_fault || hook.raises.load(Ordering::Relaxed) != 0 {
                 return Whereabouts::Hook(hook.waits_for());
             }
             if dispatching::faults_at(at) {
@@ -295,19 +295,21 @@ fn show(context: &mut SigContext, fields: &Fields<'_>, offset: usize) {
         Standing::Evicted => context.rip = fields.evicted_from().0,
         Standing::Before => {
             context.rip = fields.resume(context.rax as u32, |number| general(context, number)).0;
-            leave_kernel(context, fields.back);
+            leave_kernel(context, fields);
         }
         Standing::After => {
             context.rip = fields.back.0;
-            leave_kernel(context, fields.back);
+            leave_kernel(context, fields);
         }
     }
 }
 
-/// What a system call at the site leaves in the registers that it destroys (SDM vol. 2B, SYSCALL).
-const fn leave_kernel(context: &mut SigContext, back: GuestAddr) {
-    context.rcx = back.0;
-    context.r11 = context.eflags;
+/// What a system call at the site leaves in the registers that it destroys (SDM vol. 2B, SYSCALL); `int 0x80` has none.
+const fn leave_kernel(context: &mut SigContext, fields: &Fields<'_>) {
+    if matches!(fields.instruction, Instruction::Syscall) {
+        context.rcx = fields.back.0;
+        context.r11 = context.eflags;
+    }
 }
 
 /// The general register that instructions call `number`.

@@ -9,22 +9,25 @@
 //! Two things differ. A handler's end is not dispatched, for handlers return through the gate; natively it is, unless
 //! the range or the selector lets it through. And of a number the handler finds the low half in rax.
 
+use crate::abi::bpf::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64};
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::process::{
     PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_INCLUSIVE_ON, PR_SYS_DISPATCH_OFF, SYSCALL_DISPATCH_ALLOW,
     SYSCALL_DISPATCH_BLOCK,
 };
-use crate::abi::signal::{SIG_BLOCK, SIG_DFL, SIG_IGN, SigInfo, Signal, SignalSet};
+use crate::abi::signal::{SIG_DFL, SIG_IGN, SIG_SETMASK, SigInfo, Signal, SignalSet};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::patch::stub;
-use crate::runtime::block::Block;
+use crate::runtime::block::{self, Block};
 use crate::runtime::dispatch::Step;
+use crate::runtime::frame::Frame;
 use crate::runtime::state::{DISPATCHED, STATE};
 use crate::runtime::{dispatch, fatal, handlers, modules, selector_asm};
 use crate::sys::signal::AllBlocked;
 use crate::sys::{process, signal};
+use crate::x86::scan::INT80;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Threads that can have their calls dispatched at the same time.
@@ -239,9 +242,32 @@ pub fn forget_all() {
 #[cold]
 #[inline(never)]
 pub fn takes(block: &mut Block) -> bool {
+    let at = dispatch::way_back(block.stub);
+    if !is_dispatched(at) {
+        return false;
+    }
+    let is_raised = raise(&SigInfo::dispatched(at.0, block.call().nr, AUDIT_ARCH_X86_64), None);
+    block.target = dispatch::in_stub(block.stub, if is_raised { stub::RETURN } else { stub::SYSCALL });
+    true
+}
+
+/// The same for an `int 0x80` that ends at `at` and has trapped with this frame.
+#[cold]
+pub fn takes_int80(frame: Frame, at: GuestAddr) -> bool {
+    if !is_dispatched(at) {
+        return false;
+    }
+    let context = frame.context();
+    let info = SigInfo::dispatched(at.0, context.rax as u32, AUDIT_ARCH_I386);
+    let is_raised = raise(&info, Some(frame.ucontext().sigmask));
+    context.rip = if is_raised { at.0 } else { at.0.wrapping_sub(INT80.len() as u64) };
+    true
+}
+
+/// Whether the calling thread's call, whose instruction ends at `at`, is dispatched.
+fn is_dispatched(at: GuestAddr) -> bool {
     let Some(entry) = STATE.dispatching.of(process::thread_id()) else { return false };
     let rule = entry.rule();
-    let at = dispatch::way_back(block.stub);
     if rule.lets_through(at) {
         return false;
     }
@@ -253,8 +279,6 @@ pub fn takes(block: &mut Block) -> bool {
             _ => fatal::force(Signal::SIGSYS),
         }
     }
-    raise(block, at);
-    block.target = dispatch::in_stub(block.stub, stub::RETURN);
     true
 }
 
@@ -264,22 +288,39 @@ pub fn faults_at(at: GuestAddr) -> bool {
     at.0 == (selector_asm::read_selector as *const ()).expose_provenance() as u64
 }
 
-/// Sends the thread the signal. It comes before the hook on `block` ends, or, where all signals are blocked for that, at
-/// its end; blocked or ignored it kills (`force_sig_info_to_task`, kernel/signal.c).
-fn raise(block: &Block, at: GuestAddr) {
-    let is_kept = match block.masked.load(Ordering::Relaxed) {
-        0 => {
-            signal::change_mask(SIG_BLOCK, SignalSet::NONE).is_some_and(|mask| mask.contains(Signal::SIGSYS))
-        }
-        _ => block.mask.contains(Signal::SIGSYS),
+/// Sends the thread the signal, which comes before the hook that runs ends, or, where signals are blocked for that, at its end.
+/// Blocked otherwise, as `own_mask` says where the hook is not the call's, or ignored it kills (`force_sig_info_to_task`,
+/// kernel/signal.c).
+///
+/// Returns false if signals have come before it: they find the thread at its site, which is then entered anew. Those that come
+/// with it the kernel delivers in its own order. `info` lies on the stack of the hook.
+fn raise(info: &SigInfo, own_mask: Option<SignalSet>) -> bool {
+    let Some(hook) = block::around(GuestAddr(core::ptr::from_ref(info).addr() as u64)) else {
+        fatal::force(Signal::SIGSYS);
     };
-    let is_handled = signal::action(Signal::SIGSYS).is_ok_and(|installed| {
+    let is_masked = hook.masked.load(Ordering::Relaxed) != 0;
+    let before = if is_masked { None } else { signal::change_mask(SIG_SETMASK, SignalSet::ALL) };
+    let comes_next = !hook.has_waiting();
+    if comes_next {
+        let blocked = own_mask.or(before).or(is_masked.then_some(hook.mask));
+        let is_blocked = blocked.is_some_and(|mask| mask.contains(Signal::SIGSYS));
+        if is_blocked || !is_handled() || signal::queue(info).is_err() {
+            fatal::force(Signal::SIGSYS);
+        }
+    }
+    if let Some(before) = before {
+        hook.raises.store(comes_next.into(), Ordering::Relaxed);
+        let _ = signal::change_mask(SIG_SETMASK, before);
+        hook.raises.store(0, Ordering::Relaxed);
+    }
+    comes_next
+}
+
+fn is_handled() -> bool {
+    signal::action(Signal::SIGSYS).is_ok_and(|installed| {
         let action = handlers::behind(&installed).unwrap_or(installed);
         action.handler != SIG_DFL && action.handler != SIG_IGN
-    });
-    if is_kept || !is_handled || signal::queue(&SigInfo::dispatched(at.0, block.call().nr)).is_err() {
-        fatal::force(Signal::SIGSYS);
-    }
+    })
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub mod gate_asm;
 pub mod guest;
 pub mod handlers;
 pub mod identity;
+pub mod int80;
 pub mod io_uring;
 pub mod landings;
 pub mod leave_asm;

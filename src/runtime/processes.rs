@@ -278,12 +278,17 @@ pub fn exit_thread(block: &Block, frozen: &Frozen) -> Step {
 
 /// Before `exit_group`.
 pub fn exit_process(frozen: &Frozen) -> Step {
+    end_process(frozen);
+    Step::Leave
+}
+
+/// The process is about to end by a call.
+pub fn end_process(frozen: &Frozen) {
     if is_own_process() {
         finish_for_good(frozen);
     } else {
         withdraw_base(process::thread_id());
     }
-    Step::Leave
 }
 
 /// Whether the caller belongs to the process that this memory belongs to, and is not another process in it. Asks the

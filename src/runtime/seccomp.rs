@@ -21,11 +21,10 @@ use crate::runtime::dispatch::Step;
 use crate::runtime::pending::Returns;
 use crate::runtime::record;
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{dispatch, fatal, gate_asm, handlers, text};
+use crate::runtime::{dispatch, fatal, gate_asm, handlers, stubs, text, trap};
 use crate::sys::process;
 use crate::sys::seccomp::{self as filters, Filter};
 use crate::sys::signal::AllBlocked;
-use crate::x86::scan::SYSCALL;
 use core::sync::atomic::Ordering;
 
 /// What a call restricts the program to.
@@ -146,7 +145,12 @@ fn leave_native(filter: Filter) {
 /// trap get their own instruction back.
 fn do_without_traps(filter: Filter) {
     if !lets_through(filter, &Call { nr: sysno::RT_SIGRETURN, args: [0; 6] }) {
-        STATE.traps.sites().for_each(|site| give_back(site, &SYSCALL));
+        for site in STATE.traps.sites() {
+            let fields = trap::entry_of(site).and_then(|entry| stubs::fields(stubs::index_of(entry)));
+            if let Some(fields) = fields {
+                give_back(site, &fields.instruction.bytes());
+            }
+        }
     }
 }
 

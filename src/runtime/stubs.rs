@@ -216,7 +216,7 @@ fn bytes_of(index: u32) -> &'static [u8; stub::LEN] {
 }
 
 /// What a stub was made of; `None` if it stands for no site yet.
-fn fields(index: u32) -> Option<Fields<'static>> {
+pub fn fields(index: u32) -> Option<Fields<'static>> {
     stub::read(bytes_of(index), dispatch::in_stub(index, 0))
 }
 

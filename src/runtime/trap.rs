@@ -17,7 +17,7 @@ use crate::patch::{relay, stub};
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
-use crate::runtime::{fatal, gate_asm, handlers, processes, stubs, trap_mask};
+use crate::runtime::{fatal, gate_asm, handlers, int80, processes, stubs, trap_mask};
 use crate::sys::lock::RobustLock;
 use crate::sys::{process, signal};
 use crate::x86::encode::INT3;
@@ -349,7 +349,7 @@ pub fn resolve(frame: Frame) -> Option<GuestAddr> {
     let jump = || relay::entry_from(at, stubs::range(), |at| STATE.patched.window(at), |_| Some(at));
     let info = frame.info();
     if let Some(entry) = entry_of(at).or_else(|| jump().filter(|_| info.code > 0)) {
-        context.rip = entry.0;
+        int80::go_on(frame, entry);
         return None;
     }
     if info.code <= 0 && trap_mask::keep(info) {

@@ -7,10 +7,15 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::abi::sysno;
 use crate::hook::interest::NUMBERS;
 use crate::hook::text::SharedText;
 
-const ROWS: usize = NUMBERS as usize + 1;
+/// Of all unknown numbers together.
+const UNKNOWN: usize = NUMBERS as usize;
+/// Numbers of the i386 table that are told apart.
+const I386: u32 = 512;
+const ROWS: usize = UNKNOWN + 1 + I386 as usize;
 
 /// Kinds of calls that an entry tells apart.
 const CELLS: usize = 64;
@@ -18,7 +23,8 @@ const CELLS: usize = 64;
 /// Words of a process's name: as many bytes as the kernel keeps (`TASK_COMM_LEN`, include/linux/sched.h).
 const NAME_WORDS: usize = 16 / 8;
 
-/// How often each call was made, and how often it failed; the last row is all unknown numbers together.
+/// How often each call was made, and how often it failed: a row for each number of x86-64, one for all unknown numbers
+/// together, and one for each of the i386 table.
 ///
 /// All bytes zero is a valid value: nothing counted yet.
 #[repr(C)]
@@ -36,12 +42,12 @@ impl Default for Counts {
 impl Counts {
     /// Counts a call.
     pub fn add_call(&self, nr: u32) {
-        add(&self.calls, nr, 1);
+        add(&self.calls, row_of(nr), 1);
     }
 
     /// Counts an error.
     pub fn add_error(&self, nr: u32) {
-        add(&self.errors, nr, 1);
+        add(&self.errors, row_of(nr), 1);
     }
 
     /// Calls and errors of the row; from [`NUMBERS`] on, of all unknown numbers.
@@ -54,11 +60,39 @@ impl Counts {
 }
 
 const fn row_of(nr: u32) -> usize {
-    if nr < NUMBERS { nr as usize } else { NUMBERS as usize }
+    match sysno::i386(nr) {
+        Some(other) if other < I386 => UNKNOWN.wrapping_add(1).wrapping_add(other as usize),
+        None if nr < NUMBERS => nr as usize,
+        _ => UNKNOWN,
+    }
 }
 
-fn add(column: &[AtomicU64; ROWS], nr: u32, more: u64) {
-    if let Some(count) = column.get(row_of(nr)) {
+/// A number for each row of [`Counts`]; [`NUMBERS`] for that of the unknown ones.
+pub fn numbers() -> impl Iterator<Item = u32> {
+    (0..=NUMBERS).chain((0..I386).map(sysno::of_i386))
+}
+
+/// Some rows of [`Counts`].
+#[derive(Default)]
+pub struct Rows([u64; ROWS.div_ceil(64)]);
+
+impl Rows {
+    /// Whether that of `nr` is among them.
+    #[must_use]
+    pub fn contains(&self, nr: u32) -> bool {
+        self.0.get(row_of(nr) / 64).is_some_and(|word| word & 1 << (row_of(nr) % 64) != 0)
+    }
+
+    /// Adds that of `nr`.
+    pub fn insert(&mut self, nr: u32) {
+        if let Some(word) = self.0.get_mut(row_of(nr) / 64) {
+            *word |= 1 << (row_of(nr) % 64);
+        }
+    }
+}
+
+fn add(column: &[AtomicU64; ROWS], row: usize, more: u64) {
+    if let Some(count) = column.get(row) {
         count.fetch_add(more, Relaxed);
     }
 }
@@ -126,8 +160,8 @@ impl Entry {
     pub fn add_to(&self, counts: &Counts) {
         for cell in &self.cells {
             if let Some(row) = cell.key.load(Relaxed).checked_sub(1) {
-                add(&counts.calls, row, cell.calls.load(Relaxed));
-                add(&counts.errors, row, cell.errors.load(Relaxed));
+                add(&counts.calls, row as usize, cell.calls.load(Relaxed));
+                add(&counts.errors, row as usize, cell.errors.load(Relaxed));
             }
         }
     }
@@ -226,12 +260,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_entry_counts_as_a_table_does(calls in prop::collection::vec((0..600_u32, any::<bool>()), 0..300)) {
+        fn an_entry_counts_as_a_table_does(
+            calls in prop::collection::vec((prop_oneof![0..600_u32, (0..20_u32).prop_map(sysno::of_i386)], any::<bool>()), 0..300)
+        ) {
             let entry = Entry::default();
             let mut expected: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
             for &(nr, fails) in &calls {
                 entry.add_call(nr);
-                let row = expected.entry(nr.min(NUMBERS)).or_default();
+                let row = expected.entry(if sysno::i386(nr).is_some() { nr } else { nr.min(NUMBERS) }).or_default();
                 row.0 += 1;
                 if fails {
                     entry.add_error(nr);
@@ -240,7 +276,7 @@ mod tests {
             }
             let counts = Counts::default();
             entry.add_to(&counts);
-            let found: u64 = (0..=NUMBERS).map(|nr| counts.row(nr).0).sum();
+            let found: u64 = numbers().map(|nr| counts.row(nr).0).sum();
             prop_assert_eq!(found + entry.rest().0, calls.len() as u64);
             if expected.len() <= CELLS {
                 prop_assert_eq!(entry.rest(), (0, 0));

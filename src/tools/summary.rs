@@ -8,7 +8,7 @@ use core::cmp::Reverse;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::ledger::{Counts, Entry, Ledger};
+use super::ledger::{self, Counts, Entry, Ledger, Rows};
 use crate::abi::call::{Call, Outcome};
 use crate::abi::sysno;
 use crate::hook::interest::{Interest, NUMBERS};
@@ -96,9 +96,9 @@ impl Summary {
 fn print_table(out: &mut dyn fmt::Write, counts: &Counts, rest: (u64, u64)) -> fmt::Result {
     writeln!(out, "{:>10} {:>10} syscall", "calls", "errors")?;
     let (mut total_calls, mut total_errors) = rest;
-    let mut printed = Interest::NONE;
+    let mut printed = Rows::default();
     while let Some(row) = largest_outside(counts, &printed) {
-        printed = printed.with(row);
+        printed.insert(row);
         let (calls, errors) = counts.row(row);
         total_calls = total_calls.saturating_add(calls);
         total_errors = total_errors.saturating_add(errors);
@@ -116,8 +116,8 @@ fn print_table(out: &mut dyn fmt::Write, counts: &Counts, rest: (u64, u64)) -> f
 /// The row with the most calls among those not in `printed`; of equals, the first by name.
 ///
 /// Searched anew for each line: sorting would need a copy that stands still while other threads count.
-fn largest_outside(counts: &Counts, printed: &Interest) -> Option<u32> {
-    (0..=NUMBERS)
+fn largest_outside(counts: &Counts, printed: &Rows) -> Option<u32> {
+    ledger::numbers()
         .filter(|&row| !printed.contains(row) && counts.row(row).0 > 0)
         .min_by_key(|&row| (Reverse(counts.row(row).0), sysno::name(row)))
 }
@@ -211,6 +211,18 @@ mod tests {
             text.lines().map(|line| line.split_whitespace().last().unwrap()).collect();
         assert_eq!(rows, ["syscall", "syscall_0x1f4", "unknown", "total"]);
         assert!(text.ends_with(" 5          4 total\n"), "{text}");
+    }
+
+    #[test]
+    fn calls_of_the_other_table_have_rows_of_their_own() {
+        let tool = Summary::new(Box::leak(Box::default()));
+        make(&tool, 20, 1, Outcome(1));
+        tool.enter(&mut Call { nr: sysno::of_i386(20), args: [0; 6] }, &FakeGuest::new(0, &[]));
+        let text = table(&tool);
+        assert!(
+            text.contains(" 1            i386:20\n") && text.contains(" 1            writev\n"),
+            "{text}"
+        );
     }
 
     #[test]

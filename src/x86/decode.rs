@@ -23,6 +23,8 @@ pub const MAX_LEN: usize = 15;
 pub enum Kind {
     /// `syscall`, with whatever prefixes.
     Syscall,
+    /// `int 0x80`, with whatever prefixes.
+    Int80,
     /// A direct jump.
     Jump {
         /// Where it goes.
@@ -85,6 +87,14 @@ pub struct Insn {
     pub rip_disp_at: Option<u8>,
     /// Whether control always goes to the next instruction and nothing but its operands matters.
     pub straight: bool,
+}
+
+impl Kind {
+    /// Whether it is a system call, of whatever table.
+    #[must_use]
+    pub const fn is_call_of_kernel(self) -> bool {
+        matches!(self, Self::Syscall | Self::Int80)
+    }
 }
 
 impl Insn {
@@ -365,13 +375,16 @@ fn kind_of(insn: &Instruction) -> Kind {
         FlowControl::Call | FlowControl::IndirectCall => Kind::Call { target: None },
         FlowControl::Exception => Kind::Trap,
         FlowControl::Interrupt if matches!(insn.mnemonic(), Mnemonic::Int3 | Mnemonic::Int1) => Kind::Trap,
+        FlowControl::Interrupt if insn.mnemonic() == Mnemonic::Int && insn.immediate8() == 0x80 => {
+            Kind::Int80
+        }
         FlowControl::XbeginXabortXend if is_near(insn) => Kind::CondJump { target: near() },
         FlowControl::Interrupt | FlowControl::XbeginXabortXend => Kind::Other,
     }
 }
 
 const fn is_transfer(kind: Kind) -> bool {
-    !matches!(kind, Kind::Syscall | Kind::Trap | Kind::Nop | Kind::Other)
+    !matches!(kind, Kind::Syscall | Kind::Int80 | Kind::Trap | Kind::Nop | Kind::Other)
 }
 
 /// Whether a 66 prefix stands there that no REX.W overrides.
@@ -435,6 +448,7 @@ mod tests {
     fn control_flow_of_each_kind_is_told_apart() {
         let target = HERE.wrapping_add(0x15);
         assert_eq!(kind(&[0x0f, 0x05]), Ok(Kind::Syscall));
+        assert_eq!([kind(&[0xcd, 0x80]), kind(&[0xcd, 0x81])], [Ok(Kind::Int80), Ok(Kind::Other)]);
         assert_eq!(kind(&[0xe9, 0x10, 0, 0, 0]), Ok(Kind::Jump { target }));
         assert_eq!(kind(&[0xe8, 0x10, 0, 0, 0]), Ok(Kind::Call { target: Some(target) }));
         assert_eq!(kind(&[0x74, 0x13]), Ok(Kind::CondJump { target }));

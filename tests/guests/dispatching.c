@@ -116,6 +116,28 @@ static void ranges(void) {
     }
 }
 
+__asm__(".pushsection .text\n .globl int80_call, int80_end\n .type int80_call, @function\n"
+        "int80_call: mov %edi, %eax\n int $0x80\n int80_end: ret\n .size int80_call, . - int80_call\n .popsection\n");
+extern char int80_end[];
+long int80_call(int nr);
+
+/* Calls of the other table are dispatched too. */
+static void other_table(void) {
+    arm(0, 0, &selector);
+    result = -7;
+    for (int round = 0; round < 3; round++) {
+        selector = BLOCK;
+        CHECK_EQUAL(int80_call(20), -7);
+        CHECK_EQUAL(seen.info.si_call_addr, int80_end);
+        CHECK_EQUAL(seen.info.si_syscall, 20);
+        CHECK_EQUAL(seen.info.si_arch, 0x40000003);
+        CHECK_EQUAL(seen.regs[REG_RIP], int80_end);
+        CHECK_EQUAL(seen.regs[REG_RAX], 20);
+        CHECK_EQUAL(int80_call(20), getpid());
+    }
+    CHECK_EQUAL(dispatch_off(), 0);
+}
+
 /* The call that ends it is one like any other. */
 static void end_of_it(void) {
     arm(0, 0, &selector);
@@ -349,6 +371,7 @@ int main(int count, char **words) {
     parameters();
     registers();
     ranges();
+    other_table();
     end_of_it();
     for (int how = 0; how <= 5; how++) printf("%d\n", deaths(how));
     threads_and_children();
