@@ -141,20 +141,22 @@ impl Signature {
     }
 }
 
-/// Where the numbers of calls by `int 0x80` begin, which are those of the i386 table
-/// (arch/x86/entry/syscalls/syscall_32.tbl). x86-64 itself has none up there, nor has x32.
-const I386: u32 = 1 << 29;
+/// What calls by `int 0x80` have in the upper half of their number here; the lower is that of the i386 table
+/// (arch/x86/entry/syscalls/syscall_32.tbl). Neither x86-64 nor x32 has a call up there.
+const I386: u32 = 0x0386_0000;
+/// Stands for all numbers that are too high for that.
+const I386_LAST: u32 = 0xffff;
 
 /// The number by which the call `nr` of the i386 table is known here.
 #[must_use]
 pub const fn of_i386(nr: u32) -> u32 {
-    I386 | nr & (I386 - 1)
+    I386 | if nr < I386_LAST { nr } else { I386_LAST }
 }
 
 /// The number in the i386 table of the call known as `nr`; `None` if it is one of x86-64.
 #[must_use]
 pub const fn i386(nr: u32) -> Option<u32> {
-    if nr & !(I386 - 1) == I386 { Some(nr & (I386 - 1)) } else { None }
+    if nr & !I386_LAST == I386 { Some(nr & I386_LAST) } else { None }
 }
 
 /// `exit` of the i386 table.
@@ -661,11 +663,12 @@ mod tests {
 
     #[test]
     fn the_numbers_of_the_two_tables_are_told_apart() {
-        for nr in [0, 1, 252, 470, 0x1fff_ffff] {
+        for nr in [0, 1, 252, 470, I386_LAST] {
             assert_eq!((i386(of_i386(nr)), i386(nr)), (Some(nr), None));
             assert_eq!((name(of_i386(nr)), signature(of_i386(nr)).returns()), (None, Returns::Never));
         }
-        assert_eq!([0x4000_0000, 0x6000_0000, u32::MAX].map(i386), [None; 3]);
+        assert_eq!([0x4000_0000, 0x0387_0000, u32::MAX].map(i386), [None; 3]);
+        assert_eq!(of_i386(u32::MAX), of_i386(I386_LAST));
     }
 
     #[test]
