@@ -60,9 +60,11 @@ impl Counts {
 }
 
 const fn row_of(nr: u32) -> usize {
+    if nr < NUMBERS {
+        return nr as usize;
+    }
     match sysno::i386(nr) {
         Some(other) if other < I386 => UNKNOWN.wrapping_add(1).wrapping_add(other as usize),
-        None if nr < NUMBERS => nr as usize,
         _ => UNKNOWN,
     }
 }
