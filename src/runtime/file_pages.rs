@@ -6,7 +6,7 @@
 //! taken and published by its start.
 
 use crate::addr::{AddrRange, GuestAddr};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 const RANGES: usize = 256;
 /// The start of an entry that is taken and not yet published.
@@ -17,13 +17,23 @@ const TAKEN: u64 = 1;
 pub struct FilePages {
     starts: [AtomicU64; RANGES],
     ends: [AtomicU64; RANGES],
+    /// How many entries have ever been taken, from the first on: only these are looked at.
+    used: AtomicUsize,
 }
 
 impl FilePages {
     /// No pages.
     #[must_use]
     pub const fn new() -> Self {
-        Self { starts: [const { AtomicU64::new(0) }; RANGES], ends: [const { AtomicU64::new(0) }; RANGES] }
+        Self {
+            starts: [const { AtomicU64::new(0) }; RANGES],
+            ends: [const { AtomicU64::new(0) }; RANGES],
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    fn used(&self) -> impl Iterator<Item = (&AtomicU64, &AtomicU64)> {
+        self.starts.iter().zip(&self.ends).take(self.used.load(Ordering::Acquire))
     }
 
     /// Adds a range.
@@ -31,19 +41,20 @@ impl FilePages {
         if range.is_empty() || self.holds(range) {
             return;
         }
-        let free = self.starts.iter().zip(&self.ends).find(|(start, _)| {
+        let free = self.starts.iter().zip(&self.ends).enumerate().find(|(_, (start, _))| {
             start.load(Ordering::Relaxed) == 0
                 && start.compare_exchange(0, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_ok()
         });
-        if let Some((start, end)) = free {
+        if let Some((index, (start, end))) = free {
             end.store(range.end.0, Ordering::Relaxed);
             start.store(range.start.0, Ordering::Release);
+            self.used.fetch_max(index + 1, Ordering::Release);
         }
     }
 
     /// Forgets what lies in `range`.
     pub fn remove(&self, range: AddrRange) {
-        for (start, end) in self.starts.iter().zip(&self.ends) {
+        for (start, end) in self.used() {
             let from = start.load(Ordering::Acquire);
             let known = AddrRange::new(GuestAddr(from), GuestAddr(end.load(Ordering::Relaxed)));
             if from <= TAKEN || !known.overlaps(&range) {
@@ -64,7 +75,7 @@ impl FilePages {
     /// Whether all of `range` is known to hold pages of one file.
     #[must_use]
     pub fn holds(&self, range: AddrRange) -> bool {
-        self.starts.iter().zip(&self.ends).any(|(start, end)| {
+        self.used().any(|(start, end)| {
             let from = start.load(Ordering::Acquire);
             TAKEN < from && from <= range.start.0 && range.end.0 <= end.load(Ordering::Relaxed)
         })

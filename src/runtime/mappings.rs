@@ -216,43 +216,25 @@ impl Modules {
 
     /// Counts what may be calls in shared pages, which stay as they are.
     fn count_shared(&mut self, range: AddrRange) {
-        let _ = each_chunk(range, &mut |bytes| {
-            self.unproved += SyscallBytes::of(bytes).count() as u64;
-            true
-        });
+        self.unproved += SyscallBytes::of(readable(range).bytes).count() as u64;
     }
 }
 
-/// Reads `range` piece by piece as long as `look` wants more, each piece with the last byte of the one before. Returns
-/// where it ended.
-#[inline(never)]
-fn each_chunk(range: AddrRange, look: &mut dyn FnMut(&[u8]) -> bool) -> GuestAddr {
-    let mut chunk = [0_u8; 8 << 10];
-    let mut at = range.start;
-    while at < range.end {
-        let wanted = chunk.len().min((range.end.0 - at.0) as usize);
-        let Some(into) = chunk.get_mut(..wanted) else { break };
-        let read = process::read_memory(at, into).unwrap_or(0);
-        let end = at.wrapping_add(read as u64);
-        let wants_more = look(into.get(..read).unwrap_or_default());
-        if read < wanted || end >= range.end || !wants_more {
-            return end;
-        }
-        at = end.wrapping_sub(1);
-    }
-    at
+/// Looks where `range` is. Returns the part of it that can be read, up to its first page that can't.
+fn readable(range: AddrRange) -> Text<'static> {
+    let end = mem::readable_end(range);
+    // SAFETY: the pages have just been readable. Who takes that away meanwhile would have made the call in question fail;
+    // who writes to them while they are to become executable would run a mixture without the loader too.
+    Text { at: range.start, bytes: unsafe { modules::bytes_of(range.start, end.0 - range.start.0) } }
 }
 
 /// Whether there is something in `range` that may have to be patched, or that can't be read as it is.
 fn needs_look(range: AddrRange) -> bool {
     let is_written = STATE.patched.texts(range).any(|(_, content)| content == Content::WrittenText);
-    let mut has_hits = false;
-    is_written
-        || each_chunk(range, &mut |bytes| {
-            has_hits = SyscallBytes::of(bytes).next().is_some();
-            !has_hits
-        }) < range.end
-        || has_hits
+    is_written || {
+        let bytes = readable(range).bytes;
+        (bytes.len() as u64) < range.len() || SyscallBytes::of(bytes).next().is_some()
+    }
 }
 
 /// `mprotect` and `pkey_mprotect`: what becomes executable is patched first; what becomes writable, and can't be executed
@@ -332,13 +314,8 @@ impl Modules {
     }
 
     fn patch_mapping(&mut self, mapping: &Mapping, access: Access) {
-        let range = mapping.range;
-        // Pages of a file that it does not reach can't be read.
-        let end = if mapping.inode == 0 { range.end } else { each_chunk(range, &mut |_| true) };
-        // SAFETY: they are readable, and nobody changes them but who writes code that runs.
-        let bytes = unsafe { modules::bytes_of(range.start, end.0 - range.start.0) };
-        let text = Text { at: range.start, bytes };
-        if SyscallBytes::of(bytes).next().is_some() {
+        let text = readable(mapping.range); // there may be pages that its file does not reach
+        if SyscallBytes::of(text.bytes).next().is_some() {
             let file = mapping.file();
             let file = file.as_ref().map(|file| (file.fd(), mapping.offset));
             self.patch_viewed(text, 0, file, access);

@@ -1,10 +1,10 @@
 //! Mappings. Zone: call.
 
-use super::call;
+use super::{call, process, signal};
 use crate::abi::errno::Errno;
 use crate::abi::map::{self as flags, Protection, Sharing};
 use crate::abi::sysno;
-use crate::addr::{AddrRange, GuestAddr};
+use crate::addr::{AddrRange, GuestAddr, PAGE};
 use core::ffi::CStr;
 
 /// An open file, for as long as the loader needs it; see [`super::file`].
@@ -151,5 +151,80 @@ pub fn discard(range: AddrRange) {
     if !range.is_empty() {
         // SAFETY: callers own the range and no longer need what it holds.
         let _ = unsafe { call(sysno::MADVISE, [range.start.0, range.len(), MADV_DONTNEED, 0, 0, 0]) };
+    }
+}
+
+/// Where the first page of `range` lies that the program could not read now; its end if there is none.
+#[must_use]
+pub fn readable_end(range: AddrRange) -> GuestAddr {
+    /// Fewer pages are asked for one by one, at some 100 ns each.
+    const BATCH_MIN: u64 = 8;
+    let mut at = range.start;
+    while at < range.end {
+        let pages = (range.end.0 - at.0).div_ceil(PAGE);
+        let batch = if pages < BATCH_MIN { None } else { count_readable(at, pages) };
+        let readable = batch.unwrap_or_else(|| u64::from(is_readable(at)));
+        if readable == 0 {
+            return at;
+        }
+        at = at.wrapping_add(readable * PAGE);
+    }
+    range.end
+}
+
+/// How many of the next pages can be read, at most `pages`; 0 if it is not the first. `None` where the call is not to be had.
+///
+/// The kernel copies a byte of each to `bytes`, as it reads any argument. The other way round it would look up and pin
+/// each page instead, which takes 25 times as long.
+fn count_readable(at: GuestAddr, pages: u64) -> Option<u64> {
+    const BATCH: usize = 128;
+    let mut bytes = [0_u8; BATCH];
+    let mut local = [[0_u64; 2]; BATCH]; // struct iovec
+    let pages = pages.min(BATCH as u64);
+    for (page, vector) in (0..pages).zip(&mut local) {
+        *vector = [at.0 + page * PAGE, 1];
+    }
+    let remote = [bytes.as_mut_ptr().expose_provenance() as u64, pages];
+    let (local, remote) = (local.as_ptr().addr() as u64, remote.as_ptr().addr() as u64);
+    // SAFETY: the kernel writes to `bytes`, which are enough, and checks what it reads.
+    match unsafe { call(sysno::PROCESS_VM_WRITEV, [process::id().into(), local, pages, remote, 1, 0]) } {
+        Ok(copied) => Some(copied),
+        Err(Errno::EFAULT) => Some(0),
+        Err(_) => None,
+    }
+}
+
+/// Whether the page at `at` can be read: the kernel reads a signal set there before it finds that it is told to do nothing
+/// known with it (kernel/signal.c, `rt_sigprocmask`).
+fn is_readable(at: GuestAddr) -> bool {
+    const NOTHING_KNOWN: u64 = u32::MAX as u64;
+    // SAFETY: nothing is written.
+    let answer = unsafe { call(sysno::RT_SIGPROCMASK, [NOTHING_KNOWN, at.0, 0, signal::SET_LEN, 0, 0]) };
+    answer == Err(Errno::EINVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_read_ends_before_the_first_page_that_cannot() {
+        for pages in [1, 2, 7, 8, 200, 300] {
+            let len = (pages + 1) * PAGE;
+            let start = map_anonymous(Place::Anywhere, len, Protection::READ_WRITE).unwrap();
+            let all = AddrRange::new(start, start.wrapping_add(len));
+            assert_eq!(readable_end(all), all.end);
+            for closed in [0, pages / 2, pages] {
+                let page = start.wrapping_add(closed * PAGE);
+                let page = AddrRange::new(page, page.wrapping_add(PAGE));
+                protect(page, Protection::NONE).unwrap();
+                assert_eq!(readable_end(all), page.start, "page {closed} of {pages}");
+                protect(page, Protection::READ).unwrap();
+            }
+            unmap(AddrRange::new(start.wrapping_add(pages * PAGE), all.end));
+            assert_eq!(readable_end(all), start.wrapping_add(pages * PAGE));
+            unmap(all);
+            assert_eq!(readable_end(all), all.start);
+        }
     }
 }

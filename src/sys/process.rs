@@ -6,7 +6,7 @@ use super::mem;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::abi::sysno;
-use crate::addr::{AddrRange, PAGE};
+use crate::addr::{AddrRange, GuestAddr, PAGE};
 use core::ffi::CStr;
 
 /// Exit statuses of the loader's own, as a shell would give them.
@@ -174,7 +174,7 @@ pub fn random() -> Result<u64, Errno> {
 /// # Errors
 ///
 /// `EFAULT` if not even the first byte is readable.
-pub fn read_memory(at: crate::addr::GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
+pub fn read_memory(at: GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
     transfer(sysno::PROCESS_VM_READV, at, into.as_mut_ptr().addr(), into.len())
 }
 
@@ -199,11 +199,11 @@ pub fn may_have(at: crate::addr::GuestAddr) -> bool {
 /// # Errors
 ///
 /// `EFAULT` if not even the first byte is writable.
-pub fn write_memory(at: crate::addr::GuestAddr, from: &[u8]) -> Result<usize, Errno> {
+pub fn write_memory(at: GuestAddr, from: &[u8]) -> Result<usize, Errno> {
     transfer(sysno::PROCESS_VM_WRITEV, at, from.as_ptr().addr(), from.len())
 }
 
-fn transfer(nr: u32, remote: crate::addr::GuestAddr, local: usize, len: usize) -> Result<usize, Errno> {
+fn transfer(nr: u32, remote: GuestAddr, local: usize, len: usize) -> Result<usize, Errno> {
     let ours = [local as u64, len as u64];
     let theirs = [remote.0, len as u64];
     let args = [u64::from(id()), ours.as_ptr().addr() as u64, 1, theirs.as_ptr().addr() as u64, 1, 0];
@@ -218,12 +218,7 @@ fn transfer(nr: u32, remote: crate::addr::GuestAddr, local: usize, len: usize) -
 
 /// As [`transfer`], through the process's memory as a file.
 #[cold]
-fn transfer_by_file(
-    nr: u32,
-    remote: crate::addr::GuestAddr,
-    local: usize,
-    len: usize,
-) -> Result<usize, Errno> {
+fn transfer_by_file(nr: u32, remote: GuestAddr, local: usize, len: usize) -> Result<usize, Errno> {
     use crate::sys::file::{Access, OpenFile};
     let memory = OpenFile::open(c"/proc/self/mem", Access::ReadWrite)?;
     let nr = if nr == sysno::PROCESS_VM_READV { sysno::PREAD64 } else { sysno::PWRITE64 };

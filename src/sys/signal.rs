@@ -5,7 +5,8 @@ use crate::abi::errno::Errno;
 use crate::abi::signal::{SIG_SETMASK, SIG_UNBLOCK, SigAction, SigInfo, Signal, SignalSet};
 use crate::abi::sysno;
 
-const SET_LEN: u64 = size_of::<SignalSet>() as u64;
+/// The length of a signal set, in bytes.
+pub(super) const SET_LEN: u64 = size_of::<SignalSet>() as u64;
 
 /// The action of `signal`.
 ///
