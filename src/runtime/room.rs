@@ -48,13 +48,15 @@ impl Room {
     }
 }
 
-/// From the blocks to the loader's image, which the kernel has put next to each other. Puns would point there often,
-/// since what follows a system call is the same few instructions everywhere, and each costs another plan.
+/// What the kernel has put next to each other: the blocks, the loader's image, and above it the heap and the vDSO. Puns
+/// would point there often, since what follows a system call is the same few instructions everywhere, and each costs
+/// another plan.
 fn own_mappings() -> AddrRange {
+    const ABOVE: u64 = 8 << 20;
     let blocks = block::mapping();
     let state = GuestAddr((&raw const STATE).addr() as u64);
     let image_end = state.wrapping_add(size_of_val(&STATE) as u64 + PAGE).page_floor();
-    AddrRange::new(blocks.start.min(state), blocks.end.max(image_end))
+    AddrRange::new(blocks.start.min(state), blocks.end.max(image_end).wrapping_add(ABOVE))
 }
 
 /// Maps `len` bytes within reach of all of `text`: below it, where no break grows, else above.
