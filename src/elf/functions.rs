@@ -190,14 +190,19 @@ impl<'f> Functions<'f> {
     /// What cannot be looked up in place, sorted by start.
     fn listed(&self) -> &[Function] {
         self.listed.get_or_init(|| {
-            let mut listed = Vec::new();
+            // All at once: growing would copy it, and leave behind every size that it has been.
+            let symbols = self.symbol_tables.iter().map(|table| table.len() / SYMBOL_LEN).sum();
+            let mut listed = Vec::with_capacity(symbols);
             for table in &self.symbol_tables {
                 listed.extend(table.as_chunks::<SYMBOL_LEN>().0.iter().filter_map(function_symbol));
             }
             if let Some(section) = self.bare_frames {
                 listed.extend(eh_frame::walk(section).into_iter().map(Function::from));
             }
-            listed.sort_unstable_by_key(|function| (function.start, u64::MAX - function.end));
+            // One number, because two would be compared with branches that nothing foretells.
+            let key =
+                |function: &Function| u128::from(function.start) << 64 | u128::from(u64::MAX - function.end);
+            listed.sort_unstable_by_key(key);
             self.bound_unsized(&mut listed);
             listed.dedup_by_key(|function| function.start);
             listed
