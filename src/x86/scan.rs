@@ -13,7 +13,7 @@ pub const INT80: [u8; 2] = [0xcd, 0x80];
 /// Bytes looked at in one step.
 const BLOCK: usize = 64;
 
-/// Searches for the byte pair `0f 05`, at any alignment, in ascending order, within one slice.
+/// Searches for the byte pairs [`SYSCALL`] and [`INT80`], at any alignment, in ascending order, within one slice.
 #[derive(Clone, Debug)]
 pub struct SyscallBytes<'a> {
     bytes: &'a [u8],
