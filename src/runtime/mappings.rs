@@ -308,8 +308,11 @@ impl Modules {
         if mem::protect(range, protection.while_patching()).is_ok() {
             self.restore(range);
             self.patch_mapping(mapping, Access::Writable);
-            // What it had it may have again.
-            let _ = mem::protect(range, protection);
+            // What it had it may have again. Where mappings have run out, trampolines may have taken the one that it needs.
+            if mem::protect(range, protection).is_err() {
+                self.restore(range);
+                let _ = mem::protect(range, protection);
+            }
         }
     }
 

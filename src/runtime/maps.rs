@@ -8,7 +8,6 @@ use crate::addr::{AddrRange, GuestAddr};
 use crate::sys::file::{self, Access, OpenFile};
 use alloc::ffi::CString;
 use alloc::vec::Vec;
-use core::ffi::CStr;
 
 /// One mapping.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +27,13 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// What of it lies in `range`.
+    fn part(self, range: AddrRange) -> Self {
+        let part = self.range.intersection(&range);
+        let offset = self.offset + (part.start.0 - self.range.start.0);
+        Self { range: part, offset, ..self }
+    }
+
     /// Its file, if that is still found by its path.
     #[must_use]
     pub fn file(&self) -> Option<OpenFile> {
@@ -43,33 +49,40 @@ impl Mapping {
 ///
 /// The kernel's, where there is no `/proc`.
 pub fn within(range: AddrRange) -> Result<Vec<Mapping>, Errno> {
-    let text = read_whole(c"/proc/self/maps")?;
-    let mappings = text.split(|&byte| byte == b'\n').filter_map(parse);
-    let parts = mappings.filter(|mapping| mapping.range.overlaps(&range)).map(|mapping| {
-        let part = mapping.range.intersection(&range);
-        let offset = mapping.offset + (part.start.0 - mapping.range.start.0);
-        Mapping { range: part, offset, ..mapping }
-    });
-    Ok(parts.collect())
-}
-
-fn read_whole(path: &CStr) -> Result<Vec<u8>, Errno> {
-    let file = OpenFile::open(path, Access::Read)?;
-    let mut bytes = Vec::new();
+    let file = OpenFile::open(c"/proc/self/maps", Access::Read)?;
+    let mut found = Vec::new();
+    let mut unread = Vec::new();
     let mut page = [0_u8; 4096];
+    // Line by line: there may be as many as 65,530, and no memory for more.
     loop {
-        match file::read(file.fd(), &mut page)? {
-            0 => return Ok(bytes),
-            len => bytes.extend_from_slice(page.get(..len).unwrap_or_default()),
+        let len = file::read(file.fd(), &mut page)?;
+        unread.extend_from_slice(page.get(..len).unwrap_or_default());
+        let whole = unread.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        for line in unread.get(..whole).unwrap_or_default().split(|&byte| byte == b'\n') {
+            match span(line) {
+                Some(span) if span.start >= range.end => return Ok(found),
+                Some(span) if span.overlaps(&range) => found.extend(parse(line).map(|it| it.part(range))),
+                _ => {}
+            }
+        }
+        unread.drain(..whole);
+        if len == 0 {
+            return Ok(found);
         }
     }
+}
+
+/// What a line begins with: `start-end`.
+fn span(line: &[u8]) -> Option<AddrRange> {
+    let mut ends = line.split(|&byte| byte == b' ').next()?.split(|&byte| byte == b'-');
+    let mut end = || ends.next().and_then(|digits| number(digits, 16)).map(GuestAddr);
+    Some(AddrRange::new(end()?, end()?))
 }
 
 /// `start-end perms offset dev inode path` (Documentation/filesystems/proc.rst).
 fn parse(line: &[u8]) -> Option<Mapping> {
     let mut fields = line.splitn(6, |&byte| byte == b' ');
-    let mut ends = fields.next()?.split(|&byte| byte == b'-').map(|digits| number(digits, 16));
-    let (start, end) = (ends.next()??, ends.next()??);
+    let range = span(fields.next()?)?;
     let rights = fields.next()?;
     let offset = number(fields.next()?, 16)?;
     let _device = fields.next()?;
@@ -77,7 +90,7 @@ fn parse(line: &[u8]) -> Option<Mapping> {
     let name = fields.next().unwrap_or_default().trim_ascii_start();
     let has = |index: usize, letter: u8| rights.get(index) == Some(&letter);
     Some(Mapping {
-        range: AddrRange::new(GuestAddr(start), GuestAddr(end)),
+        range,
         protection: Protection::new(has(0, b'r'), has(1, b'w'), has(2, b'x')),
         sharing: if has(3, b's') { Sharing::Shared } else { Sharing::Private },
         offset,
