@@ -1,4 +1,4 @@
-// Code that is patched, replaced and thrown away while threads execute it.
+// Code that is patched, replaced and thrown away while threads execute it, a number of times that may be named.
 //@ build: gcc -O2 code_live.c -o $OUT -lpthread
 //@ modes: plain summary trace
 //@ seconds: 120
@@ -9,7 +9,9 @@
 #include <sys/mman.h>
 
 enum { PAGE = 4096, LINE = 64, RWX = PROT_READ | PROT_WRITE | PROT_EXEC, RX = PROT_READ | PROT_EXEC };
-enum { THREADS = 2, ROUNDS = 100, CALLS = 3 };
+enum { THREADS = 2, CALLS = 3 };
+
+static int rounds = 100;
 
 /* mov $140, %eax; syscall; ret: getpriority with what the caller passes. */
 static const unsigned char CODE[] = {0xb8, 140, 0, 0, 0, 0x0f, 0x05, 0xc3};
@@ -24,7 +26,7 @@ static void await(int *what, int value) {
 }
 
 static void *hammer(void *unused) {
-    for (int round = 1; round <= ROUNDS; round++) {
+    for (int round = 1; round <= rounds; round++) {
         await(&round_now, round);
         function call = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
         CHECK_EQUAL(call(106, 0), -EINVAL);
@@ -36,23 +38,24 @@ static void *hammer(void *unused) {
     return unused;
 }
 
-/* At every distance from a cache line's end in turn. */
+/* At every distance from the end of a cache line, and of a page, in turn. */
 static void hammered(void) {
     pthread_t threads[THREADS];
     for (int at = 0; at < THREADS; at++) CHECK(pthread_create(&threads[at], 0, hammer, 0) == 0);
-    for (int round = 1; round <= ROUNDS; round++) {
-        char *page = mmap(0, PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int round = 1; round <= rounds; round++) {
+        char *page = mmap(0, 2 * PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         CHECK(page != MAP_FAILED);
-        char *code = page + 2 * LINE - round % (sizeof CODE + 2);
+        enum { DISTANCES = sizeof CODE + 2 };
+        char *code = page + (round / DISTANCES % 2 == 0 ? 2 * LINE : PAGE) - round % DISTANCES;
         memcpy(code, CODE, sizeof CODE);
         __atomic_store_n(&arrived, 0, __ATOMIC_RELEASE);
         __atomic_store_n(&current, (function)code, __ATOMIC_RELEASE);
         __atomic_store_n(&round_now, round, __ATOMIC_RELEASE);
         await(&arrived, THREADS);
-        CHECK(mprotect(page, PAGE, RX) == 0);
+        CHECK(mprotect(page, 2 * PAGE, RX) == 0);
         __atomic_store_n(&phase, round, __ATOMIC_RELEASE);
         await(&arrived, 2 * THREADS);
-        CHECK(munmap(page, PAGE) == 0);
+        CHECK(munmap(page, 2 * PAGE) == 0);
     }
     for (int at = 0; at < THREADS; at++) CHECK(pthread_join(threads[at], 0) == 0);
 }
@@ -65,23 +68,25 @@ static void handle(int number) { __atomic_fetch_add(&handled, number == SIGUSR1,
 static const unsigned char READ_CODE[] = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xc3};
 
 static char *parked_page;
+static int interrupted;
 
 static void *park(void *unused) {
     char byte = 0;
     long (*call)(int, char *, long) = (long (*)(int, char *, long))(parked_page + LINE - 6);
-    CHECK_EQUAL(call(ends[0], &byte, 1), 1);
-    CHECK(byte == 'x');
+    long result = call(ends[0], &byte, 1);
+    if (result == -EINTR) CHECK_EQUAL(interrupted++, 0);
+    else CHECK(result == 1 && byte == 'x');
     return unused;
 }
 
 /* A thread is in the call while its instruction is patched, and is interrupted before it comes back. */
-static void parked(int interruptions) {
+static void parked(int interruptions, int flags) {
     parked_page = mmap(0, PAGE, RWX, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(parked_page != MAP_FAILED && pipe(ends) == 0);
     memcpy(parked_page + LINE - 6, READ_CODE, sizeof READ_CODE);
-    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
     CHECK(sigaction(SIGUSR1, &action, 0) == 0);
-    handled = 0;
+    handled = interrupted = 0;
     pthread_t thread;
     CHECK(pthread_create(&thread, 0, park, 0) == 0);
     usleep(20000);
@@ -93,6 +98,7 @@ static void parked(int interruptions) {
     }
     CHECK(write(ends[1], "x", 1) == 1);
     CHECK(pthread_join(thread, 0) == 0);
+    CHECK_EQUAL(interrupted, interruptions > 0 && !(flags & SA_RESTART));
 }
 
 enum { STEADY_CALLS = 10000 };
@@ -122,10 +128,12 @@ static void replaced(void) {
     for (int at = 0; at < THREADS; at++) CHECK(pthread_join(threads[at], 0) == 0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1) rounds = atoi(argv[1]);
     hammered();
     replaced();
-    for (int interruptions = 0; interruptions < 3; interruptions++) parked(interruptions);
-    printf("%d %d calls of patched code\n", THREADS * ROUNDS * CALLS, THREADS * STEADY_CALLS);
+    for (int interruptions = 0; interruptions < 3; interruptions++) parked(interruptions, SA_RESTART);
+    for (int interruptions = 0; interruptions < 2; interruptions++) parked(interruptions, 0);
+    printf("%d %d calls of patched code\n", THREADS * rounds * CALLS, THREADS * STEADY_CALLS);
     return pass();
 }

@@ -24,6 +24,8 @@ static const struct {
     {"execveat", SYS_execveat, ANY, ENOSYS},
     {"faccessat2", SYS_faccessat2, ANY, ENOSYS},
     {"shmget", SYS_shmget, ANY, ENOSYS},
+    {"membarrier", SYS_membarrier, ANY, ENOSYS},
+    {"may membarrier", SYS_membarrier, ANY, EPERM},
     OPTION("PR_SET_MM", PR_SET_MM),
     OPTION("PR_GET_TID_ADDRESS", PR_GET_TID_ADDRESS),
     OPTION("PR_SET_VMA", 0x53564d41),
