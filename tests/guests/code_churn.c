@@ -1,4 +1,5 @@
-// Code that comes and goes: what the loader keeps for it goes too.
+// Code that comes and goes: what the loader keeps for it goes too, and each call is seen. `code_churn SRC LOADS` loads a
+// library so often, and generates code ten times as often.
 //@ build: gcc -O2 code_churn.c -o $OUT -ldl -lpthread
 //@ run: $OUT $SRC
 //@ modes: summary
@@ -9,19 +10,15 @@
 long first(void) { return syscall(SYS_getpgid, 0); }
 long second(long nr, long pid) {
     long result;
-    __asm__ volatile("mov $121, %%eax\n syscall" : "=a"(result) : "D"(pid) : "rcx", "r11", "memory");
+    __asm__ volatile("mov $140, %%eax\n syscall" : "=a"(result) : "D"(106), "S"(pid) : "rcx", "r11", "memory");
     return result + nr;
 }
 #else
-#include "guest.h"
+#include "marker.h"
 #include <dlfcn.h>
 #include <pthread.h>
-#include <sys/mman.h>
 
-enum { PAGE = 4096, RW = PROT_READ | PROT_WRITE, RX = PROT_READ | PROT_EXEC };
-
-/* mov $140, %eax; mov $106, %edi; syscall; ret */
-static const unsigned char CODE[] = {0xb8, 140, 0, 0, 0, 0xbf, 106, 0, 0, 0, 0x0f, 0x05, 0xc3};
+static long markers;
 
 struct size { long mappings, pages; };
 
@@ -45,7 +42,10 @@ static void check_size(struct size before) {
     CHECK(now.mappings <= before.mappings + 2 && now.pages <= before.pages + 40);
 }
 
-static void run(char *at) { CHECK_EQUAL(((long (*)(void))at)(), -EINVAL); }
+static void run(char *at) {
+    run_marker(at);
+    __atomic_fetch_add(&markers, 1, __ATOMIC_RELAXED);
+}
 
 static char *map_at(char *at, long len) {
     char *got = mmap(at, len, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -57,7 +57,7 @@ static char *map_at(char *at, long len) {
 static void generate(int rounds) {
     for (int round = 0; round < rounds; round++) {
         char *at = map_at(0, PAGE);
-        memcpy(at, CODE, sizeof CODE);
+        memcpy(at, MARKER, sizeof MARKER);
         CHECK(mprotect(at, PAGE, RX) == 0);
         run(at);
         CHECK(munmap(at, PAGE) == 0);
@@ -68,7 +68,7 @@ static void generate(int rounds) {
 static void wander(int rounds) {
     for (int round = 0; round < rounds; round++) {
         char *at = map_at((char *)0x200000000000 + (long)round * 4 * PAGE, PAGE);
-        for (int offset = 0; offset < PAGE; offset += 32) memcpy(at + offset, CODE, sizeof CODE);
+        for (int offset = 0; offset < PAGE; offset += 32) memcpy(at + offset, MARKER, sizeof MARKER);
         CHECK(mprotect(at, PAGE, RX) == 0);
         for (int offset = 0; offset < PAGE; offset += 32) run(at + offset);
         CHECK(munmap(at, PAGE) == 0);
@@ -80,7 +80,8 @@ static void load(const char *path, int rounds) {
         void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         CHECK(library != 0);
         CHECK_EQUAL(((long (*)(void))dlsym(library, "first"))(), getpgrp());
-        CHECK_EQUAL(((long (*)(long, long))dlsym(library, "second"))(1, 0), getpgrp() + 1);
+        CHECK_EQUAL(((long (*)(long, long))dlsym(library, "second"))(1, 0), 1 - EINVAL);
+        markers++;
         CHECK(dlclose(library) == 0);
     }
 }
@@ -90,23 +91,36 @@ static void *wait_for_end(void *pipe) {
     return read(*(int *)pipe, &byte, 1) == 0 ? pipe : 0;
 }
 
-static void all(const char *path) {
+static void all(const char *path, int loads) {
     generate(10);
     struct size before = size();
-    generate(20000);
+    generate(10 * loads);
     check_size(before);
     load(path, 10);
     before = size();
-    load(path, 2000);
+    load(path, loads);
     check_size(before);
 }
 
+static void *generate_too(void *rounds) {
+    generate(*(int *)rounds);
+    return rounds;
+}
+
+static void generate_at_once(int rounds) {
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    for (int at = 0; at < THREADS; at++) CHECK(pthread_create(&threads[at], 0, generate_too, &rounds) == 0);
+    for (int at = 0; at < THREADS; at++) CHECK(pthread_join(threads[at], 0) == 0);
+}
+
 int main(int argc, char **argv) {
-    CHECK(argc == 2);
+    CHECK(argc >= 2);
+    int loads = argc > 2 ? atoi(argv[2]) : 2000;
     char command[4096];
     snprintf(command, sizeof command, "gcc -O2 -shared -fPIC -DLIBRARY %s -o library.so", argv[1]);
     CHECK(system(command) == 0);
-    all("./library.so");
+    all("./library.so", loads);
     wander(10);
     struct size before = size();
     wander(700); /* 128 sites each */
@@ -114,10 +128,14 @@ int main(int argc, char **argv) {
     int ends[2];
     pthread_t thread;
     CHECK(pipe(ends) == 0 && pthread_create(&thread, 0, wait_for_end, ends) == 0);
-    all("./library.so");
+    all("./library.so", loads);
     close(ends[1]);
     void *result;
     CHECK(pthread_join(thread, &result) == 0 && result == ends);
-    return pass();
+    generate_at_once(10);
+    before = size();
+    generate_at_once(loads);
+    check_size(before);
+    return pass_after(markers);
 }
 #endif

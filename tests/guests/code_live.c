@@ -70,13 +70,29 @@ static const unsigned char READ_CODE[] = {0xb8, 0, 0, 0, 0, 0x0f, 0x05, 0xc3};
 static char *parked_page;
 static int interrupted;
 
+static pid_t parked_thread;
+
 static void *park(void *unused) {
     char byte = 0;
+    __atomic_store_n(&parked_thread, gettid(), __ATOMIC_RELEASE);
     long (*call)(int, char *, long) = (long (*)(int, char *, long))(parked_page + LINE - 6);
     long result = call(ends[0], &byte, 1);
     if (result == -EINTR) CHECK_EQUAL(interrupted++, 0);
     else CHECK(result == 1 && byte == 'x');
     return unused;
+}
+
+/* Waits until the thread is in the call: the kernel shows its number, which is 0, and no number of one that runs. */
+static void await_parked(void) {
+    char path[64], state[2] = "";
+    pid_t thread;
+    while ((thread = __atomic_load_n(&parked_thread, __ATOMIC_ACQUIRE)) == 0) sched_yield();
+    snprintf(path, sizeof path, "/proc/self/task/%d/syscall", thread);
+    while (memcmp(state, "0 ", 2) != 0) {
+        FILE *file = fopen(path, "r");
+        CHECK(file && fread(state, 1, 2, file) == 2);
+        fclose(file);
+    }
 }
 
 /* A thread is in the call while its instruction is patched, and is interrupted before it comes back. */
@@ -86,10 +102,10 @@ static void parked(int interruptions, int flags) {
     memcpy(parked_page + LINE - 6, READ_CODE, sizeof READ_CODE);
     struct sigaction action = {.sa_handler = handle, .sa_flags = flags};
     CHECK(sigaction(SIGUSR1, &action, 0) == 0);
-    handled = interrupted = 0;
+    handled = interrupted = parked_thread = 0;
     pthread_t thread;
     CHECK(pthread_create(&thread, 0, park, 0) == 0);
-    usleep(20000);
+    await_parked();
     CHECK(mprotect(parked_page, PAGE, RX) == 0);
     for (int time = 0; time < interruptions; time++) {
         CHECK(pthread_kill(thread, SIGUSR1) == 0);

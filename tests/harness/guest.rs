@@ -7,11 +7,12 @@
 //! - `modes: plain summary trace` – default `plain summary`.
 //! - `seconds: N` – the deadline, default 60.
 //!
-//! A guest prints `ok` last. What else it prints must not depend on the run: native and loaded are compared.
+//! A guest prints `ok` last. What else it prints must not depend on the run: native and loaded are compared. A line
+//! `N marker calls` says how many `getpriority(106, …)` it makes, which the summary must have counted.
 
-use super::run::{End, Mode, Run};
+use super::run::{End, Mode, Outcome, Run};
 use super::scratch::{self, Scratch};
-use super::{PATH, find_program, root, skip};
+use super::{PATH, find_program, is_stand_in, root, skip};
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -74,9 +75,18 @@ fn check_variant(source: &str, directives: &Directives, program: &Path) {
         let loaded = run_in(mode);
         native.expect_same(&loaded);
         if mode == Mode::Summary {
-            loaded.counts();
+            let counts = loaded.counts();
+            if let Some(said) = markers_said(&native).filter(|_| !is_stand_in()) {
+                assert_eq!(counts.get("getpriority").copied(), Some(said), "marker calls\n{loaded}");
+            }
         }
     }
+}
+
+/// How many marker calls, `getpriority(106, …)`, the guest says that it makes. No other code makes them.
+fn markers_said(outcome: &Outcome) -> Option<u64> {
+    let text = outcome.text();
+    text.lines().find_map(|line| line.strip_suffix(" marker calls"))?.parse().ok()
 }
 
 fn read_directives(source: &str) -> Directives {

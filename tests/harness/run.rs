@@ -50,6 +50,7 @@ pub(crate) struct Run {
     env: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
     wrapper: Vec<OsString>,
+    options: Vec<OsString>,
     timeout: Duration,
 }
 
@@ -79,6 +80,7 @@ impl Run {
             env,
             stdin: Vec::new(),
             wrapper: Vec::new(),
+            options: Vec::new(),
             timeout: Duration::from_secs(60),
         }
     }
@@ -108,6 +110,12 @@ impl Run {
         self
     }
 
+    /// With these options of the loader, besides those of the mode.
+    pub(crate) fn options<W: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.options = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
     /// For at most this long, in place of a minute.
     pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -126,6 +134,7 @@ impl Run {
         let mut words = self.wrapper.clone();
         if mode != Mode::Native {
             words.push(loader().into_os_string());
+            words.extend(self.options.iter().cloned());
         }
         words.extend(options.iter().map(|&option| option.to_owned()));
         words.extend(self.words.iter().cloned());
