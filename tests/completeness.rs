@@ -86,7 +86,9 @@ fn counts_of_interpreters() {
 
 #[test]
 fn counts_of_guests_that_call_often() {
-    for source in ["red_zone.c", "registers.c", "site_boundaries.c", "site_prefixed.c", "numbers.c", "early_calls.c"] {
+    for source in
+        ["red_zone.c", "registers.c", "site_boundaries.c", "site_prefixed.c", "numbers.c", "early_calls.c"]
+    {
         for program in guest::build(source) {
             check(&[&program.to_string_lossy()]);
         }

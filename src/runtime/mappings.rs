@@ -7,8 +7,8 @@
 //!
 //! The calls have frames of their own, apart from `dispatch`'s, which would else be as large as that of the largest.
 //!
-//! What can't be helped: memory that is writable and executable at once, by one mapping or by two of the same pages, is
-//! looked at when it becomes executable and not again; and shared pages are never written to, for they are others' too.
+//! What can't be helped: memory that is writable and executable at once is the program's to write to, and is left alone; so
+//! are shared pages, which are others' too, and what is written by a second mapping of the same pages is not looked at.
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
@@ -23,6 +23,7 @@ use crate::runtime::maps::{self, Mapping};
 use crate::runtime::modules::{self, Access, Modules};
 use crate::runtime::patched::Content;
 use crate::runtime::pending::Returns;
+use crate::runtime::processes;
 use crate::runtime::state::STATE;
 use crate::sys::file::Fd;
 use crate::sys::signal::AllBlocked;
@@ -103,7 +104,7 @@ pub fn map(block: &Block, call: &Call) -> Step {
                     AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
                 modules.forget(range);
                 if is_executable && bits & ANONYMOUS == 0 {
-                    modules.count_shared(range);
+                    modules.count_untouched(range);
                 } else if is_private_file {
                     STATE.file_pages.insert(range);
                 }
@@ -214,8 +215,8 @@ impl Modules {
         false
     }
 
-    /// Counts what may be calls in shared pages, which stay as they are.
-    fn count_shared(&mut self, range: AddrRange) {
+    /// Counts what may be calls in pages that stay as they are.
+    fn count_untouched(&mut self, range: AddrRange) {
         self.unproved += SyscallBytes::of(readable(range).bytes).count() as u64;
     }
 }
@@ -250,10 +251,10 @@ pub fn protect(block: &Block, call: &Call) -> Step {
     }
     if can_execute(protection) {
         STATE.file_pages.remove(range);
+        if protection.writable() {
+            return protect_writable(block, call, range);
+        }
         if !may_patch(call) || !needs_look(range) {
-            if protection.writable() {
-                STATE.patched.mark_written(range);
-            }
             return Step::Pass;
         }
         return with_modules(block, |modules| {
@@ -261,8 +262,6 @@ pub fn protect(block: &Block, call: &Call) -> Step {
             let result = raw(call);
             if result.is_err() {
                 modules.give_back(range);
-            } else if protection.writable() {
-                STATE.patched.mark_written(range);
             }
             answer(result)
         });
@@ -274,6 +273,27 @@ pub fn protect(block: &Block, call: &Call) -> Step {
         let result = raw(call);
         if result.is_ok() {
             modules.give_back(range);
+        }
+        answer(result)
+    })
+}
+
+/// What can be written while it can be executed is the program's to change, and to copy, at any time: an operand in front of
+/// a call, the bytes behind it. So it is left alone, and what was patched before is given back unless other threads may be
+/// executing it.
+#[inline(never)]
+fn protect_writable(block: &Block, call: &Call, range: AddrRange) -> Step {
+    STATE.patched.mark_written(range);
+    if !may_patch(call) || !needs_look(range) {
+        return Step::Pass;
+    }
+    with_modules(block, |modules| {
+        let result = raw(call);
+        if result.is_ok() {
+            if processes::is_only_thread() {
+                modules.restore(range);
+            }
+            modules.count_untouched(range);
         }
         answer(result)
     })
@@ -296,10 +316,11 @@ impl Modules {
     fn look_at(&mut self, mapping: &Mapping, running: Running) {
         let Mapping { range, protection, .. } = *mapping;
         if mapping.sharing == Sharing::Shared {
-            return self.count_shared(range);
+            return self.count_untouched(range);
         }
         if protection.executable() && running == Running::Perhaps {
-            if protection.readable() {
+            // What can be written can be read (SDM vol. 3A, 4.6.1).
+            if protection.readable() || protection.writable() {
                 self.forget_overwritten(range);
                 self.patch_mapping(mapping, Access::Live { is_writable: protection.writable() });
             }
@@ -488,7 +509,7 @@ pub fn note_attached(call: &Call, outcome: Outcome) {
     if let Some(range) = range {
         modules.forget(range);
         if bits & flags::SHM_EXEC != 0 {
-            modules.count_shared(range);
+            modules.count_untouched(range);
         }
     }
 }

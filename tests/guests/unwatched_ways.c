@@ -48,6 +48,19 @@ static void in_writable_code(void) {
     char *page = map_anonymous(PAGE, RW);
     CHECK(mprotect(page, PAGE, RWX) == 0);
     run_marker(memcpy(page, code(), LEN));
+    /* Operands change in front of a call, and the code is copied. */
+    page = map_anonymous(PAGE, RW);
+    memcpy(page, code(), LEN);
+    CHECK(mprotect(page, PAGE, RWX) == 0);
+    run_marker(page);
+    page[1] = SYS_getpid;
+    CHECK_EQUAL(((long (*)(void))page)(), getpid());
+    page[1] = SYS_getpriority;
+    page[OPERAND] = (char)++ways;
+    run_marker(page);
+    memcpy(page + 1024, page, LEN);
+    page[1024 + OPERAND] = (char)++ways;
+    run_marker(page + 1024);
     char stack[2 * PAGE] __attribute__((aligned(4096)));
     CHECK(mprotect(stack, PAGE, RWX) == 0);
     run_marker(memcpy(stack, code(), LEN));
