@@ -35,6 +35,9 @@ pub mod tools;
 /// The command line as a value.
 #[forbid(unsafe_code)]
 pub mod options;
+/// What was intercepted, as records, text and JSON.
+#[forbid(unsafe_code)]
+pub mod report;
 
 // The shell: system calls, mappings, and the code that runs while the program runs.
 

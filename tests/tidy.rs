@@ -17,17 +17,18 @@ const MODULES: &[(&str, &[&str])] = &[
     ("hook", &["abi", "addr"]),
     ("tools", &["abi", "addr", "hook"]),
     ("options", &["abi", "tools"]),
+    ("report", &["addr", "hook", "patch", "options"]),
     ("sys", &["abi", "addr"]),
     ("heap", &["abi", "addr", "sys"]),
     ("load", &["abi", "addr", "elf", "sys", "heap"]),
-    ("runtime", &["abi", "addr", "elf", "x86", "patch", "hook", "options", "sys", "heap", "load"]),
+    ("runtime", &["abi", "addr", "elf", "x86", "patch", "hook", "options", "report", "sys", "heap", "load"]),
     ("start", &["abi", "addr", "sys", "heap", "load", "runtime"]),
     ("launch", &["abi", "addr", "elf", "options", "sys", "load", "runtime"]),
     ("cli", &["abi", "addr", "elf", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
 ];
 
 /// The last pure module; those after it are the shell.
-const LAST_PURE: &str = "options";
+const LAST_PURE: &str = "report";
 
 /// Each dependency and the one folder or file that may name it.
 const DOORS: &[(&str, &str)] =

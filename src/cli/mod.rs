@@ -110,7 +110,7 @@ impl Asked {
             words,
             counts_on: follows
                 && alone.summary == options.summary
-                && (alone.summary.is_some() || alone.trace),
+                && (alone.summary.is_some() || alone.trace || alone.report.is_some()),
             prints_on: follows && alone.output.is_some(),
         })
     }
@@ -142,8 +142,8 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
     let memory = inherited.filter(|_| asked.counts_on);
     let alone = || Origin { root: process::id(), is_root: true, ..Origin::default() };
     let origin = options.origin.filter(|_| asked.counts_on).unwrap_or_else(alone);
-    let common =
-        (options.summary.is_some() || options.trace).then(|| common(&origin, memory, options, &output));
+    let has_words = options.summary.is_some() || options.trace || options.report.is_some();
+    let common = has_words.then(|| common(&origin, memory, options, &output));
     let own = file::facts_at(loader).ok().map(|facts| facts.identity);
     let frozen = Frozen {
         tools: tools(options, common.as_ref()),
@@ -158,6 +158,7 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
         intercept: options.intercept,
         is_strict: options.strict,
         refuses_io_uring: options.no_io_uring,
+        report: options.report,
         tree: common.map_or(&STATE.tree, |common| common.tree),
         common,
     };
@@ -217,9 +218,8 @@ fn common(origin: &Origin, memory: Option<OpenFile>, options: &Options<'_>, outp
     {
         return found;
     }
-    let made = Common::make(origin.root, room, memory).unwrap_or_else(|errno| {
-        complain(Status::Internal, format_args!("no memory for the summary: {errno}"))
-    });
+    let made = Common::make(origin.root, room, memory)
+        .unwrap_or_else(|errno| complain(Status::Internal, format_args!("no memory for the tools: {errno}")));
     if let Some(table) = origin.table.and_then(|table| last_words_at(table, options, output)) {
         made.tree.close(table);
     }
@@ -247,7 +247,7 @@ fn last_words_at((at, len): (u64, u64), options: &Options<'_>, output: &Output) 
         return Some((at, len));
     }
     let grown = output.file_len()?.checked_sub(at)?;
-    (grown > 0 && !options.trace).then_some((at, grown))
+    (grown > 0 && !options.trace && options.report.is_none()).then_some((at, grown))
 }
 
 /// Where the tools print. The file is made now, so that a bad name is an error of usage, and named by its absolute

@@ -27,6 +27,11 @@ impl<const WORDS: usize> SharedText<WORDS> {
         }
     }
 
+    /// Its bytes.
+    pub fn bytes(&self) -> impl Iterator<Item = u8> {
+        self.0.iter().flat_map(|word| word.load(Relaxed).to_ne_bytes()).take_while(|&byte| byte != 0)
+    }
+
     /// Sets it to what `other` is.
     pub fn copy(&self, other: &Self) {
         for (to, from) in self.0.iter().zip(&other.0) {
@@ -44,8 +49,7 @@ impl<const WORDS: usize> Default for SharedText<WORDS> {
 /// On one line: a byte that is not printable ASCII shows as `?`.
 impl<const WORDS: usize> fmt::Display for SharedText<WORDS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.0.iter().flat_map(|word| word.load(Relaxed).to_ne_bytes());
-        for byte in bytes.take_while(|&byte| byte != 0) {
+        for byte in self.bytes() {
             write!(f, "{}", if byte.is_ascii_graphic() || byte == b' ' { byte.into() } else { '?' })?;
         }
         Ok(())

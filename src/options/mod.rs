@@ -222,7 +222,7 @@ static FLAGS: [Flag; 12] = [
         short: None,
         long: "intercept",
         value: Value::Needed("MODE"),
-        help: "what may be a call and is not proved: fast, auto, exhaustive",
+        help: "for calls that are not proved: fast, auto, exhaustive",
         effect: Effect::Intercept,
     },
     Flag {

@@ -94,9 +94,8 @@ pub const SPECIAL: [u32; 24] = [
     sysno::IO_URING_SETUP,
 ];
 
-/// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then. Seen
-/// where a tool sees them.
-const LEAVING: [u32; 9] = [
+/// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then.
+pub const LEAVING: [u32; 9] = [
     sysno::CHROOT,
     sysno::PIVOT_ROOT,
     sysno::UNSHARE,
@@ -160,7 +159,7 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             Step::Pass
         }
         nr if LEAVING.contains(&nr) => {
-            frozen.output.before_leaving(&frozen.tools);
+            frozen.output.before_leaving(frozen);
             Step::Pass
         }
         sysno::RT_SIGPROCMASK => trap_mask::begin(block, call),

@@ -23,8 +23,8 @@ use crate::runtime::maps::{self, Mapping};
 use crate::runtime::modules::{self, Access, Modules};
 use crate::runtime::patched::Content;
 use crate::runtime::pending::Returns;
-use crate::runtime::processes;
-use crate::runtime::state::STATE;
+use crate::runtime::state::{STATE, count};
+use crate::runtime::{processes, report};
 use crate::sys::file::Fd;
 use crate::sys::signal::AllBlocked;
 use crate::sys::{mem, process};
@@ -44,6 +44,13 @@ enum Running {
 /// Whether pages with these rights can be executed: `personality` may have made reading imply it.
 fn can_execute(protection: Protection) -> bool {
     protection.executable() || protection.readable() && STATE.reading_executes.load(Ordering::Relaxed)
+}
+
+/// Counts what can be executed without being looked at again.
+fn note_rights(protection: Protection) {
+    if protection.writable() && can_execute(protection) {
+        count(&STATE.noted.writable);
+    }
 }
 
 /// Whether code may be patched that `call` makes executable: not where filters look at where calls come from, nor where
@@ -84,7 +91,9 @@ fn with_modules(block: &Block, change: impl FnOnce(&mut Modules) -> Step) -> Ste
 pub fn map(block: &Block, call: &Call) -> Step {
     let [at, len, prot, bits, ..] = call.args;
     let bits = bits as u32;
-    let is_executable = can_execute(Protection::from_bits(prot as u32));
+    let protection = Protection::from_bits(prot as u32);
+    let is_executable = can_execute(protection);
+    note_rights(protection);
     let is_private_file = bits & ANONYMOUS == 0 && bits & TYPE == Sharing::Private.bits();
     let replaced = pages(at, len).filter(|_| bits & FIXED != 0);
     let replaces = replaced.is_some_and(|range| STATE.patched.overlaps(range));
@@ -104,7 +113,7 @@ pub fn map(block: &Block, call: &Call) -> Step {
                     AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
                 modules.forget(range);
                 if is_executable && bits & ANONYMOUS == 0 {
-                    modules.count_untouched(range);
+                    modules.count_shared(range);
                 } else if is_private_file {
                     STATE.file_pages.insert(range);
                 }
@@ -175,7 +184,10 @@ impl Modules {
         let text = modules::mapped_text(aside, range.start, fd, offset);
         let Some(text) = text.filter(|text| SyscallBytes::of(text.bytes).next().is_some()) else {
             mem::unmap(aside);
-            return raw(call).inspect(|_| self.forget(range));
+            return raw(call).inspect(|_| {
+                self.forget(range);
+                report::note_without_hits(range);
+            });
         };
         // SAFETY: the numbers of the old stubs live no longer than the patch.
         let is_moved = unsafe {
@@ -215,9 +227,18 @@ impl Modules {
         false
     }
 
-    /// Counts what may be calls in pages that stay as they are.
-    fn count_untouched(&mut self, range: AddrRange) {
-        self.unproved += SyscallBytes::of(readable(range).bytes).count() as u64;
+    /// Counts what may be calls in shared pages, which stay as they are.
+    fn count_shared(&mut self, range: AddrRange) {
+        count(&STATE.noted.shared);
+        let hits = self.count_untouched(range);
+        STATE.noted.shared_hits.fetch_add(hits, Ordering::Relaxed);
+    }
+
+    /// Counts what may be calls in pages that stay as they are. Returns how many there are.
+    fn count_untouched(&mut self, range: AddrRange) -> u64 {
+        let hits = SyscallBytes::of(readable(range).bytes).count() as u64;
+        self.unproved += hits;
+        hits
     }
 }
 
@@ -245,6 +266,7 @@ pub fn protect(block: &Block, call: &Call) -> Step {
     let [at, len, prot, ..] = call.args;
     let protection = Protection::from_bits(prot as u32);
     let Some(range) = pages(at, len) else { return Step::Pass };
+    note_rights(protection);
     if protection == Protection::READ {
         // That is how dynamic loaders close what they have relocated: all that they have loaded is on their list.
         rendezvous::changed();
@@ -316,7 +338,7 @@ impl Modules {
     fn look_at(&mut self, mapping: &Mapping, running: Running) {
         let Mapping { range, protection, .. } = *mapping;
         if mapping.sharing == Sharing::Shared {
-            return self.count_untouched(range);
+            return self.count_shared(range);
         }
         if protection.executable() && running == Running::Perhaps {
             // What can be written can be read (SDM vol. 3A, 4.6.1).
@@ -509,7 +531,7 @@ pub fn note_attached(call: &Call, outcome: Outcome) {
     if let Some(range) = range {
         modules.forget(range);
         if bits & flags::SHM_EXEC != 0 {
-            modules.count_untouched(range);
+            modules.count_shared(range);
         }
     }
 }

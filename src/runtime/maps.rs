@@ -27,13 +27,6 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// What of it lies in `range`.
-    fn part(self, range: AddrRange) -> Self {
-        let part = self.range.intersection(&range);
-        let offset = self.offset + (part.start.0 - self.range.start.0);
-        Self { range: part, offset, ..self }
-    }
-
     /// Its file, if that is still found by its path.
     #[must_use]
     pub fn file(&self) -> Option<OpenFile> {
@@ -43,59 +36,102 @@ impl Mapping {
     }
 }
 
+/// A line of the list: a mapping whose name is still as the kernel writes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Line<'a> {
+    /// Where it lies.
+    pub range: AddrRange,
+    /// Its rights.
+    pub protection: Protection,
+    /// Whether what is written stays in the process.
+    pub sharing: Sharing,
+    /// Where in its file it starts, in bytes.
+    pub offset: u64,
+    /// The inode of its file; 0 if it has none.
+    pub inode: u64,
+    name: &'a [u8],
+}
+
+impl Line<'_> {
+    /// The file's path, or a name in brackets. The kernel escapes a newline (fs/proc/task_mmu.c, `show_map_vma`).
+    pub fn name(&self) -> impl Iterator<Item = u8> {
+        const NEWLINE: &[u8] = b"\\012";
+        let mut rest = self.name;
+        core::iter::from_fn(move || {
+            let (byte, after) = match rest.strip_prefix(NEWLINE) {
+                Some(after) => (b'\n', after),
+                None => rest.split_first().map(|(&byte, after)| (byte, after))?,
+            };
+            rest = after;
+            Some(byte)
+        })
+    }
+}
+
 /// The parts of mappings that lie in `range`, in ascending order.
 ///
 /// # Errors
 ///
 /// The kernel's, where there is no `/proc`.
 pub fn within(range: AddrRange) -> Result<Vec<Mapping>, Errno> {
+    let mut parts = Vec::new();
+    each_line(&mut |line| {
+        if line.range.overlaps(&range)
+            && let Ok(name) = CString::new(line.name().collect::<Vec<u8>>())
+        {
+            let part = line.range.intersection(&range);
+            let offset = line.offset + (part.start.0 - line.range.start.0);
+            let Line { protection, sharing, inode, .. } = *line;
+            parts.push(Mapping { range: part, protection, sharing, offset, inode, name });
+        }
+    })?;
+    Ok(parts)
+}
+
+/// Calls `see` with each mapping, in ascending order. Takes nothing from the heap.
+///
+/// # Errors
+///
+/// The kernel's, where there is no `/proc`.
+pub fn each_line(see: &mut dyn FnMut(&Line<'_>)) -> Result<(), Errno> {
     let file = OpenFile::open(c"/proc/self/maps", Access::Read)?;
-    let mut found = Vec::new();
-    let mut unread = Vec::new();
-    let mut page = [0_u8; 4096];
-    // Line by line: there may be as many as 65,530, and no memory for more.
+    // A page of lines, and the start of one before it: the kernel hands out whole lines, at most a page of them.
+    let mut bytes = [0_u8; 8192];
+    let mut kept = 0;
     loop {
-        let len = file::read(file.fd(), &mut page)?;
-        unread.extend_from_slice(page.get(..len).unwrap_or_default());
-        let whole = unread.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        for line in unread.get(..whole).unwrap_or_default().split(|&byte| byte == b'\n') {
-            match span(line) {
-                Some(span) if span.start >= range.end => return Ok(found),
-                Some(span) if span.overlaps(&range) => found.extend(parse(line).map(|it| it.part(range))),
-                _ => {}
-            }
+        let read = file::read(file.fd(), bytes.get_mut(kept..).unwrap_or_default())?;
+        if read == 0 {
+            return Ok(());
         }
-        unread.drain(..whole);
-        if len == 0 {
-            return Ok(found);
-        }
+        let len = kept + read;
+        let text = bytes.get(..len).unwrap_or_default();
+        let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+        let lines = text.get(..whole).unwrap_or_default().split(|&byte| byte == b'\n');
+        lines.filter_map(parse).for_each(|line| see(&line));
+        // A line that is longer than there is room for is none that a path can make.
+        kept = if whole == 0 && len == bytes.len() { 0 } else { len - whole };
+        bytes.copy_within(len - kept..len, 0);
     }
 }
 
-/// What a line begins with: `start-end`.
-fn span(line: &[u8]) -> Option<AddrRange> {
-    let mut ends = line.split(|&byte| byte == b' ').next()?.split(|&byte| byte == b'-');
-    let mut end = || ends.next().and_then(|digits| number(digits, 16)).map(GuestAddr);
-    Some(AddrRange::new(end()?, end()?))
-}
-
 /// `start-end perms offset dev inode path` (Documentation/filesystems/proc.rst).
-fn parse(line: &[u8]) -> Option<Mapping> {
+fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut fields = line.splitn(6, |&byte| byte == b' ');
-    let range = span(fields.next()?)?;
+    let mut ends = fields.next()?.split(|&byte| byte == b'-').map(|digits| number(digits, 16));
+    let (start, end) = (ends.next()??, ends.next()??);
     let rights = fields.next()?;
     let offset = number(fields.next()?, 16)?;
     let _device = fields.next()?;
     let inode = number(fields.next()?, 10)?;
     let name = fields.next().unwrap_or_default().trim_ascii_start();
     let has = |index: usize, letter: u8| rights.get(index) == Some(&letter);
-    Some(Mapping {
-        range,
+    Some(Line {
+        range: AddrRange::new(GuestAddr(start), GuestAddr(end)),
         protection: Protection::new(has(0, b'r'), has(1, b'w'), has(2, b'x')),
         sharing: if has(3, b's') { Sharing::Shared } else { Sharing::Private },
         offset,
         inode,
-        name: CString::new(name).ok()?,
+        name,
     })
 }
 
@@ -115,18 +151,24 @@ mod tests {
         assert_eq!(mapping.range.start, GuestAddr(0x7f97_81ae_d000));
         assert_eq!((mapping.offset, mapping.inode, mapping.sharing), (0x1000, 325_843, Sharing::Private));
         assert_eq!(mapping.protection, Protection::READ_EXECUTE);
-        assert_eq!(mapping.name.as_bytes(), b"/tmp/a b [stack]");
+        assert_eq!(mapping.name, b"/tmp/a b [stack]");
     }
 
     #[test]
     fn reads_lines_of_memory_without_a_file() {
         let stack =
             parse(b"7ffc97b19000-7ffc97b3a000 rw-p 00000000 00:00 0                          [stack]");
-        assert_eq!(stack.unwrap().name.as_bytes(), b"[stack]");
+        assert_eq!(stack.unwrap().name, b"[stack]");
         let shared = parse(b"7f9781872000-7f9781894000 ---s 00000000 00:00 0 ").unwrap();
         assert_eq!((shared.sharing, shared.protection), (Sharing::Shared, Protection::NONE));
-        assert!(shared.name.is_empty() && shared.file().is_none());
+        assert!(shared.name.is_empty());
         assert_eq!(parse(b""), None);
+    }
+
+    #[test]
+    fn a_newline_in_a_name_is_read_as_one() {
+        let line = parse(b"1000-2000 r-xp 00000000 fe:00 9 /a\\012b\\01c\\").unwrap();
+        assert_eq!(line.name().collect::<Vec<u8>>(), b"/a\nb\\01c\\");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub mod pending;
 pub mod processes;
 pub mod program_file;
 pub mod record;
+pub mod report;
 pub mod room;
 pub mod seccomp;
 pub mod selector_asm;
@@ -105,8 +106,10 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     }
     dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
     io_uring::set_up(frozen);
+    output::set_up(frozen);
+    report::set_up(frozen)?;
     STATE.freeze(frozen);
-    if frozen.common.is_some() && frozen.is_root {
+    if processes::has_last_words(frozen) {
         fatal::arm()?;
     }
     frozen.tools.started(Newcomer::Program(name.to_bytes()), &guest::Memory);

@@ -11,7 +11,7 @@ use crate::elf::functions::Functions;
 use crate::elf::image::Image;
 use crate::heap;
 use crate::load::map::Mapping;
-use crate::patch::find::{self, Found};
+use crate::patch::find;
 use crate::patch::live::Change;
 use crate::patch::plan::{self, Gate, Input, Plan};
 use crate::patch::site::{Site, Text, Verdict};
@@ -23,7 +23,7 @@ use crate::runtime::room::{self, Room};
 use crate::runtime::state::{STATE, policy_address};
 use crate::runtime::stubs::{self, Stubs};
 use crate::runtime::text::{self, LiveMemory};
-use crate::runtime::{enter_asm, landings, trap};
+use crate::runtime::{enter_asm, landings, report, trap};
 use crate::sys::file::{self, Fd, View};
 use crate::sys::lock::RobustGuard;
 use crate::sys::signal::AllBlocked;
@@ -167,6 +167,7 @@ pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Resul
         let bytes = image.file().get(offset..).unwrap_or_default();
         let bytes = bytes.get(..len as usize).unwrap_or(bytes);
         if SyscallBytes::of(bytes).next().is_none() {
+            report::note_without_hits(part.range);
             continue;
         }
         mem::protect(part.range, part.protection.while_patching())?;
@@ -249,18 +250,21 @@ impl Modules {
     #[inline(never)]
     fn patch_hits(&mut self, job: &Job<'_, '_>) -> Applied {
         let functions = job.image.map_or_else(Functions::unknown, Functions::of);
-        let Found { hits, dead_ends } = find::hits(&job.text, job.bias, &functions);
-        let sites: Vec<Site> = hits
+        let found = find::hits(&job.text, job.bias, &functions);
+        let sites: Vec<Site> = found
+            .hits
             .iter()
             .filter_map(|hit| match hit.verdict {
                 Verdict::Site(site) => Some(site),
                 Verdict::Inside(_) | Verdict::Restorer | Verdict::Unproved(_) => None,
             })
             .collect();
-        self.unproved += hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;
+        self.unproved +=
+            found.hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;
         self.patches += 1;
         let patch = self.patches;
         if sites.is_empty() {
+            report::note(&job.text, job.shift, &found, None, true);
             give_back(&job.text, job.access);
             return Applied { patch, end: GuestAddr(0) };
         }
@@ -276,7 +280,7 @@ impl Modules {
                 sites: &sites,
                 bias: job.bias,
                 functions: &functions,
-                dead_ends: &dead_ends,
+                dead_ends: &found.dead_ends,
                 gate,
                 stubs: &stubs,
                 near,
@@ -285,9 +289,11 @@ impl Modules {
         };
         let (plan, landings) = landings::plan(&job.room.0, near, rights, draft);
         self.refused += plan.refusals.len() as u64;
-        if self.apply(job, &plan, memory.as_ref(), near, &landings).is_err() {
+        let is_applied = self.apply(job, &plan, memory.as_ref(), near, &landings).is_ok();
+        if !is_applied {
             self.refused += plan.stubs.len() as u64;
         }
+        report::note(&job.text, job.shift, &found, Some(&plan), is_applied);
         self.stubs.give_back(&stubs, &plan.stubs);
         let end = landings.iter().map(|page| page.wrapping_add(PAGE)).max().unwrap_or_default();
         Applied { patch, end }
@@ -463,6 +469,7 @@ pub fn mapped_text<'a>(range: AddrRange, at: GuestAddr, fd: Fd, offset: u64) -> 
 pub fn has_hits(text: &Text<'_>, access: Access) -> bool {
     let has_hits = SyscallBytes::of(text.bytes).next().is_some();
     if !has_hits {
+        report::note_without_hits(text.range());
         give_back(text, access);
     }
     has_hits

@@ -1,6 +1,7 @@
 //! Programs of the tree that run without the loader, and why: what the report can't speak for. Zone: call.
 
 use crate::hook::text::SharedText;
+use crate::report::Escaped;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -105,6 +106,17 @@ impl Natives {
         }
         Departure { count, named }
     }
+
+    /// The reasons that there have been, and how often.
+    fn reasons(&self) -> impl Iterator<Item = (Reason, u64)> {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        Reason::ALL.into_iter().zip(counts).filter(|&(_, count)| count != 0)
+    }
+
+    /// The first programs that ran natively for this reason.
+    fn named(&self, reason: Reason) -> impl Iterator<Item = &Named> {
+        self.named.iter().filter(move |named| named.reason.load(Ordering::Relaxed) == reason as u32 + 1)
+    }
 }
 
 impl Default for Natives {
@@ -134,20 +146,42 @@ impl Drop for Departure<'_> {
 /// Nothing if there are none; else a line with their number, one for each reason, and the paths below it.
 impl fmt::Display for Natives {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = || self.counts.iter().map(|count| count.load(Ordering::Relaxed));
-        match counts().sum() {
+        match self.reasons().map(|(_, count)| count).sum() {
             0_u64 => return Ok(()),
             1 => writeln!(f, "1 program ran natively:")?,
             more => writeln!(f, "{more} programs ran natively:")?,
         }
-        for (reason, count) in Reason::ALL.into_iter().zip(counts()).filter(|&(_, count)| count != 0) {
+        for (reason, count) in self.reasons() {
             writeln!(f, "{count:>10} {}", reason.text())?;
-            let is_it = |named: &&Named| named.reason.load(Ordering::Relaxed) == reason as u32 + 1;
-            for named in self.named.iter().filter(is_it) {
+            for named in self.named(reason) {
                 writeln!(f, "{:>10} {}", "", named.path)?;
             }
         }
         Ok(())
+    }
+}
+
+/// The same as a JSON array: an object for each reason.
+#[derive(Debug)]
+pub struct AsJson<'n>(pub &'n Natives);
+
+impl fmt::Display for AsJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        let mut comma = "";
+        for (reason, count) in self.0.reasons() {
+            write!(f, r#"{comma}{{"reason":"{}","programs":{count},"first":["#, reason.text())?;
+            comma = "";
+            for named in self.0.named(reason) {
+                let mut path = [0; PATH_WORDS * 8];
+                let len = path.iter_mut().zip(named.path.bytes()).map(|(to, byte)| *to = byte).count();
+                write!(f, r#"{comma}"{}""#, Escaped(path.get(..len).unwrap_or_default()))?;
+                comma = ",";
+            }
+            f.write_str("]}")?;
+            comma = ",";
+        }
+        f.write_str("]")
     }
 }
 
@@ -160,6 +194,7 @@ mod tests {
     fn says_how_many_why_and_which() {
         let natives = Natives::new();
         assert_eq!(natives.to_string(), "");
+        assert_eq!(AsJson(&natives).to_string(), "[]");
         core::mem::forget(natives.leave(Reason::Class32, b"/opt/old"));
         assert_eq!(
             natives.to_string(),
@@ -172,6 +207,12 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("           /opt/old\n"), "{text}");
+        core::mem::forget(natives.leave(Reason::Class32, b"/opt/\"new\""));
+        assert_eq!(
+            AsJson(&natives).to_string(),
+            "[{\"reason\":\"gets rights from its file\",\"programs\":1,\"first\":[\"/bin/su\"]},\
+             {\"reason\":\"32-bit code\",\"programs\":2,\"first\":[\"/opt/old\",\"/opt/\\\"new\\\"\"]}]"
+        );
     }
 
     #[test]

@@ -11,8 +11,9 @@ use crate::abi::errno::Errno;
 use crate::abi::open::AT_FDCWD;
 use crate::abi::signal::Signal;
 use crate::abi::sysno;
-use crate::hook::chain::Chain;
+use crate::options::Report;
 use crate::runtime::state::{Frozen, STATE, count};
+use crate::runtime::{dispatch, report};
 use crate::sys::file::{self, Access, Fd, OpenFile};
 use crate::sys::line::Line;
 use crate::sys::seccomp;
@@ -52,9 +53,9 @@ impl Output {
     }
 
     /// Opens the file for good, if the tools will need it: it may be the last time that it can be opened.
-    pub fn keep(&self, tools: &Chain<'_>) {
+    pub fn keep(&self, frozen: &Frozen) {
         if let Self::File(path) = self
-            && !tools.interest().is_empty()
+            && frozen.common.is_some()
             && STATE.kept.get().is_none()
             && let Ok(open) = OpenFile::open(path, Access::Append)
         {
@@ -82,9 +83,9 @@ impl Output {
     }
 
     /// Before a call after which the process may not reach the file: keeps it open.
-    pub fn before_leaving(&self, tools: &Chain<'_>) {
+    pub fn before_leaving(&self, frozen: &Frozen) {
         STATE.kept.for_good.store(true, Ordering::Relaxed);
-        self.keep(tools);
+        self.keep(frozen);
     }
 
     /// Takes over what the loader that exec'd this one has kept open.
@@ -121,32 +122,67 @@ impl Output {
         }
     }
 
-    /// Lets the tools say what they have gathered.
+    /// Reports on the process, and lets the tools say what they have gathered.
     pub fn last_words(&self, frozen: &Frozen) {
         let Self::File(path) = self else {
-            Page::print(frozen, &mut |text| self.append(text));
+            frozen.tree.while_speaking(|| {
+                let mut write = |text: &[u8]| self.append(text);
+                Page::fill(&mut write, |page| report::print(frozen, page));
+                Page::fill(&mut write, |page| print_last_words(frozen, page));
+            });
             return;
         };
         while_locked(path, |open| {
+            let mut write = |text: &[u8]| write_quietly(open.fd(), text);
+            Page::fill(&mut write, |page| report::print(frozen, page));
             let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
-            let len = Page::print(frozen, &mut |text| write_quietly(open.fd(), text));
+            let len = Page::fill(&mut write, |page| print_last_words(frozen, page));
             frozen.tree.close((at, len));
         });
     }
 
-    /// Lets them say it again, in place of what was said before; only if that still ends the file. Processes that do
-    /// so at the same time wait for each other, so the last to write has the highest counts.
+    /// Reports on a process of which the tools' last words are not, and lets them say those again, in place of what was
+    /// said before; only if that still ends the file. Processes that do so at the same time wait for each other, so the last
+    /// to write has the highest counts.
     pub fn update_last_words(&self, frozen: &Frozen) {
-        let Self::File(path) = self else { return };
+        let Self::File(path) = self else {
+            let mut write = |text: &[u8]| self.append(text);
+            frozen.tree.while_speaking(|| {
+                Page::fill(&mut write, |page| report::print(frozen, page));
+            });
+            return;
+        };
         while_locked(path, |open| {
-            let Some((at, len)) = frozen.tree.table() else { return };
-            let is_end =
-                file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len);
-            if is_end && open.truncate(at).is_ok() {
-                let len = Page::print(frozen, &mut |text| write_quietly(open.fd(), text));
-                frozen.tree.close((at, len));
+            let mut write = |text: &[u8]| write_quietly(open.fd(), text);
+            let is_end = |&(at, len): &(u64, u64)| {
+                file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len)
+            };
+            let replaced = frozen.tree.table().filter(is_end).filter(|&(at, _)| open.truncate(at).is_ok());
+            let report_len = Page::fill(&mut write, |page| report::print(frozen, page));
+            if let Some((at, _)) = replaced {
+                let len = Page::fill(&mut write, |page| print_last_words(frozen, page));
+                frozen.tree.close((at + report_len, len));
             }
         });
+    }
+}
+
+/// Before the program starts: what has to be known for a report to be written in the end. Tools that see calls see these.
+pub fn set_up(frozen: &Frozen) {
+    if frozen.report.is_some() {
+        STATE.hook(sysno::CLOSE);
+        dispatch::LEAVING.iter().for_each(|&nr| STATE.hook(nr));
+    }
+}
+
+/// The tools' last words, and what they can't speak for.
+fn print_last_words(frozen: &Frozen, page: &mut Page<'_>) {
+    frozen.tools.finish(page);
+    // As JSON that is in the report.
+    let is_text = frozen.report != Some(Report::Json) || !frozen.tools.interest().is_empty();
+    if let Some(common) = frozen.common.filter(|_| is_text) {
+        // Nothing can go wrong: a line that can't be written is counted.
+        let _ = write!(page, "{}", common.tree.natives);
     }
 }
 
@@ -271,14 +307,10 @@ struct Page<'w> {
 }
 
 impl<'w> Page<'w> {
-    /// Writes the tools' last words, and what they can't speak for; returns how many bytes that is.
-    fn print(frozen: &Frozen, write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>) -> u64 {
+    /// Writes what `print` prints; returns how many bytes that is.
+    fn fill(write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>, print: impl FnOnce(&mut Self)) -> u64 {
         let mut page = Self { write, line: Line::new(), len: 0 };
-        frozen.tools.finish(&mut page);
-        if let Some(common) = &frozen.common {
-            // Nothing can go wrong: a line that can't be written is counted.
-            let _ = write!(page, "{}", common.tree.natives);
-        }
+        print(&mut page);
         page.flush();
         page.len
     }

@@ -356,14 +356,17 @@ fn finish_for_good(frozen: &Frozen) {
 /// Whether the end of the calling process is one that the tools speak at.
 #[must_use]
 pub fn has_last_words(frozen: &Frozen) -> bool {
-    frozen.common.is_some() && (is_root() || frozen.tree.table().is_some())
+    frozen.report.is_some() || frozen.common.is_some() && (is_root() || frozen.tree.table().is_some())
 }
 
-/// Lets the tools have their last word, once, in the process that was started; other threads that end it meanwhile wait
-/// here. Whoever ends after it brings the word up to date, where that can be done. Called with all signals blocked.
+/// Has the process reported on, once, and lets the tools have their last word in the process that was started; other
+/// threads that end it meanwhile wait here. Whoever ends after it brings the word up to date, where that can be done.
+/// Called with all signals blocked.
 pub fn finish(frozen: &Frozen) {
     if is_root() {
         STATE.finish_once(|| frozen.output.last_words(frozen));
+    } else if frozen.report.is_some() {
+        STATE.finish_once(|| frozen.output.update_last_words(frozen));
     } else {
         frozen.output.update_last_words(frozen);
     }

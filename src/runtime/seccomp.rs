@@ -54,7 +54,7 @@ pub fn begin(call: &Call, frozen: &Frozen) -> Step {
     let Some(restriction) = Restriction::of(call) else { return Step::Pass };
     record::make_ready();
     let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
-    frozen.output.keep(&frozen.tools);
+    frozen.output.keep(frozen);
     let filter = match restriction {
         Restriction::Filter(at) => stage(GuestAddr(at)),
         Restriction::Strict => None,

@@ -6,7 +6,7 @@
 use crate::addr::GuestAddr;
 use crate::hook::chain::Chain;
 use crate::hook::interest::NUMBERS;
-use crate::options::Intercept;
+use crate::options::{Intercept, Report};
 use crate::runtime::altstacks::AltStacks;
 use crate::runtime::bases::Bases;
 use crate::runtime::block::Adopted;
@@ -18,6 +18,7 @@ use crate::runtime::modules::Modules;
 use crate::runtime::output::{Kept, Output};
 use crate::runtime::patched::Patched;
 use crate::runtime::record::Records;
+use crate::runtime::report::Noted;
 use crate::runtime::trap::Traps;
 use crate::runtime::trap_mask::Masks;
 use crate::runtime::tree::{Common, Tree};
@@ -77,6 +78,8 @@ pub struct State {
     pub missed_exits: AtomicU64,
     /// Rings of io_uring that the program has asked for.
     pub rings: AtomicU64,
+    /// For the report.
+    pub noted: Noted,
     /// Seccomp filters that look at where calls come from.
     pub address_filters: AtomicU64,
     /// The stderr that the program has closed, or the tools' file where it may not be opened again.
@@ -155,6 +158,8 @@ pub struct Frozen {
     pub is_strict: bool,
     /// Whether the program is told that there is no io_uring.
     pub refuses_io_uring: bool,
+    /// How each process tells, when it ends, what was intercepted in it; `None` if it does not.
+    pub report: Option<Report>,
     /// What this process has in common with the others of the run.
     pub tree: &'static Tree,
     /// The memory that it lies in, if there is more than that.
@@ -182,6 +187,7 @@ pub static STATE: State = State {
     records: Records::new(),
     missed_exits: AtomicU64::new(0),
     rings: AtomicU64::new(0),
+    noted: Noted::new(),
     address_filters: AtomicU64::new(0),
     kept: Kept::new(),
     lost_lines: AtomicU64::new(0),

@@ -5,8 +5,12 @@ use crate::addr::{AddrRange, GuestAddr};
 use crate::runtime::natively::Natives;
 use crate::sys::file::OpenFile;
 use crate::sys::mem;
+use crate::sys::process;
 use crate::sys::shared::{self, Segment};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// How often a process looks whether another one still speaks, a millisecond apart.
+const PATIENCE: u32 = 1000;
 
 /// The head of the common memory; all bytes zero but for the root.
 #[repr(C, align(64))]
@@ -23,6 +27,8 @@ pub struct Tree {
     pub natives: Natives,
     /// Processes for which the tools have asked for room.
     pub started: AtomicU32,
+    /// The thread that writes to a stream that others write to; 0 if none does.
+    speaker: AtomicU32,
 }
 
 /// Bytes that the tools want in the common memory.
@@ -55,7 +61,26 @@ impl Tree {
             table_len: AtomicU64::new(0),
             natives: Natives::new(),
             started: AtomicU32::new(0),
+            speaker: AtomicU32::new(0),
         }
+    }
+
+    /// Runs `speak` while no other process of the run does so. One that is gone is not waited for, nor any for ever: it may
+    /// be stopped.
+    pub fn while_speaking(&self, speak: impl FnOnce()) {
+        let own = process::thread_id();
+        for _ in 0..PATIENCE {
+            let holder = self.speaker.load(Ordering::Relaxed);
+            let is_free = holder == 0 || process::is_gone(holder);
+            let exchange =
+                || self.speaker.compare_exchange(holder, own, Ordering::Acquire, Ordering::Relaxed);
+            if is_free && exchange().is_ok() {
+                break;
+            }
+            process::doze();
+        }
+        speak();
+        self.speaker.store(0, Ordering::Release);
     }
 
     /// The last words of the run stand in the tools' file, `len` bytes at `at`: from now on, whoever ends later brings

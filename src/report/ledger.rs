@@ -1,0 +1,531 @@
+//! Which code was looked at, which sites lead to the gate by which tactic, and which hits were left as they are.
+//!
+//! All of it is atomics in memory of a fixed size, of which all bytes zero is a valid value: one writes at a time, and a
+//! process that ends reads whatever the others are doing. Counts are of what there is room for and of what there is not;
+//! only lists end where the room does. Code of a file is known by its place in the file, so what is mapped again is not
+//! counted again; code in memory without a file is one module, by its addresses.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use crate::addr::{AddrRange, GuestAddr};
+use crate::hook::text::SharedText;
+use crate::patch::plan::RefusalReason;
+use crate::patch::site::{Reason, Unproved};
+use crate::patch::tactic::Tactic;
+
+/// Modules that are told apart.
+pub const MODULES: usize = 512;
+/// Hits that can be listed.
+pub const HITS: usize = 4096;
+/// Stubs that sites can have.
+pub const STUBS: usize = 1 << 16;
+/// Bytes of a name; of a longer one the end is kept.
+pub const NAME_MAX: usize = NAME_WORDS * 8 - 1;
+const NAME_WORDS: usize = 32;
+
+/// Where code comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A file; its code is known by offsets.
+    File,
+    /// The kernel's own image.
+    Vdso,
+    /// Memory without a file: whoever generates code. All of it under one name is one module.
+    Memory,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::File, Self::Vdso, Self::Memory];
+}
+
+/// A text, as it is about to be noted.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Where it comes from.
+    pub kind: Kind,
+    /// The file's path or the memory's name.
+    pub name: &'a [u8],
+    /// The inode of the file; 0 for others.
+    pub inode: u64,
+    /// Where in the file it starts; of memory, where it lies.
+    pub offset: u64,
+    /// Where it lies.
+    pub range: AddrRange,
+}
+
+/// Whether a module's code is still where it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// Nobody knows.
+    Unknown,
+    /// It is.
+    Mapped,
+    /// It is not.
+    Gone,
+}
+
+impl Presence {
+    const ALL: [Self; 3] = [Self::Unknown, Self::Mapped, Self::Gone];
+}
+
+/// Why a hit is as the program's file says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Left {
+    /// It is neither proved nor disproved.
+    Unproved(Unproved),
+    /// It is proved and can't be replaced.
+    Refused(RefusalReason),
+    /// It is proved, and writing to it failed.
+    Unwritten,
+    /// Unwinders look for its bytes.
+    Restorer,
+}
+
+/// A sort of [`Left`] that is counted by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sort {
+    /// Left for unwinders.
+    Restorer,
+    /// Proved, and not replaced.
+    Refused,
+    /// Not proved, and reads as code.
+    Plausible,
+    /// Not proved, and reads as data.
+    Implausible,
+}
+
+impl Sort {
+    const ALL: [Self; 4] = [Self::Restorer, Self::Refused, Self::Plausible, Self::Implausible];
+}
+
+const REASONS: [Reason; 5] =
+    [Reason::NoAnchor, Reason::Unreached, Reason::Undecodable, Reason::Overlap, Reason::TooLarge];
+const REFUSALS: [RefusalReason; 4] =
+    [RefusalReason::NotThere, RefusalReason::Taken, RefusalReason::NoStub, RefusalReason::GateTooWide];
+/// The tactics, in the order in which they are preferred.
+pub const TACTICS: [Tactic; 4] = [Tactic::ShortJump, Tactic::Eviction, Tactic::Pun, Tactic::Trap];
+
+impl Left {
+    const UNWRITTEN: u32 = 0x20;
+    const RESTORER: u32 = 0x21;
+
+    /// As a number below 2^8.
+    fn code(self) -> u32 {
+        let index = |found: Option<usize>| found.map_or(0, |index| index as u32);
+        match self {
+            Self::Unproved(Unproved { reason, is_plausible }) => {
+                index(REASONS.iter().position(|it| *it == reason)) << 1 | u32::from(is_plausible)
+            }
+            Self::Refused(reason) => 0x10 | index(REFUSALS.iter().position(|it| *it == reason)),
+            Self::Unwritten => Self::UNWRITTEN,
+            Self::Restorer => Self::RESTORER,
+        }
+    }
+
+    fn of_code(code: u32) -> Option<Self> {
+        let index = code as usize & 0xf;
+        match code {
+            0..0x10 => {
+                let reason = *REASONS.get(index >> 1)?;
+                Some(Self::Unproved(Unproved { reason, is_plausible: code & 1 != 0 }))
+            }
+            0x10..0x20 => REFUSALS.get(index).map(|reason| Self::Refused(*reason)),
+            Self::UNWRITTEN => Some(Self::Unwritten),
+            Self::RESTORER => Some(Self::Restorer),
+            _ => None,
+        }
+    }
+
+    /// What it is counted as.
+    #[must_use]
+    pub const fn sort(self) -> Sort {
+        match self {
+            Self::Restorer => Sort::Restorer,
+            Self::Refused(_) | Self::Unwritten => Sort::Refused,
+            Self::Unproved(Unproved { is_plausible: true, .. }) => Sort::Plausible,
+            Self::Unproved(_) => Sort::Implausible,
+        }
+    }
+}
+
+/// Code of one origin.
+#[repr(C)]
+pub struct Module {
+    /// One more than the index in [`Kind::ALL`]; 0 while the record is free.
+    kind: AtomicU32,
+    presence: AtomicU32,
+    name: SharedText<NAME_WORDS>,
+    inode: AtomicU64,
+    offset: AtomicU64,
+    start: AtomicU64,
+    end: AtomicU64,
+    sites: [AtomicU32; TACTICS.len()],
+    left: [AtomicU32; Sort::ALL.len()],
+}
+
+impl Module {
+    /// Where it comes from.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        let index = (self.kind.load(Acquire) as usize).saturating_sub(1);
+        Kind::ALL.get(index).copied().unwrap_or(Kind::Memory)
+    }
+
+    /// Its name, whose end is kept if it is too long, and its length in bytes.
+    #[must_use]
+    pub fn name(&self) -> ([u8; NAME_MAX], usize) {
+        let mut name = [0; NAME_MAX];
+        let mut len = 0;
+        for (to, from) in name.iter_mut().zip(self.name.bytes()) {
+            *to = from;
+            len += 1;
+        }
+        (name, len)
+    }
+
+    /// Where it was mapped last; of memory, the text that was noted last.
+    #[must_use]
+    pub fn range(&self) -> AddrRange {
+        AddrRange::new(GuestAddr(self.start.load(Relaxed)), GuestAddr(self.end.load(Relaxed)))
+    }
+
+    /// Where in its file it starts.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset.load(Relaxed)
+    }
+
+    /// The inode of its file.
+    #[must_use]
+    pub fn inode(&self) -> u64 {
+        self.inode.load(Relaxed)
+    }
+
+    /// Whether it is still there.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        Presence::ALL.get(self.presence.load(Relaxed) as usize).copied().unwrap_or(Presence::Unknown)
+    }
+
+    /// Sets whether it is still there.
+    pub fn set_presence(&self, presence: Presence) {
+        self.presence.store(presence as u32, Relaxed);
+    }
+
+    /// How many of its sites lead to the gate by this tactic.
+    #[must_use]
+    pub fn sites(&self, tactic: Tactic) -> u32 {
+        self.sites.get(index_of(tactic)).map_or(0, |count| count.load(Relaxed))
+    }
+
+    /// How many of its sites lead to the gate.
+    #[must_use]
+    pub fn all_sites(&self) -> u32 {
+        TACTICS.iter().map(|tactic| self.sites(*tactic)).fold(0, u32::saturating_add)
+    }
+
+    /// How many of its hits are left for this sort of reason.
+    #[must_use]
+    pub fn left(&self, sort: Sort) -> u32 {
+        self.left.get(sort as usize).map_or(0, |count| count.load(Relaxed))
+    }
+
+    fn is(&self, place: &Place<'_>) -> bool {
+        let is_named = || self.name.bytes().eq(fitted(place.name).iter().copied());
+        self.kind() == place.kind
+            && match place.kind {
+                Kind::File => {
+                    let len = self.range().len();
+                    let is_inside = place.offset.checked_sub(self.offset()).is_some_and(|into| into < len);
+                    self.inode() == place.inode && is_inside && is_named()
+                }
+                Kind::Vdso | Kind::Memory => is_named(),
+            }
+    }
+
+    fn settle(&self, place: &Place<'_>) {
+        let known = self.range();
+        let is_part = place.kind == Kind::File
+            && known.start <= place.range.start
+            && place.range.end <= known.end
+            && self.offset() + (place.range.start.0 - known.start.0) == place.offset;
+        if !is_part {
+            self.offset.store(place.offset, Relaxed);
+            self.start.store(place.range.start.0, Relaxed);
+            self.end.store(place.range.end.0, Relaxed);
+        }
+    }
+
+    fn begin(&self, place: &Place<'_>) {
+        self.name.set(fitted(place.name));
+        self.inode.store(place.inode, Relaxed);
+        self.settle(place);
+        self.kind.store(place.kind as u32 + 1, Release);
+    }
+}
+
+const fn index_of(tactic: Tactic) -> usize {
+    match tactic {
+        Tactic::ShortJump => 0,
+        Tactic::Eviction => 1,
+        Tactic::Pun => 2,
+        Tactic::Trap => 3,
+    }
+}
+
+/// As much of the end of `name` as a record holds.
+fn fitted(name: &[u8]) -> &[u8] {
+    name.split_at_checked(name.len().saturating_sub(NAME_MAX)).map_or(name, |(_, end)| end)
+}
+
+/// A hit that stays as it is.
+#[repr(C)]
+struct Hit {
+    /// Its module's number and its [`Left::code`] below; 0 while the record is free.
+    key: AtomicU32,
+    /// Its place in the file; of memory, its address.
+    offset: AtomicU64,
+}
+
+/// All that is known of the code of a process.
+#[repr(C)]
+pub struct Ledger {
+    modules: [Module; MODULES],
+    modules_len: AtomicU32,
+    /// Texts that found no record.
+    texts_left_out: AtomicU32,
+    hits_len: AtomicU32,
+    /// By number: the module of a stub's site, and below it the tactic.
+    stubs: [AtomicU32; STUBS],
+    hits: [Hit; HITS],
+}
+
+impl Ledger {
+    /// The modules, in the order in which they were met.
+    #[must_use]
+    pub fn modules(&self) -> &[Module] {
+        let len = self.modules_len.load(Acquire) as usize;
+        self.modules.get(..len).unwrap_or(&self.modules)
+    }
+
+    /// Texts of which nothing is known, since there was no room.
+    #[must_use]
+    pub fn texts_left_out(&self) -> u32 {
+        self.texts_left_out.load(Relaxed)
+    }
+
+    /// The listed hits of the module at `index`: their places, and why they are left.
+    pub fn hits(&self, index: usize) -> impl Iterator<Item = (u64, Left)> + Clone {
+        let number = index as u32 + 1;
+        let used = self.hits.get(..self.hits_len.load(Acquire) as usize).unwrap_or(&self.hits);
+        used.iter().filter_map(move |hit| {
+            let key = hit.key.load(Acquire);
+            (key >> 8 == number).then_some(())?;
+            Some((hit.offset.load(Relaxed), Left::of_code(key & 0xff)?))
+        })
+    }
+
+    /// The module of a text that is looked at now, for [`Self::serve`] and [`Self::leave`]: what was known of hits there is
+    /// forgotten. `None` if there is no room for one more.
+    pub fn look(&self, place: &Place<'_>) -> Option<usize> {
+        let known = self.modules().iter().position(|module| module.is(place));
+        let index = known.unwrap_or_else(|| self.modules().len());
+        let Some(module) = self.modules.get(index) else {
+            self.texts_left_out.fetch_add(1, Relaxed);
+            return None;
+        };
+        if known.is_some() {
+            module.settle(place);
+            self.forget(index, place);
+        } else {
+            module.begin(place);
+            self.modules_len.store(index as u32 + 1, Release);
+        }
+        Some(index)
+    }
+
+    fn forget(&self, index: usize, place: &Place<'_>) {
+        let number = index as u32 + 1;
+        let Some(module) = self.modules.get(index) else { return };
+        for hit in &self.hits {
+            let key = hit.key.load(Relaxed);
+            let is_there =
+                hit.offset.load(Relaxed).checked_sub(place.offset).is_some_and(|it| it < place.range.len());
+            if key >> 8 == number && is_there {
+                hit.key.store(0, Release);
+                add_left(module, Left::of_code(key & 0xff), u32::MAX);
+            }
+        }
+    }
+
+    /// The site of the stub numbered `stub` is one of that module's, and leads there by `tactic`.
+    pub fn serve(&self, index: usize, stub: u32, tactic: Tactic) {
+        let Some(record) = self.stubs.get(stub as usize) else { return };
+        let key = (index as u32 + 1) << 8 | index_of(tactic) as u32;
+        let before = record.swap(key, Relaxed);
+        self.add_site(before, u32::MAX);
+        self.add_site(key, 1);
+    }
+
+    fn add_site(&self, key: u32, more: u32) {
+        let module = (key as usize >> 8).checked_sub(1).and_then(|index| self.modules.get(index));
+        if let Some(count) = module.and_then(|module| module.sites.get(key as usize & 0xff)) {
+            count.fetch_add(more, Relaxed);
+        }
+    }
+
+    /// The hit at `offset` of that module's file, or address of its memory, stays as it is.
+    pub fn leave(&self, index: usize, offset: u64, left: Left) {
+        let Some(module) = self.modules.get(index) else { return };
+        add_left(module, Some(left), 1);
+        let free = self.hits.iter().position(|hit| hit.key.load(Relaxed) == 0);
+        if let Some((at, hit)) = free.and_then(|at| Some((at, self.hits.get(at)?))) {
+            hit.offset.store(offset, Relaxed);
+            hit.key.store((index as u32 + 1) << 8 | left.code(), Release);
+            self.hits_len.fetch_max(at as u32 + 1, Release);
+        }
+    }
+}
+
+fn add_left(module: &Module, left: Option<Left>, more: u32) {
+    if let Some(count) = left.and_then(|left| module.left.get(left.sort() as usize)) {
+        count.fetch_add(more, Relaxed);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::boxed::Box;
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    /// An empty ledger.
+    pub(in crate::report) fn ledger() -> Box<Ledger> {
+        let hit = || Hit { key: AtomicU32::new(0), offset: AtomicU64::new(0) };
+        let module = || Module {
+            kind: AtomicU32::new(0),
+            presence: AtomicU32::new(0),
+            name: SharedText::new(),
+            inode: AtomicU64::new(0),
+            offset: AtomicU64::new(0),
+            start: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            sites: Default::default(),
+            left: Default::default(),
+        };
+        Box::new(Ledger {
+            modules: core::array::from_fn(|_| module()),
+            modules_len: AtomicU32::new(0),
+            texts_left_out: AtomicU32::new(0),
+            hits_len: AtomicU32::new(0),
+            stubs: [const { AtomicU32::new(0) }; STUBS],
+            hits: core::array::from_fn(|_| hit()),
+        })
+    }
+
+    /// A page or more of a file.
+    pub(in crate::report) fn file(name: &[u8], offset: u64, start: u64, len: u64) -> Place<'_> {
+        let range = AddrRange::new(GuestAddr(start), GuestAddr(start + len));
+        Place { kind: Kind::File, name, inode: 7, offset, range }
+    }
+
+    pub(in crate::report) fn memory(start: u64, len: u64) -> Place<'static> {
+        Place { kind: Kind::Memory, name: b"", inode: 0, ..file(b"", start, start, len) }
+    }
+
+    pub(in crate::report) fn unproved(reason: Reason, is_plausible: bool) -> Left {
+        Left::Unproved(Unproved { reason, is_plausible })
+    }
+
+    #[test]
+    fn every_reason_is_read_back() {
+        let unproved =
+            REASONS.into_iter().flat_map(|reason| [true, false].map(|plausible| unproved(reason, plausible)));
+        let refused = REFUSALS.into_iter().map(Left::Refused);
+        for left in unproved.chain(refused).chain([Left::Unwritten, Left::Restorer]) {
+            assert_eq!(Left::of_code(left.code()), Some(left));
+        }
+        assert_eq!(Left::of_code(0xff), None);
+    }
+
+    #[test]
+    fn code_of_a_file_that_is_mapped_again_is_not_counted_again() {
+        let ledger = ledger();
+        for start in [0x10_0000, 0x70_0000] {
+            let index = ledger.look(&file(b"/lib/a.so", 0x2000, start, 0x3000)).unwrap();
+            ledger.serve(index, 1, Tactic::Pun);
+            ledger.leave(index, 0x2010, Left::Restorer);
+        }
+        let [module] = ledger.modules() else { panic!("one module") };
+        assert_eq!((module.sites(Tactic::Pun), module.all_sites(), module.left(Sort::Restorer)), (1, 1, 1));
+        assert_eq!(module.range().start, GuestAddr(0x70_0000));
+        // A page of it that is looked at by itself is a part of it, not another module.
+        ledger.look(&file(b"/lib/a.so", 0x3000, 0x70_1000, 0x1000));
+        assert_eq!((ledger.modules().len(), module.range().len(), module.offset()), (1, 0x3000, 0x2000));
+        assert_eq!(ledger.hits(0).collect::<Vec<_>>(), [(0x2010, Left::Restorer)]);
+        ledger.look(&file(b"/lib/b.so", 0x3000, 0x70_1000, 0x1000));
+        assert_eq!(ledger.modules().len(), 2);
+    }
+
+    #[test]
+    fn a_stub_counts_where_it_was_used_last() {
+        let ledger = ledger();
+        let first = ledger.look(&memory(0x1000, 0x1000)).unwrap();
+        ledger.serve(first, 9, Tactic::Trap);
+        let second = ledger.look(&file(b"/a", 0, 0x5000, 0x1000)).unwrap();
+        ledger.serve(second, 9, Tactic::Eviction);
+        let sites: Vec<u32> = ledger.modules().iter().map(Module::all_sites).collect();
+        assert_eq!(sites, [0, 1]);
+    }
+
+    #[test]
+    fn of_a_long_name_the_end_is_kept() {
+        let ledger = ledger();
+        let long = [b'x'; 400];
+        let name = [&long[..], b"/end"].concat();
+        ledger.look(&file(&name, 0, 0x1000, 0x1000));
+        ledger.look(&file(&name, 0, 0x1000, 0x1000));
+        let [module] = ledger.modules() else { panic!("one module") };
+        let (kept, len) = module.name();
+        assert_eq!((len, kept.ends_with(b"/end")), (NAME_MAX, true));
+    }
+
+    #[test]
+    fn a_full_ledger_still_counts() {
+        let ledger = ledger();
+        let index = ledger.look(&memory(0x1000, 0x10_0000)).unwrap();
+        for at in 0..HITS as u64 + 5 {
+            ledger.leave(index, 0x1000 + at, Left::Restorer);
+        }
+        assert_eq!(ledger.modules()[0].left(Sort::Restorer), HITS as u32 + 5);
+        assert_eq!(ledger.hits(index).count(), HITS);
+        for file_number in 0..MODULES as u64 + 1 {
+            ledger.look(&file(b"/f", file_number << 12, 0x1000, 0x1000));
+        }
+        assert_eq!((ledger.modules().len(), ledger.texts_left_out()), (MODULES, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn hits_are_those_of_the_last_look(looks in proptest::collection::vec(
+            (0_u64..4, 1_u64..4, proptest::collection::btree_set(0_u64..0x40, 0..6)), 1..12,
+        )) {
+            let ledger = ledger();
+            let mut expected = BTreeMap::new();
+            for (page, pages, hits) in looks {
+                let (start, len) = (0x1000 + page * 0x10, pages * 0x10);
+                let index = ledger.look(&memory(start, len)).unwrap();
+                expected.retain(|at, ()| !(start..start + len).contains(at));
+                for hit in hits.into_iter().filter(|hit| *hit < len) {
+                    ledger.leave(index, start + hit, unproved(Reason::Overlap, false));
+                    expected.insert(start + hit, ());
+                }
+            }
+            let listed: BTreeMap<u64, ()> = ledger.hits(0).map(|(at, _)| (at, ())).collect();
+            prop_assert_eq!(ledger.modules()[0].left(Sort::Implausible) as usize, expected.len());
+            prop_assert_eq!(listed, expected);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What was intercepted in a process, how, and what was not: as records, and from them as text or JSON.
+//!
+//! The shell fills a [`Ledger`] while it patches and gathers [`Facts`] when the process ends; nothing is concluded
+//! here that is not in them. Both forms say the same.
+
+pub mod json;
+pub mod ledger;
+pub mod text;
+
+use core::fmt;
+
+use crate::options::Intercept;
+use ledger::Ledger;
+
+/// What is true of a process as a whole.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// Its id.
+    pub process: u32,
+    /// The path of its program.
+    pub program: &'a [u8],
+    /// How far interception goes.
+    pub intercept: Intercept,
+    /// Whether the program was to end rather than have a call pass unseen.
+    pub is_strict: bool,
+    /// Requests for memory that is writable and executable at once.
+    pub writable: u64,
+    /// Executable mappings of pages that others have too.
+    pub shared: u64,
+    /// Bytes in them that read as system call instructions; they stay as they are.
+    pub shared_hits: u64,
+    /// io_uring's rings that it has made.
+    pub rings: u64,
+    /// Whether it was told that there is no io_uring.
+    pub refuses_io_uring: bool,
+    /// Calls whose results the tools did not hear of.
+    pub missed_results: u64,
+    /// Stubs that have been somebody's, and how many there are.
+    pub stubs: (u64, u64),
+    /// Its mappings, the loader's among them; `None` where the kernel does not say.
+    pub mappings: Option<u64>,
+}
+
+/// A report, to be printed in either form.
+#[derive(Clone, Copy)]
+pub struct Report<'a> {
+    /// The process.
+    pub facts: Facts<'a>,
+    /// Its code.
+    pub ledger: &'a Ledger,
+    /// Programs of the tree that ran natively, as a JSON array; `None` where that is not this process's to say.
+    pub natives: Option<&'a dyn fmt::Display>,
+}
+
+/// The name of a mode, as it is typed.
+const fn mode(intercept: Intercept) -> &'static str {
+    match intercept {
+        Intercept::Fast => "fast",
+        Intercept::Auto => "auto",
+        Intercept::Exhaustive => "exhaustive",
+    }
+}
+
+/// Bytes as the inside of a JSON string (RFC 8259, 7), which also keeps them on one line: quotes, backslashes and control
+/// characters are escaped, and what is no UTF-8 shows as U+FFFD.
+#[derive(Clone, Copy)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for piece in chunk.valid().split_inclusive(needs_escape) {
+                let plain = piece.trim_end_matches(needs_escape);
+                f.write_str(plain)?;
+                for letter in piece.chars().skip(plain.chars().count()) {
+                    match letter {
+                        '"' | '\\' => write!(f, "\\{letter}")?,
+                        '\n' => f.write_str("\\n")?,
+                        _ => write!(f, "\\u{:04x}", u32::from(letter))?,
+                    }
+                }
+            }
+            if !chunk.invalid().is_empty() {
+                f.write_str("\u{fffd}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn needs_escape(letter: char) -> bool {
+    letter.is_ascii_control() || matches!(letter, '"' | '\\' | '\u{80}'..='\u{9f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ledger::tests::{file, ledger, memory, unproved};
+    use super::ledger::{Left, Presence};
+    use super::*;
+    use crate::patch::plan::RefusalReason;
+    use crate::patch::site::Reason;
+    use crate::patch::tactic::Tactic;
+    use std::boxed::Box;
+    use std::string::ToString;
+
+    /// Facts of which no two are the same.
+    pub(super) fn facts() -> Facts<'static> {
+        Facts {
+            process: 42,
+            program: b"/bin/a \"b\"\n",
+            intercept: Intercept::Exhaustive,
+            is_strict: true,
+            writable: 1,
+            shared: 2,
+            shared_hits: 3,
+            rings: 0,
+            refuses_io_uring: false,
+            missed_results: 4,
+            stubs: (5, 65_535),
+            mappings: Some(77),
+        }
+    }
+
+    /// A library with something of everything, one that is gone, and generated code.
+    pub(super) fn busy() -> Box<Ledger> {
+        let ledger = ledger();
+        let library = ledger.look(&file(b"/lib/libc.so", 0x2000, 0x1_0000, 0x1_0000)).unwrap();
+        for (stub, tactic) in [(1, Tactic::ShortJump), (2, Tactic::Trap), (3, Tactic::ShortJump)] {
+            ledger.serve(library, stub, tactic);
+        }
+        ledger.leave(library, 0x2000, Left::Restorer);
+        ledger.leave(library, 0x2010, Left::Refused(RefusalReason::NoStub));
+        ledger.leave(library, 0x2020, unproved(Reason::Overlap, false));
+        ledger.leave(library, 0x2030, unproved(Reason::NoAnchor, true));
+        let gone = ledger.look(&file(b"/lib/gone.so", 0, 0x3_0000, 0x1000)).unwrap();
+        let generated = ledger.look(&memory(0x7000, 0x1000)).unwrap();
+        ledger.serve(generated, 4, Tactic::Eviction);
+        ledger.leave(generated, 0x7000, Left::Unwritten);
+        ledger.modules()[library].set_presence(Presence::Mapped);
+        ledger.modules()[gone].set_presence(Presence::Gone);
+        ledger
+    }
+
+    #[test]
+    fn no_byte_breaks_a_string_or_a_line() {
+        let name = b"/a \"b\"\\\n\x1b[1m\x7f\xc2\x85\xff\xc3\xa9";
+        let shown = "/a \\\"b\\\"\\\\\\n\\u001b[1m\\u007f\\u0085\u{fffd}\u{e9}";
+        assert_eq!(Escaped(name).to_string(), shown);
+        assert_eq!(Escaped(b"").to_string(), "");
+    }
+}
