@@ -243,13 +243,10 @@ impl Module {
             }
     }
 
+    /// Notes where it lies, unless that is only a piece of it.
     fn settle(&self, place: &Place<'_>) {
-        let known = self.range();
-        let is_part = place.kind == Kind::File
-            && known.start <= place.range.start
-            && place.range.end <= known.end
-            && self.offset() + (place.range.start.0 - known.start.0) == place.offset;
-        if !is_part {
+        let is_piece = place.kind == Kind::File && place.range.len() < self.range().len();
+        if !is_piece {
             self.offset.store(place.offset, Relaxed);
             self.start.store(place.range.start.0, Relaxed);
             self.end.store(place.range.end.0, Relaxed);
@@ -461,8 +458,9 @@ pub(super) mod tests {
         let [module] = ledger.modules() else { panic!("one module") };
         assert_eq!((module.sites(Tactic::Pun), module.all_sites(), module.left(Sort::Restorer)), (1, 1, 1));
         assert_eq!(module.range().start, GuestAddr(0x70_0000));
-        // A page of it that is looked at by itself is a part of it, not another module.
-        ledger.look(&file(b"/lib/a.so", 0x3000, 0x70_1000, 0x1000));
+        // A page of it that is looked at by itself is a piece of it, wherever it lies.
+        ledger.look(&file(b"/lib/a.so", 0x3000, 0x90_0000, 0x1000));
+        assert_eq!(module.range().start, GuestAddr(0x70_0000));
         assert_eq!((ledger.modules().len(), module.range().len(), module.offset()), (1, 0x3000, 0x2000));
         assert_eq!(ledger.hits(0).collect::<Vec<_>>(), [(0x2010, Left::Restorer)]);
         ledger.look(&file(b"/lib/b.so", 0x3000, 0x70_1000, 0x1000));

@@ -4,7 +4,7 @@
 //! - `build: CC FLAGS … -o $OUT` – a command, run in `tests/guests`; several lines are several variants.
 //! - `run: WORDS` – the command, default `$OUT`; `$SRC` is the guest's own path, `$DIR` a fresh directory.
 //! - `status: N` or `signal: N` – how it ends, default status 0.
-//! - `modes: plain summary trace` – default `plain summary`.
+//! - `modes: plain summary trace report exhaustive` – default `plain summary`.
 //! - `seconds: N` – the deadline, default 60.
 //!
 //! A guest prints `ok` last. What else it prints must not depend on the run: native and loaded are compared. A line
@@ -55,15 +55,7 @@ fn variants(source: &str, directives: &Directives) -> Vec<PathBuf> {
 }
 
 fn check_variant(source: &str, directives: &Directives, program: &Path) {
-    let run_in = |mode| {
-        let scratch = Scratch::new("guest");
-        let words = directives.run.split_whitespace().map(|word| {
-            let word = word.replace("$OUT", &program.to_string_lossy());
-            let word = word.replace("$SRC", &dir().join(source).to_string_lossy());
-            word.replace("$DIR", &scratch.dir().to_string_lossy())
-        });
-        Run::new(words).cwd(scratch.dir()).timeout(directives.timeout).go(mode)
-    };
+    let run_in = |mode| run_variant(source, directives, program, mode);
     let interpreter = directives.run.split_whitespace().next().unwrap_or_default();
     if !interpreter.starts_with('$') && find_program(interpreter).is_none() {
         return skip(&format!("{source} needs {interpreter}"));
@@ -87,6 +79,23 @@ fn check_variant(source: &str, directives: &Directives, program: &Path) {
 fn markers_said(outcome: &Outcome) -> Option<u64> {
     let text = outcome.text();
     text.lines().find_map(|line| line.strip_suffix(" marker calls"))?.parse().ok()
+}
+
+fn run_variant(source: &str, directives: &Directives, program: &Path, mode: Mode) -> Outcome {
+    let scratch = Scratch::new("guest");
+    let words = directives.run.split_whitespace().map(|word| {
+        let word = word.replace("$OUT", &program.to_string_lossy());
+        let word = word.replace("$SRC", &dir().join(source).to_string_lossy());
+        word.replace("$DIR", &scratch.dir().to_string_lossy())
+    });
+    Run::new(words).cwd(scratch.dir()).timeout(directives.timeout).go(mode)
+}
+
+/// Runs the guest once in `mode`, in each variant.
+pub(crate) fn run(source: &str, mode: Mode) -> Vec<Outcome> {
+    let directives = read_directives(source);
+    let variants = variants(source, &directives);
+    variants.iter().map(|program| run_variant(source, &directives, program, mode)).collect()
 }
 
 fn read_directives(source: &str) -> Directives {
@@ -123,6 +132,8 @@ fn mode_named(name: &str) -> Mode {
         "plain" => Mode::Plain,
         "summary" => Mode::Summary,
         "trace" => Mode::Trace,
+        "report" => Mode::Report,
+        "exhaustive" => Mode::Exhaustive,
         _ => panic!("no such mode: {name}"),
     }
 }

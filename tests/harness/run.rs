@@ -22,6 +22,10 @@ pub(crate) enum Mode {
     Summary,
     /// `loader --trace -o FILE PROG`: every call is hooked and written down.
     Trace,
+    /// `loader --report -o FILE PROG`: every call passes through, and what was patched is written down.
+    Report,
+    /// The same with `--intercept=exhaustive`: the kernel tells of every call that is made from elsewhere.
+    Exhaustive,
 }
 
 /// How a command ended.
@@ -126,17 +130,22 @@ impl Run {
     pub(crate) fn go(&self, mode: Mode) -> Outcome {
         let scratch = Scratch::new("run");
         let report = scratch.path("report");
-        let options: &[&OsStr] = match mode {
+        let tools: &[&str] = match mode {
             Mode::Native | Mode::Plain => &[],
-            Mode::Summary => &["-c".as_ref(), "-o".as_ref(), report.as_os_str(), "--".as_ref()],
-            Mode::Trace => &["--trace".as_ref(), "-o".as_ref(), report.as_os_str(), "--".as_ref()],
+            Mode::Summary => &["-c"],
+            Mode::Trace => &["--trace"],
+            Mode::Report => &["--report"],
+            Mode::Exhaustive => &["--intercept=exhaustive", "--report"],
         };
         let mut words = self.wrapper.clone();
         if mode != Mode::Native {
             words.push(loader().into_os_string());
             words.extend(self.options.iter().cloned());
         }
-        words.extend(options.iter().map(|&option| option.to_owned()));
+        if !tools.is_empty() {
+            words.extend(tools.iter().chain(&["-o"]).map(OsString::from));
+            words.extend([report.into_os_string(), "--".into()]);
+        }
         words.extend(self.words.iter().cloned());
         let end = self.spawn(&words, &scratch);
         let read = |name| fs::read(scratch.path(name)).unwrap_or_default();
