@@ -85,6 +85,7 @@ fn write_facts(f: &mut fmt::Formatter<'_>, facts: &Facts<'_>) -> fmt::Result {
     write!(f, r#","io_uring":{{"rings":{rings},"refused":{refuses_io_uring}}}"#)?;
     let (used, all) = facts.stubs;
     write!(f, r#","results_missed":{missed_results},"stubs":{{"used":{used},"of":{all}}}"#)?;
+    write!(f, r#","trampolines":{}"#, facts.trampolines)?;
     match facts.mappings {
         Some(mappings) => write!(f, r#","mappings":{mappings}"#),
         None => f.write_str(r#","mappings":null"#),
@@ -118,7 +119,7 @@ mod tests {
             r#""hits":[{"offset":28672,"left":"refused","reason":"it could not be written to"}]}],"#,
             r#""texts_left_out":0,"writable_executable":1,"shared_executable":{"mappings":2,"unproved":3},"#,
             r#""io_uring":{"rings":0,"refused":false},"results_missed":4,"stubs":{"used":5,"of":65535},"#,
-            r#""mappings":77,"natives":[]}"#,
+            r#""trampolines":6,"mappings":77,"natives":[]}"#,
             "\n"
         );
         assert_eq!(json, expected);

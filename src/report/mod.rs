@@ -37,6 +37,8 @@ pub struct Facts<'a> {
     pub missed_results: u64,
     /// Stubs that have been somebody's, and how many there are.
     pub stubs: (u64, u64),
+    /// Stretches of trampolines.
+    pub trampolines: u64,
     /// Its mappings, the loader's among them; `None` where the kernel does not say.
     pub mappings: Option<u64>,
 }
@@ -117,6 +119,7 @@ mod tests {
             refuses_io_uring: false,
             missed_results: 4,
             stubs: (5, 65_535),
+            trampolines: 6,
             mappings: Some(77),
         }
     }

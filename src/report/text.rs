@@ -116,7 +116,7 @@ fn write_facts(f: &mut fmt::Formatter<'_>, facts: &Facts<'_>) -> fmt::Result {
     }
     writeln!(f, "  results missed: {}", facts.missed_results)?;
     let (used, all) = facts.stubs;
-    write!(f, "  stubs: {used} of {all}")?;
+    write!(f, "  stubs: {used} of {all}, stretches of trampolines: {}", facts.trampolines)?;
     match facts.mappings {
         Some(mappings) => writeln!(f, ", mappings: {mappings}"),
         None => writeln!(f, ", mappings: unknown"),
@@ -159,7 +159,7 @@ mod tests {
             \x20 shared and executable: 2 mappings, 3 unproved\n\
             \x20 io_uring: 0 rings\n\
             \x20 results missed: 4\n\
-            \x20 stubs: 5 of 65535, mappings: 77\n";
+            \x20 stubs: 5 of 65535, stretches of trampolines: 6, mappings: 77\n";
         assert_eq!(text, expected);
     }
 

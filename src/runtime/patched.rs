@@ -113,6 +113,12 @@ impl Patched {
             .filter(move |(known, content)| known.overlaps(&range) && content.is_text())
     }
 
+    /// How many ranges of trampolines there are.
+    #[must_use]
+    pub fn trampolines(&self) -> usize {
+        self.used().filter(|entry| !entry.content().is_text() && !entry.range().is_empty()).count()
+    }
+
     /// Whether a text shares a byte with `range`.
     #[must_use]
     pub fn overlaps(&self, range: AddrRange) -> bool {
@@ -242,10 +248,10 @@ mod tests {
         let patched = std::boxed::Box::new(Patched::new());
         patched.insert(range(0x1000, 0x3000), Content::FileText, 1);
         patched.insert(range(0x9000, 0xa000), Content::Trampolines, 1);
-        assert_eq!(patched.take_orphan(), None);
+        assert_eq!((patched.take_orphan(), patched.trampolines()), (None, 1));
         patched.remove(range(0x1000, 0x3000), None);
         assert_eq!(patched.take_orphan(), Some(range(0x9000, 0xa000)));
-        assert_eq!(patched.take_orphan(), None);
+        assert_eq!((patched.take_orphan(), patched.trampolines()), (None, 0));
     }
 
     #[test]

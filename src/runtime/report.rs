@@ -173,6 +173,7 @@ fn facts(frozen: &Frozen, mappings: Option<u64>) -> Facts<'_> {
         refuses_io_uring: frozen.refuses_io_uring,
         missed_results: count(&STATE.missed_exits),
         stubs: (count(&STATE.noted.stubs), (gate_asm::STUBS - 1 - trap::RESTORER_STUB).into()),
+        trampolines: STATE.patched.trampolines() as u64,
         mappings,
     }
 }

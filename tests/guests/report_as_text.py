@@ -61,7 +61,8 @@ def lines(report):
     yield "  io_uring: " + ("refused" if ring["refused"] else count(ring["rings"], "ring"))
     yield f"  results missed: {report['results_missed']}"
     mappings = "unknown" if report["mappings"] is None else report["mappings"]
-    yield f"  stubs: {report['stubs']['used']} of {report['stubs']['of']}, mappings: {mappings}"
+    stubs = f"{report['stubs']['used']} of {report['stubs']['of']}"
+    yield f"  stubs: {stubs}, stretches of trampolines: {report['trampolines']}, mappings: {mappings}"
     for native in report.get("natives", []):
         print("native", native["reason"], native["programs"], *native["first"], file=sys.stderr)
 
