@@ -84,16 +84,18 @@ pub fn within(range: AddrRange) -> Result<Vec<Mapping>, Errno> {
             let Line { protection, sharing, inode, .. } = *line;
             parts.push(Mapping { range: part, protection, sharing, offset, inode, name });
         }
+        line.range.end < range.end
     })?;
     Ok(parts)
 }
 
-/// Calls `see` with each mapping, in ascending order. Takes nothing from the heap.
+/// Calls `see` with each mapping, in ascending order, as long as it wants more. Takes nothing from the heap: there may be as
+/// many as 65,530, and no memory for one more.
 ///
 /// # Errors
 ///
 /// The kernel's, where there is no `/proc`.
-pub fn each_line(see: &mut dyn FnMut(&Line<'_>)) -> Result<(), Errno> {
+pub fn each_line(see: &mut dyn FnMut(&Line<'_>) -> bool) -> Result<(), Errno> {
     let file = OpenFile::open(c"/proc/self/maps", Access::Read)?;
     // A page of lines, and the start of one before it: the kernel hands out whole lines, at most a page of them.
     let mut bytes = [0_u8; 8192];
@@ -106,8 +108,10 @@ pub fn each_line(see: &mut dyn FnMut(&Line<'_>)) -> Result<(), Errno> {
         let len = kept + read;
         let text = bytes.get(..len).unwrap_or_default();
         let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
-        let lines = text.get(..whole).unwrap_or_default().split(|&byte| byte == b'\n');
-        lines.filter_map(parse).for_each(|line| see(&line));
+        let mut lines = text.get(..whole).unwrap_or_default().split(|&byte| byte == b'\n');
+        if !lines.all(|line| parse(line).is_none_or(|line| see(&line))) {
+            return Ok(());
+        }
         // A line that is longer than there is room for is none that a path can make.
         kept = if whole == 0 && len == bytes.len() { 0 } else { len - whole };
         bytes.copy_within(len - kept..len, 0);

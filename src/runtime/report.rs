@@ -134,6 +134,7 @@ fn with_place(range: AddrRange, shift: u64, then: impl FnOnce(&Place<'_>)) {
                 place.offset = line.offset.wrapping_add(at.0.wrapping_sub(line.range.start.0));
             }
         }
+        line.range.end <= at
     });
     let name = name.get(..len).unwrap_or_default();
     if name == b"[vdso]" {
@@ -189,6 +190,7 @@ fn look_around(ledger: &Ledger) -> Option<u64> {
         if line.protection.executable() {
             modules().filter(is_it).for_each(|module| module.set_presence(Presence::Mapped));
         }
+        true
     });
     if seen.is_err() {
         modules().for_each(|module| module.set_presence(Presence::Unknown));
