@@ -109,7 +109,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     output::set_up(frozen);
     report::set_up(frozen)?;
     STATE.freeze(frozen);
-    if processes::has_last_words(frozen) {
+    if frozen.report.is_some() || frozen.common.is_some() && frozen.is_root {
         fatal::arm()?;
     }
     frozen.tools.started(Newcomer::Program(name.to_bytes()), &guest::Memory);
