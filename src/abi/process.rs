@@ -29,6 +29,8 @@ pub const PR_MDWE_REFUSE_EXEC_GAIN: u64 = 1;
 pub const PR_SET_SYSCALL_USER_DISPATCH: u32 = prctl::PR_SET_SYSCALL_USER_DISPATCH;
 /// Second argument of `PR_SET_SYSCALL_USER_DISPATCH`: none of them.
 pub const PR_SYS_DISPATCH_OFF: u64 = prctl::PR_SYS_DISPATCH_OFF as u64;
+/// Second argument of `PR_SET_SYSCALL_USER_DISPATCH`: those not made from a range of addresses.
+pub const PR_SYS_DISPATCH_ON: u64 = prctl::PR_SYS_DISPATCH_ON as u64;
 /// Second argument of `PR_SET_SYSCALL_USER_DISPATCH`: those made from a range of addresses.
 pub const PR_SYS_DISPATCH_INCLUSIVE_ON: u64 = prctl::PR_SYS_DISPATCH_INCLUSIVE_ON as u64;
 /// Value of the selector of `PR_SET_SYSCALL_USER_DISPATCH`: calls are made (include/uapi/linux/prctl.h).

@@ -19,7 +19,7 @@ use crate::load::map::{self, Base, Mapping};
 use crate::load::{Process, jump_asm, path, rendezvous};
 use crate::runtime::modules;
 use crate::runtime::room::Room;
-use crate::runtime::{text, vdso};
+use crate::runtime::{net, text, vdso};
 use crate::sys::file::{self, Identity, OpenFile, View};
 use crate::sys::{mem, process};
 use alloc::ffi::CString;
@@ -227,6 +227,7 @@ pub fn start(
 ///
 /// Everything that the program needs is mapped; nothing on the kernel's initial stack is looked at any more.
 unsafe fn enter(stack: &InitialStack, entry: GuestAddr) -> ! {
+    net::begin();
     // SAFETY: as the caller vouches; the loader runs on a stack of its own.
     unsafe {
         text::write(stack.sp, &stack.bytes);

@@ -84,6 +84,8 @@ pub struct Block {
     next: AtomicU64,
     /// 1 while its hook sends the thread a signal that looks as if the kernel had raised it.
     pub raises: AtomicU32,
+    /// The owner that the net has been put under ([`crate::runtime::net`]); 0 if none has.
+    pub armed_for: u64,
     /// 1 while its hook has all signals blocked.
     pub masked: AtomicU32,
     /// The mask that it had found.

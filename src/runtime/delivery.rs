@@ -24,7 +24,7 @@ use crate::runtime::handlers::{self, Handler};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, dispatching, fatal, gate_asm, processes, slot_code, trap};
+use crate::runtime::{dispatch, dispatching, fatal, gate_asm, processes, reserved, slot_code, trap};
 use crate::sys::signal;
 use core::sync::atomic::Ordering;
 
@@ -62,7 +62,7 @@ impl Delivery {
         let frame = unsafe { Frame::at(GuestAddr(at)) };
         let (handler, is_informed) = match handlers::of(entry)? {
             Handler::Program { at, is_informed } => (at, is_informed),
-            Handler::Trap => (trap::resolve(frame)?, true),
+            Handler::Reserved => (reserved::resolve(frame)?, true),
             Handler::Fatal => {
                 fatal::end(frame);
                 return None;

@@ -11,6 +11,7 @@
 //! - *filter*: to a dedicated slot, whose `syscall` is followed by a filter in assembly and, seldom, [`filtered`].
 
 use crate::abi::call::{Call, Outcome};
+use crate::abi::errno::Errno;
 use crate::abi::signal::SignalSet;
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
@@ -20,11 +21,11 @@ use crate::hook::tool::Verdict;
 use crate::patch::stub;
 use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
-use crate::runtime::pending::{Pending, Returns, Side};
+use crate::runtime::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{
-    altstacks, dispatching, exec, filter, gate_asm, identity, io_uring, mappings, processes, seccomp,
+    altstacks, dispatching, exec, filter, gate_asm, identity, io_uring, mappings, net, processes, seccomp,
     signals, trap_mask,
 };
 use crate::sys::seccomp::allows;
@@ -50,6 +51,7 @@ pub enum Step {
 /// Runs the enter hooks of the call in `block`.
 pub extern "C" fn entered(block: &mut Block) {
     settle(block);
+    net::join(block);
     if STATE.dispatching.is_used() && dispatching::takes(block) {
         return;
     }
@@ -63,6 +65,7 @@ pub extern "C" fn entered(block: &mut Block) {
         Verdict::Pass | Verdict::PassAndTell if HANDLED.contains(call.nr) => special(block, &call, frozen),
         Verdict::Pass | Verdict::PassAndTell => Step::Pass,
     };
+    net::join(block); // the call may have called for it
     go(block, step, &call, told);
 }
 
@@ -225,16 +228,28 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     block.set_call(call);
     let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns, mask };
     let prepared = record::prepare(&pending, way_back(block.stub), block, limit);
-    block.target = prepared.map_or_else(
-        || {
-            record::count_missed();
-            in_stub(block.stub, stub::SYSCALL)
-        },
-        |prepared| prepared.code,
-    );
+    block.target = prepared.map_or_else(|| go_without_slot(block, &pending), |prepared| prepared.code);
     if let Some(mask_at) = prepared.and_then(|prepared| prepared.mask_at) {
         block.regs.rsi = mask_at;
     }
+}
+
+/// No slot is free: the call is made all the same, unless the net must be put under a child.
+#[cold]
+fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
+    record::count_missed();
+    if pending.returns == Returns::Once || !net::refuses_unarmed_child() {
+        return in_stub(block.stub, stub::SYSCALL);
+    }
+    let mut outcome = Outcome::failure(Errno::EAGAIN);
+    let collected = Collected { pending: *pending, side: Side::Caller, vforks: 0, ran_owned: false };
+    processes::finish_split(block, &collected, outcome);
+    if let Some(frozen) = STATE.frozen() {
+        frozen.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
+    }
+    block.set_arguments(pending.originals);
+    block.regs.rax = outcome.0;
+    in_stub(block.stub, stub::RETURN)
 }
 
 /// Runs the exit hooks of the call that has returned in a slot.
@@ -270,6 +285,7 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
             processes::finish_split(block, &collected, outcome);
             mappings::note_mapping(&call, outcome);
             mappings::note_attached(&call, outcome);
+            net::join(block);
             altstacks::note(&call, outcome);
             trap_mask::finish(&call, pending.mask, outcome);
             seccomp::finish(&call, outcome);

@@ -24,7 +24,7 @@ use crate::runtime::block::{self, Block};
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
 use crate::runtime::state::{DISPATCHED, STATE};
-use crate::runtime::{dispatch, fatal, handlers, modules, selector_asm};
+use crate::runtime::{dispatch, fatal, handlers, modules, reserved, selector_asm, trap_mask};
 use crate::sys::signal::AllBlocked;
 use crate::sys::{process, signal};
 use crate::x86::scan::INT80;
@@ -303,7 +303,8 @@ fn raise(info: &SigInfo, own_mask: Option<SignalSet>) -> bool {
     let comes_next = !hook.has_waiting();
     if comes_next {
         let blocked = own_mask.or(before).or(is_masked.then_some(hook.mask));
-        let is_blocked = blocked.is_some_and(|mask| mask.contains(Signal::SIGSYS));
+        let is_blocked = blocked.is_some_and(|mask| mask.contains(Signal::SIGSYS))
+            || trap_mask::blocked().contains(Signal::SIGSYS);
         if is_blocked || !is_handled() || signal::queue(info).is_err() {
             fatal::force(Signal::SIGSYS);
         }
@@ -317,10 +318,10 @@ fn raise(info: &SigInfo, own_mask: Option<SignalSet>) -> bool {
 }
 
 fn is_handled() -> bool {
-    signal::action(Signal::SIGSYS).is_ok_and(|installed| {
-        let action = handlers::behind(&installed).unwrap_or(installed);
-        action.handler != SIG_DFL && action.handler != SIG_IGN
-    })
+    let installed = || signal::action(Signal::SIGSYS).ok();
+    let action = || installed().map(|installed| handlers::behind(&installed).unwrap_or(installed));
+    let action = reserved::action(Signal::SIGSYS).or_else(action);
+    action.is_some_and(|action| action.handler != SIG_DFL && action.handler != SIG_IGN)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::runtime::dispatch::Step;
 use crate::runtime::natively::Reason;
 use crate::runtime::program_file::ProgramFile;
 use crate::runtime::state::Frozen;
-use crate::runtime::{identity, processes, trap, trap_mask};
+use crate::runtime::{identity, processes, reserved, trap_mask};
 use crate::sys::file::{self, OpenFile, Place};
 use crate::sys::line::Line;
 use crate::sys::mem;
@@ -40,7 +40,7 @@ const FACTS_LEN: usize = 192;
 #[inline(never)]
 pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
     let lent = Lent::until_exec(block);
-    let ignored = trap::Ignored::restored();
+    let ignored = reserved::Ignored::restored();
     let masked = trap_mask::Real::restored(block);
     let errno = attempt(block, call, frozen);
     drop(masked);

@@ -17,8 +17,8 @@ use crate::sys::signal::AllBlocked;
 use crate::sys::{process, signal};
 use core::sync::atomic::Ordering;
 
-/// Those that end a process by default (man 7 signal), but for SIGKILL, real-time signals, and SIGILL, which [`trap`]
-/// handles.
+/// Those that end a process by default (man 7 signal), but for SIGKILL, real-time signals, and SIGILL, which is
+/// [reserved](crate::runtime::reserved).
 const FATAL: [Signal; 21] = [
     Signal::SIGHUP,
     Signal::SIGINT,

@@ -8,6 +8,7 @@
 use crate::addr::{AddrRange, GuestAddr};
 use crate::patch::stub;
 use crate::runtime::{handlers, record, slot_code};
+use crate::sys::gate_asm::start as own_syscall;
 use core::arch::global_asm;
 
 /// Stubs that fit into the gate.
@@ -74,6 +75,12 @@ unsafe extern "C" {
 pub fn pools() -> AddrRange {
     let end = handlers() + (handlers::CAPACITY * handlers::ENTRY_LEN) as u64;
     AddrRange::new(GuestAddr(stubs()), GuestAddr(end))
+}
+
+/// All of the gate: every system call that is made in it ends before its end.
+#[must_use]
+pub fn whole() -> AddrRange {
+    AddrRange::new(own_syscall(), pools().end)
 }
 
 /// The address of the first stub.

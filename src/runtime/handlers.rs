@@ -6,8 +6,9 @@
 
 use crate::abi::signal::{SA_RESTORER, SA_SIGINFO, SigAction};
 use crate::addr::{AddrRange, GuestAddr, PAGE};
+use crate::runtime::reserved::RESERVABLE;
 use crate::runtime::state::STATE;
-use crate::runtime::{enter_asm, gate_asm, modules, text, trap};
+use crate::runtime::{enter_asm, gate_asm, modules, text};
 use crate::sys::signal::AllBlocked;
 use crate::x86::encode;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,15 +18,21 @@ pub const CAPACITY: usize = PAGE as usize / ENTRY_LEN;
 /// Bytes of an entry.
 pub const ENTRY_LEN: usize = 16;
 
-/// What traps are delivered to, in place of a handler's address.
-const TRAP: u64 = 1;
+/// What reserved signals are delivered to, in place of a handler's address.
+const RESERVED: u64 = 1;
 /// What signals that end the process are delivered to.
 const FATAL: u64 = 2;
 /// Marks the address of a handler that is told why a signal came: for the others the kernel leaves that out of the frame.
 const INFORMED: u64 = 1 << 63;
-/// Marks one whose mask has the trap signal, which the kernel's has not.
+/// Marks one whose mask has the first of the signals that can be reserved, which the kernel's may not have; the bits below
+/// stand for the others.
 const MASKING: u64 = 1 << 62;
-const ADDRESS: u64 = MASKING - 1;
+const ADDRESS: u64 = masking_bit(RESERVABLE.len() - 1) - 1;
+
+/// The mark of a handler whose mask has the signal at `place` of [`RESERVABLE`].
+const fn masking_bit(place: usize) -> u64 {
+    MASKING >> place
+}
 
 /// What an entry was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,8 +44,8 @@ pub enum Handler {
         /// Whether it was installed with `SA_SIGINFO`.
         is_informed: bool,
     },
-    /// The loader's own, for sites that trap.
-    Trap,
+    /// The loader's own, for reserved signals.
+    Reserved,
     /// The loader's own, for a signal that ends the process.
     Fatal,
 }
@@ -89,7 +96,8 @@ impl Default for Handlers {
 /// The entry for the handler of `action`. `None` if there is none and none can be made any more.
 pub fn entry(action: &SigAction) -> Option<u64> {
     let informed = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
-    let masking = if action.mask.contains(trap::SIGNAL) { MASKING } else { 0 };
+    let masked = RESERVABLE.iter().enumerate().filter(|(_, signal)| action.mask.contains(**signal));
+    let masking = masked.fold(0, |marks, (place, _)| marks | masking_bit(place));
     let index = STATE.handlers.place(action.handler | informed | masking)?;
     STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
     STATE.handlers.restorer.store(action.restorer, Ordering::Relaxed);
@@ -105,10 +113,10 @@ pub fn in_own_restorer(offset: u64) -> Option<GuestAddr> {
     (restorer != 0).then(|| GuestAddr(restorer).wrapping_add(offset))
 }
 
-/// The entry for traps. Needs the modules' lock.
-pub fn trap_entry() -> Option<u64> {
+/// The entry for reserved signals. Needs the modules' lock.
+pub fn reserved_entry() -> Option<u64> {
     write_entries()?;
-    STATE.handlers.place(TRAP).map(code_of)
+    STATE.handlers.place(RESERVED).map(code_of)
 }
 
 /// The entry for signals that end the process. `None` if none can be made any more.
@@ -122,7 +130,7 @@ pub fn fatal_entry() -> Option<u64> {
 pub fn of(index: u32) -> Option<Handler> {
     match STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed) {
         0 => None,
-        TRAP => Some(Handler::Trap),
+        RESERVED => Some(Handler::Reserved),
         FATAL => Some(Handler::Fatal),
         address => {
             Some(Handler::Program { at: GuestAddr(address & ADDRESS), is_informed: address & INFORMED != 0 })
@@ -141,13 +149,13 @@ pub fn behind(installed: &SigAction) -> Option<SigAction> {
             if action.flags & SA_RESTORER != 0 {
                 action.restorer = STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed);
             }
-            if address & MASKING != 0 {
-                action.mask = action.mask.with(trap::SIGNAL);
-            }
+            let masked =
+                RESERVABLE.into_iter().enumerate().filter(|(place, _)| address & masking_bit(*place) != 0);
+            action.mask = masked.fold(action.mask, |mask, (_, signal)| mask.with(signal));
             Some(action)
         }
         Handler::Fatal => Some(SigAction::DEFAULT),
-        Handler::Trap => None,
+        Handler::Reserved => None,
     }
 }
 

@@ -31,6 +31,7 @@ pub mod mappings;
 pub mod maps;
 pub mod modules;
 pub mod natively;
+pub mod net;
 pub mod output;
 pub mod patched;
 pub mod pending;
@@ -38,6 +39,7 @@ pub mod processes;
 pub mod program_file;
 pub mod record;
 pub mod report;
+pub mod reserved;
 pub mod room;
 pub mod seccomp;
 pub mod selector_asm;
@@ -98,7 +100,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     if !process.is_interpreter() {
         filter::set_up(); // else the kernel's links lead to the program itself
     }
-    trap_mask::set_up();
+    trap_mask::take_over(None, trap::SIGNAL);
     let interest = frozen.tools.interest();
     (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
     if interest.contains(NUMBERS) {
@@ -112,6 +114,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     if frozen.report.is_some() || frozen.common.is_some() && frozen.is_root {
         fatal::arm()?;
     }
+    net::set_up(frozen);
     frozen.tools.started(Newcomer::Program(name.to_bytes()), &guest::Memory);
     Ok(())
 }

@@ -23,7 +23,7 @@ use crate::runtime::room::{self, Room};
 use crate::runtime::state::{STATE, policy_address};
 use crate::runtime::stubs::{self, Stubs};
 use crate::runtime::text::{self, LiveMemory};
-use crate::runtime::{enter_asm, landings, report, trap};
+use crate::runtime::{enter_asm, landings, report, reserved, trap};
 use crate::sys::file::{self, Fd, View};
 use crate::sys::lock::RobustGuard;
 use crate::sys::signal::AllBlocked;
@@ -229,7 +229,7 @@ impl Modules {
         file: Option<(Fd, u64)>,
         access: Access,
     ) -> Applied {
-        let was_armed = STATE.traps.is_armed();
+        let was_armed = trap::is_armed();
         let view = file.and_then(|(fd, _)| View::of(fd).ok());
         let image = view.as_ref().and_then(|view| Image::parse(view.bytes()).ok());
         let vaddr = image.as_ref().zip(file).and_then(|(image, (_, offset))| vaddr_of(image, offset));
@@ -241,8 +241,8 @@ impl Modules {
             room: Room::around(text.range()),
             shift,
         });
-        if STATE.traps.is_armed() && !was_armed {
-            trap::unblock_in_handlers();
+        if trap::is_armed() && !was_armed {
+            reserved::unblock_in_handlers(trap::SIGNAL);
         }
         applied
     }
@@ -448,7 +448,9 @@ pub struct Applied {
     pub end: GuestAddr,
 }
 
-fn gate() -> Gate {
+/// The gate as plans know it.
+#[must_use]
+pub fn gate() -> Gate {
     Gate {
         stubs: stubs::range(),
         policy: policy_address(),

@@ -21,6 +21,8 @@ pub enum Content {
     Text,
     /// Code of the program's that it may have written to since it was patched.
     WrittenText,
+    /// Pages with sites that stay as they are, and have stubs.
+    Served,
     /// Trampolines.
     Trampolines,
 }
@@ -31,7 +33,8 @@ impl Content {
             Self::FileText => 0,
             Self::Text => 1,
             Self::WrittenText => 2,
-            Self::Trampolines => 3,
+            Self::Served => 3,
+            Self::Trampolines => 4,
         }
     }
 
@@ -40,6 +43,7 @@ impl Content {
             0 => Self::FileText,
             1 => Self::Text,
             2 => Self::WrittenText,
+            3 => Self::Served,
             _ => Self::Trampolines,
         }
     }
@@ -149,7 +153,8 @@ impl Patched {
 
     /// Notes that the program may write to the texts in `range`.
     pub fn mark_written(&self, range: AddrRange) {
-        let entries = self.used().filter(|entry| entry.content().is_text() && entry.range().overlaps(&range));
+        let is_patched = |entry: &&Entry| entry.content().is_text() && entry.content() != Content::Served;
+        let entries = self.used().filter(|entry| is_patched(entry) && entry.range().overlaps(&range));
         entries.for_each(|entry| entry.content.store(Content::WrittenText.to_word(), Ordering::Relaxed));
     }
 
@@ -204,7 +209,9 @@ impl Patched {
     /// The bytes at `at`, if it lies in one of the ranges; zeros past its end.
     #[must_use]
     pub fn window(&self, at: GuestAddr) -> Option<Window> {
-        let range = self.used().map(Entry::range).find(|range| range.contains(at))?;
+        // What was never written to need not be readable.
+        let patched = self.used().filter(|entry| entry.content() != Content::Served);
+        let range = patched.map(Entry::range).find(|range| range.contains(at))?;
         let mut window = [0; size_of::<Window>()];
         for (to, offset) in window.iter_mut().zip(0..range.end.0 - at.0) {
             // SAFETY: a thread is executing this code, so it is mapped; it was readable when it was patched.

@@ -12,7 +12,7 @@ use crate::runtime::guest::Memory;
 use crate::runtime::pending::{Collected, Returns};
 use crate::runtime::record;
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{base_asm, dispatching, guest, modules, trap, trap_mask};
+use crate::runtime::{base_asm, dispatching, guest, modules, net, reserved, trap_mask};
 use crate::sys::file;
 use crate::sys::process;
 use crate::sys::signal::AllBlocked;
@@ -161,9 +161,10 @@ fn release(lost: Lost, base: u64, block: &Block) {
 }
 
 /// In the child, after such a call.
-pub fn begin_child(block: &Block, returns: Returns) {
+pub fn begin_child(block: &mut Block, returns: Returns) {
     let Returns::Twice { flags } = returns else { return };
-    let newcomer = if flags & CLONE_VM == 0 {
+    let is_process = flags & CLONE_VM == 0;
+    let newcomer = if is_process {
         begin_process(block);
         Newcomer::Process
     } else {
@@ -175,6 +176,7 @@ pub fn begin_child(block: &Block, returns: Returns) {
             Newcomer::Thread
         }
     };
+    net::begin_child(block, is_process);
     if let Some(frozen) = STATE.frozen() {
         frozen.tools.started(newcomer, &Memory);
     }
@@ -195,7 +197,7 @@ fn begin_process(block: &Block) {
     // SAFETY: the thread that is here holds no lock, and the others are not here.
     unsafe {
         modules::break_lock();
-        trap::break_lock();
+        reserved::break_locks();
     }
     dispatching::forget_all();
     STATE.shared_bases.clear();
@@ -262,6 +264,7 @@ pub fn exit_thread(block: &Block, frozen: &Frozen) -> Step {
         withdraw_base(process::thread_id());
         return Step::Leave;
     }
+    net::leave();
     if own_base().is_some() {
         give_up(block);
     } else {

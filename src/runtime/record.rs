@@ -11,8 +11,9 @@ use crate::hook::chain::Told;
 use crate::runtime::block::Block;
 use crate::runtime::claim::{Claim, Lost};
 use crate::runtime::pending::{Collected, Pending, Returns, Side};
+use crate::runtime::reserved::RESERVABLE;
 use crate::runtime::state::{STATE, count};
-use crate::runtime::{enter_asm, gate_asm, modules, slot_code, text, trap, trap_mask};
+use crate::runtime::{enter_asm, gate_asm, modules, slot_code, text, trap_mask};
 use crate::sys::signal::AllBlocked;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -58,6 +59,7 @@ pub struct Record {
     original_nr: AtomicU32,
     /// The mask that the kernel is told of, where `asks` says that it is not the program's own ([`trap_mask`]).
     others: AtomicU64,
+    /// 0 if it is; else 1, and a bit from the second on for each of [`RESERVABLE`] that the program asks for besides.
     asks: AtomicU32,
     args: [AtomicU64; 6],
     /// The argument registers as the program had them, where a tool has changed the call.
@@ -109,10 +111,19 @@ impl Record {
     /// The mask that the program asks for.
     fn mask(&self) -> Option<SignalSet> {
         let others = SignalSet(self.others.load(Ordering::Relaxed));
-        match self.asks.load(Ordering::Relaxed) {
-            0 => None,
-            1 => Some(others),
-            _ => Some(others.with(trap::SIGNAL)),
+        let asks = self.asks.load(Ordering::Relaxed);
+        let asked = RESERVABLE.into_iter().zip(1_u32..).filter(|(_, bit)| asks & (1 << bit) != 0);
+        (asks != 0).then(|| asked.fold(others, |mask, (signal, _)| mask.with(signal)))
+    }
+
+    fn set_mask(&self, mask: Option<SignalSet>) {
+        let asked = |mask: SignalSet| {
+            RESERVABLE.into_iter().zip(1_u32..).filter(move |(signal, _)| mask.contains(*signal))
+        };
+        let asks = mask.map_or(0, |mask| asked(mask).fold(1, |asks, (_, bit)| asks | 1 << bit));
+        self.asks.store(asks, Ordering::Relaxed);
+        if let Some(mask) = mask {
+            self.others.store(trap_mask::others(mask).0, Ordering::Relaxed);
         }
     }
 
@@ -284,11 +295,7 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) ->
     for (to, from) in record.originals.iter().zip(pending.originals) {
         to.store(from, Ordering::Relaxed);
     }
-    let asks = pending.mask.map_or(0, |mask| if trap_mask::others(mask) == mask { 1 } else { 2 });
-    record.asks.store(asks, Ordering::Relaxed);
-    if let Some(mask) = pending.mask {
-        record.others.store(trap_mask::others(mask).0, Ordering::Relaxed);
-    }
+    record.set_mask(pending.mask);
     record.told.store(pending.told.0, Ordering::Relaxed);
     record.runs_owned.store(block.is_owned().into(), Ordering::Relaxed);
     record.pending.store(1 + u32::from(pending.returns.share_memory()), Ordering::Relaxed);

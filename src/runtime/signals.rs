@@ -9,7 +9,7 @@ use crate::abi::signal::{SA_RESTORER, SIG_DFL, SIG_IGN, SigAction, Signal, Signa
 use crate::addr::GuestAddr;
 use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
-use crate::runtime::{fatal, guest, handlers, trap};
+use crate::runtime::{fatal, guest, handlers, reserved, trap};
 
 /// `rt_sigaction`: as the kernel does it, with an entry of the gate in place of a handler.
 pub fn set_action(block: &Block, call: &Call) -> Step {
@@ -18,8 +18,8 @@ pub fn set_action(block: &Block, call: &Call) -> Step {
         return Step::Pass;
     }
     let signal = Signal(number as u32);
-    if trap::owns(signal) {
-        return trap::set_own_action(call);
+    if reserved::owns(signal) {
+        return reserved::set_own_action(signal, call);
     }
     let replacement = match new {
         0 => None,
@@ -60,7 +60,7 @@ fn installed_for(signal: Signal, action: &SigAction) -> SigAction {
         return installed;
     }
     let mut installed = *action;
-    installed.mask = action.mask.without(trap::reserved());
+    installed.mask = action.mask.without(reserved::reserved());
     let is_handler = action.handler != SIG_DFL && action.handler != SIG_IGN;
     if is_handler && let Some(entry) = handlers::entry(action) {
         installed.handler = entry;

@@ -15,10 +15,12 @@ use crate::runtime::file_pages::FilePages;
 use crate::runtime::filter::Filters;
 use crate::runtime::handlers::Handlers;
 use crate::runtime::modules::Modules;
+use crate::runtime::net::Net;
 use crate::runtime::output::{Kept, Output};
 use crate::runtime::patched::Patched;
 use crate::runtime::record::Records;
 use crate::runtime::report::Noted;
+use crate::runtime::reserved::Reserved;
 use crate::runtime::trap::Traps;
 use crate::runtime::trap_mask::Masks;
 use crate::runtime::tree::{Common, Tree};
@@ -36,6 +38,9 @@ pub const HOOKED: u8 = 1;
 pub const FILTERED: u8 = 2;
 /// Part of every call's policy while a thread has its calls dispatched ([`crate::runtime::dispatching`]).
 pub const DISPATCHED: u8 = 4;
+
+/// Part of every call's policy while threads run that the net is not under yet ([`crate::runtime::net`]).
+pub const UNARMED: u8 = 8;
 
 /// Nobody has said the last words.
 const UNSAID: u32 = 0;
@@ -114,10 +119,14 @@ pub struct State {
     pub patched: Patched,
     /// Sites that trap.
     pub traps: Traps,
-    /// Threads that block the signal that traps raise.
+    /// The program's actions for the signals that it shares with the loader.
+    pub reserved: Reserved,
+    /// Threads that block such signals.
     pub trap_masks: Masks,
     /// Threads whose calls the program has dispatched.
     pub dispatching: Dispatching,
+    /// What catches calls from elsewhere than the gate.
+    pub net: Net,
     /// Pages of files.
     pub file_pages: FilePages,
     /// The highest break that the program has asked for.
@@ -204,8 +213,10 @@ pub static STATE: State = State {
     handlers: Handlers::new(),
     patched: Patched::new(),
     traps: Traps::new(),
+    reserved: Reserved::new(),
     trap_masks: Masks::new(),
     dispatching: Dispatching::new(),
+    net: Net::new(),
     file_pages: FilePages::new(),
     highest_break: AtomicU64::new(0),
     reading_executes: AtomicBool::new(false),

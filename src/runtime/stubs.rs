@@ -11,11 +11,12 @@
 
 use crate::abi::errno::Errno;
 use crate::addr::{AddrRange, GuestAddr, PAGE};
-use crate::patch::plan;
+use crate::patch::plan::{self, Gate};
 use crate::patch::site::Site;
-use crate::patch::stub::{self, Fields};
+use crate::patch::stub::{self, Again, Fields, Instruction};
+use crate::patch::tactic::Tactic;
 use crate::runtime::text::{self, LiveMemory};
-use crate::runtime::{dispatch, filter, gate_asm, processes, trap};
+use crate::runtime::{dispatch, filter, gate_asm, modules, processes, trap};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -149,6 +150,35 @@ impl Stubs {
                 self.set_idle(index_of(*at), true);
             }
         }
+    }
+
+    /// Makes a stub for a site that stays as it is; returns where it is entered, or `None` if there is none left.
+    pub fn make(&mut self, site: Site, instruction: Instruction) -> Option<GuestAddr> {
+        let text = AddrRange::new(site.at, site.back());
+        let memory = LiveMemory::open().ok();
+        let at = self.assign(&[site], text, memory.as_ref()).pop()??;
+        let Gate { policy, hooked, .. } = modules::gate();
+        let (back, site_len, again) = (site.back(), site.len, Again::Site);
+        let fields = Fields { at, instruction, evicted: &[], policy, hooked, back, site_len, again };
+        let stub = plan::Stub { at, bytes: stub::build(&fields)?, site, tactic: Tactic::Trap, evicted: None };
+        match self.write(&[stub], memory.as_ref()) {
+            Ok(()) => Some(stub.plain_entry()),
+            Err(_) => {
+                self.set_idle(index_of(at), true);
+                None
+            }
+        }
+    }
+
+    /// Writes the stub that is no site's.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn write_restorer(&mut self) -> Result<(), Errno> {
+        // Before others are assigned: those of a page are written at once where there is no other way.
+        self.next = self.next.max(trap::RESTORER_STUB + 1);
+        self.write(&[], LiveMemory::open().ok().as_ref())
     }
 
     /// Writes `stubs` into the gate, as they were [`Self::assign`]ed.

@@ -3,6 +3,7 @@
 //! It is the only `syscall` in the file: the stubs of patched sites are written at run time into the pools that
 //! follow it (`linker/gate.ld`).
 
+use crate::addr::GuestAddr;
 use core::arch::naked_asm;
 
 /// Executes a system call; returns `rax` as the kernel left it.
@@ -32,13 +33,19 @@ pub unsafe extern "C" fn syscall(nr: u32, a: u64, b: u64, c: u64, d: u64, e: u64
     )
 }
 
+/// The first address of the gate.
+#[must_use]
+pub fn start() -> GuestAddr {
+    GuestAddr((syscall as *const ()).expose_provenance() as u64)
+}
+
 /// Where in [`syscall`] the instruction of that name ends.
 const END: u64 = 24;
 
 /// The address after the loader's own system call instruction: what a seccomp filter sees.
 #[must_use]
 pub fn address_after() -> u64 {
-    (syscall as *const ()).expose_provenance() as u64 + END
+    start().0 + END
 }
 
 #[cfg(test)]

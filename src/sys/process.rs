@@ -178,6 +178,19 @@ pub fn read_memory(at: GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
     transfer(sysno::PROCESS_VM_READV, at, into.as_mut_ptr().addr(), into.len())
 }
 
+/// Makes calls from elsewhere than `allowed` raise SIGSYS in the calling thread, or none at `None`.
+///
+/// # Errors
+///
+/// `EINVAL` before Linux 5.11; the kernel's, or a filter's.
+pub fn dispatch_calls(allowed: Option<AddrRange>) -> Result<(), Errno> {
+    use crate::abi::process::{PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, PR_SYS_DISPATCH_ON};
+    let mode = if allowed.is_some() { PR_SYS_DISPATCH_ON } else { PR_SYS_DISPATCH_OFF };
+    let (start, len) = allowed.map_or((0, 0), |range| (range.start.0, range.len()));
+    // SAFETY: the loader's own calls are in the range.
+    unsafe { call(sysno::PRCTL, [PR_SET_SYSCALL_USER_DISPATCH.into(), mode, start, len, 0, 0]) }.map(drop)
+}
+
 /// Whether `at` is an address that a process can have (`access_ok`), be it mapped or not.
 #[must_use]
 pub fn may_have(at: crate::addr::GuestAddr) -> bool {

@@ -1,0 +1,477 @@
+//! The net under the gate: the kernel reports system calls from elsewhere (Syscall User Dispatch, Linux 5.11). Zone: call.
+//!
+//! The kernel lets calls through that return into the gate, all of the loader's own among them, and raises SIGSYS instead
+//! of every other one (kernel/entry/syscall_user_dispatch.c). That is proof enough of an instruction: its thread goes
+//! on in a stub made for it, so that hooks, signals and debuggers see what they see of a patched site. Its bytes stay.
+//!
+//! The net belongs to threads, and no child inherits it: each is armed before it leaves the gate for the first time.
+
+use crate::abi::bpf::AUDIT_ARCH_I386;
+use crate::abi::call::{Call, Outcome};
+use crate::abi::errno::Errno;
+use crate::abi::signal::{SYS_USER_DISPATCH, SigContext, Signal};
+use crate::abi::sysno;
+use crate::addr::{AddrRange, GuestAddr};
+use crate::hook::tool::Verdict;
+use crate::options::Intercept;
+use crate::patch::site::Site;
+use crate::patch::stub::Instruction;
+use crate::runtime::block::Block;
+use crate::runtime::frame::Frame;
+use crate::runtime::guest::Memory;
+use crate::runtime::modules::{self, Modules};
+use crate::runtime::patched::Content;
+use crate::runtime::state::{Frozen, STATE, UNARMED, count};
+use crate::runtime::{gate_asm, int80, maps, processes, reserved, signals, stubs, text, trap, trap_mask};
+use crate::sys::line::Line;
+use crate::sys::process::{self, Status};
+use crate::sys::signal::AllBlocked;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// The signal that the kernel raises.
+const SIGNAL: Signal = Signal::SIGSYS;
+/// Threads without a block of their own that are told apart when the net is put out late.
+const STRANGERS: usize = 64;
+/// Part of the count of armed threads once some have not been told apart.
+const UNCOUNTABLE: u32 = 1 << 31;
+
+/// Why the net is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Reason {
+    /// It is out whether it is needed or not.
+    Asked = 1,
+    /// Something may be a system call instruction, and could not be proved to be one.
+    Unproved,
+    /// A system call instruction could not be replaced.
+    Refused,
+    /// Memory is writable and executable at once.
+    Writable,
+    /// Executable memory is shared, and others may write to it.
+    Shared,
+}
+
+impl Reason {
+    const ALL: [Self; 5] = [Self::Asked, Self::Unproved, Self::Refused, Self::Writable, Self::Shared];
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Asked => "it was asked for",
+            Self::Unproved => "what may be a system call instruction is not proved",
+            Self::Refused => "a system call instruction can't be replaced",
+            Self::Writable => "memory is writable and executable",
+            Self::Shared => "executable memory is shared",
+        }
+    }
+}
+
+/// How the net stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It is never put out.
+    Off,
+    /// Nothing has called for it.
+    NotNeeded,
+    /// It is out.
+    Out {
+        /// Why.
+        why: Reason,
+        /// Where the cause lies; 0 if it has no place.
+        place: GuestAddr,
+        /// Whether it has been out since before the program's first instruction.
+        since_start: bool,
+    },
+    /// It was called for, and can't be had.
+    Unavailable(Errno),
+}
+
+/// What is known of the net; all of it is zero at first.
+#[derive(Debug)]
+pub struct Net {
+    /// Whether threads that start are armed.
+    is_out: AtomicBool,
+    /// Whether the program runs.
+    has_begun: AtomicBool,
+    is_since_start: AtomicBool,
+    /// A [`Reason`], or 0.
+    why: AtomicU32,
+    place: AtomicU64,
+    /// The error number that arming failed with, or 0.
+    errno: AtomicU32,
+    /// Whether threads that ran before may not be armed yet.
+    is_joining: AtomicBool,
+    /// Threads that are armed, while that is so.
+    joined: AtomicU32,
+    /// The ids of those of them that have no block of their own.
+    strangers: [AtomicU32; STRANGERS],
+    /// Calls that were caught.
+    pub served: AtomicU64,
+    /// Of those, calls that were made without a stub, since there was none left.
+    pub bare: AtomicU64,
+    /// Sites that were patched after a call of theirs was caught.
+    pub patched: AtomicU64,
+    /// Threads and processes that run without the net.
+    pub unarmed: AtomicU64,
+}
+
+impl Net {
+    /// It is not out.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            is_out: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
+            is_since_start: AtomicBool::new(false),
+            why: AtomicU32::new(0),
+            place: AtomicU64::new(0),
+            errno: AtomicU32::new(0),
+            is_joining: AtomicBool::new(false),
+            joined: AtomicU32::new(0),
+            strangers: [const { AtomicU32::new(0) }; STRANGERS],
+            served: AtomicU64::new(0),
+            bare: AtomicU64::new(0),
+            patched: AtomicU64::new(0),
+            unarmed: AtomicU64::new(0),
+        }
+    }
+
+    fn why(&self) -> Option<Reason> {
+        let why = self.why.load(Ordering::Relaxed);
+        Reason::ALL.into_iter().find(|reason| *reason as u32 == why)
+    }
+
+    fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::SeqCst)
+    }
+
+    fn is_stranger(&self, thread: u32) -> bool {
+        self.strangers.iter().any(|stranger| stranger.load(Ordering::Relaxed) == thread)
+    }
+
+    fn add_stranger(&self, thread: u32) {
+        let is_free = |stranger: &&AtomicU32| {
+            stranger.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if self.strangers.iter().find(is_free).is_none() {
+            self.joined.fetch_or(UNCOUNTABLE, Ordering::Relaxed);
+        }
+    }
+
+    fn remove_stranger(&self, thread: u32) {
+        for stranger in self.strangers.iter().filter(|stranger| stranger.load(Ordering::Relaxed) == thread) {
+            stranger.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How it stands.
+#[must_use]
+pub fn standing() -> Standing {
+    let net = &STATE.net;
+    let errno = Some(Errno(net.errno.load(Ordering::Relaxed) as u16)).filter(|errno| errno.0 != 0);
+    match (errno, net.why()) {
+        (Some(errno), _) => Standing::Unavailable(errno),
+        (None, Some(why)) if net.is_out() => Standing::Out {
+            why,
+            place: GuestAddr(net.place.load(Ordering::Relaxed)),
+            since_start: net.is_since_start.load(Ordering::Relaxed),
+        },
+        _ if STATE.frozen().is_some_and(|frozen| frozen.intercept == Intercept::Fast) => Standing::Off,
+        _ => Standing::NotNeeded,
+    }
+}
+
+/// Puts the net out before the program is there, where that is asked for.
+pub fn set_up(frozen: &Frozen) {
+    if frozen.intercept != Intercept::Exhaustive {
+        return;
+    }
+    let armed = modules::lock().stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
+    let armed = armed.and_then(|()| arm_thread());
+    note(Reason::Asked, GuestAddr(0));
+    STATE.net.is_since_start.store(true, Ordering::Relaxed);
+    match armed {
+        Ok(()) => STATE.net.is_out.store(true, Ordering::SeqCst),
+        Err(errno) => fail(errno),
+    }
+}
+
+fn note(why: Reason, place: GuestAddr) {
+    let none = STATE.net.why.compare_exchange(0, why as u32, Ordering::Relaxed, Ordering::Relaxed);
+    if none.is_ok() {
+        STATE.net.place.store(place.0, Ordering::Relaxed);
+    }
+}
+
+/// There can't be one.
+fn fail(errno: Errno) {
+    STATE.net.errno.store(errno.0.into(), Ordering::Relaxed);
+    if is_strict() {
+        end(format_args!("the kernel does not report calls from elsewhere than the gate: {errno}"));
+    }
+}
+
+/// From now on the kernel reports the calling thread's calls from outside of the gate.
+fn arm_thread() -> Result<(), Errno> {
+    process::dispatch_calls(Some(gate_asm::whole()))
+}
+
+/// Makes `site` reach the stub that serves it, and the call that was caught there go on in it. Returns false for a signal
+/// that the kernel has not raised for the net.
+///
+/// What a program sends itself looks the same but for the place where it comes.
+#[must_use]
+pub fn serve(frame: Frame) -> bool {
+    let (info, context) = (*frame.info(), frame.context());
+    let back = GuestAddr(context.rip);
+    if info.code != SYS_USER_DISPATCH || info.addr() != back.0 || gate_asm::whole().contains(back) {
+        return false;
+    }
+    count(&STATE.net.served);
+    let instruction = if info.arch() == AUDIT_ARCH_I386 { Instruction::Int80 } else { Instruction::Syscall };
+    match entry_of(back, instruction) {
+        Some(entry) => int80::go_on(frame, entry),
+        None => make_bare(context, instruction),
+    }
+    true
+}
+
+/// Where the stub is entered of the site that ends at `back`; made now if it has none. `None` if none can be made.
+fn entry_of(back: GuestAddr, instruction: Instruction) -> Option<GuestAddr> {
+    let site = back.wrapping_sub(instruction.bytes().len() as u64);
+    let known = || {
+        let entry = trap::entry_of(site)?;
+        let fields = stubs::fields(stubs::index_of(entry))?;
+        (fields.back == back && fields.instruction == instruction).then_some(entry)
+    };
+    known().or_else(|| {
+        let _blocked = AllBlocked::new()?;
+        let mut modules = modules::lock();
+        // Another thread may have been first.
+        known().or_else(|| modules.serve(Site::executed(site), instruction))
+    })
+}
+
+impl Modules {
+    /// Makes a stub for a site that stays as it is.
+    fn serve(&mut self, site: Site, instruction: Instruction) -> Option<GuestAddr> {
+        let range = AddrRange::new(site.at, site.back());
+        if !STATE.patched.overlaps(range) {
+            let is_known = STATE.patched.insert(text::pages(range), Content::Served, 0);
+            is_known.then_some(())?;
+        }
+        // SAFETY: nothing that is allocated is left.
+        let entry = unsafe { modules::with_scratch(|| self.stubs.make(site, instruction)) }?;
+        trap::add(site.at, entry).then_some(entry)
+    }
+}
+
+/// Makes a call without a stub, of which there are no more. It is told, and not followed; one that returns twice can't
+/// be made so.
+#[cold]
+fn make_bare(context: &mut SigContext, instruction: Instruction) {
+    count(&STATE.net.bare);
+    if is_strict() {
+        end(format_args!("no room in the gate for the call at {:#x}", context.rip));
+    }
+    let SigContext { rdi, rsi, rdx, r10, r8, r9, .. } = *context;
+    let mut call = Call { nr: context.rax as u32, args: [rdi, rsi, rdx, r10, r8, r9] };
+    let mut outcome = match (instruction, call.nr) {
+        (Instruction::Syscall, sysno::RT_SIGRETURN) => {
+            context.rip = trap::restorer().0;
+            return;
+        }
+        (Instruction::Int80, _) | (_, sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3) => {
+            Outcome::failure(Errno::EAGAIN)
+        }
+        _ => match STATE.frozen() {
+            Some(frozen) => {
+                let (verdict, told) = frozen.tools.enter(&mut call, &Memory);
+                let mut outcome = match verdict {
+                    Verdict::Answer(outcome) => outcome,
+                    Verdict::Pass | Verdict::PassAndTell => signals::as_it_is(&call),
+                };
+                frozen.tools.exit(told, &call, &mut outcome, &Memory);
+                outcome
+            }
+            None => signals::as_it_is(&call),
+        },
+    };
+    context.rax = core::mem::take(&mut outcome.0);
+}
+
+impl Modules {
+    /// Something at `place` may make calls that nobody would see: puts the net out, or ends the process, as the options say.
+    pub fn need(&mut self, why: Reason, place: GuestAddr) {
+        let Some(frozen) = STATE.frozen() else { return };
+        let is_enough = matches!(why, Reason::Unproved | Reason::Refused) || frozen.is_strict;
+        if !is_enough || STATE.net.why().is_some() {
+            return;
+        }
+        match frozen.intercept {
+            Intercept::Fast if frozen.is_strict => end(format_args!("{}", Cause(why, place))),
+            Intercept::Fast | Intercept::Exhaustive => {}
+            Intercept::Auto => self.put_out(why, place),
+        }
+    }
+
+    /// Puts the net out. Threads that run already are armed at their next calls, which are hooked for that.
+    fn put_out(&mut self, why: Reason, place: GuestAddr) {
+        let net = &STATE.net;
+        note(why, place);
+        let reserved = self.stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
+        let has_begun = net.has_begun.load(Ordering::Relaxed);
+        // The loader's own calls come from the gate, so while there are no others this is soon enough.
+        let armed = reserved.and_then(|()| if has_begun { Ok(()) } else { arm_thread() });
+        if let Err(errno) = armed {
+            return fail(errno);
+        }
+        net.is_since_start.store(!has_begun, Ordering::Relaxed);
+        net.is_out.store(true, Ordering::SeqCst);
+        if has_begun {
+            reserved::unblock_in_handlers(SIGNAL);
+            net.is_joining.store(true, Ordering::Relaxed);
+            STATE.hook_all(UNARMED);
+        }
+    }
+}
+
+/// The program's first instruction is next.
+pub fn begin() {
+    let net = &STATE.net;
+    net.has_begun.store(true, Ordering::Relaxed);
+    if net.is_out() {
+        trap_mask::take_over(None, SIGNAL);
+    }
+}
+
+/// Arms the calling thread, whose hook runs on `block`, if the net has been put out since it started.
+pub fn join(block: &mut Block) {
+    if STATE.net.is_joining.load(Ordering::Relaxed) {
+        join_late(block);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn join_late(block: &mut Block) {
+    let net = &STATE.net;
+    let owner = block.owner.load(Ordering::Relaxed);
+    if owner != 0 && block.armed_for == owner || net.is_stranger(process::thread_id()) {
+        return;
+    }
+    trap_mask::take_over(Some(block), SIGNAL);
+    if let Err(errno) = arm_thread() {
+        fail(errno);
+        count(&net.unarmed);
+    }
+    count_joined(block);
+}
+
+/// The calling thread need not join any more.
+fn count_joined(block: &mut Block) {
+    let net = &STATE.net;
+    let owner = block.owner.load(Ordering::Relaxed);
+    if owner != 0 {
+        block.armed_for = owner;
+    } else {
+        net.add_stranger(process::thread_id());
+    }
+    if processes::is_own_process() {
+        net.joined.fetch_add(1, Ordering::Relaxed);
+    }
+    let threads = STATE.more_threads.load(Ordering::Relaxed) + 1;
+    let are_all =
+        STATE.relatives.load(Ordering::Relaxed) == 0 && net.joined.load(Ordering::Relaxed) == threads;
+    if are_all && let Some(_blocked) = AllBlocked::new() {
+        let _modules = modules::lock();
+        stop_joining();
+    }
+}
+
+/// All threads are armed.
+fn stop_joining() {
+    if STATE.net.is_joining.swap(false, Ordering::Relaxed) {
+        STATE.unhook_all(UNARMED);
+    }
+}
+
+/// Before a thread exits.
+pub fn leave() {
+    let net = &STATE.net;
+    if net.is_joining.load(Ordering::Relaxed) {
+        net.joined.fetch_sub(1, Ordering::Relaxed);
+        net.remove_stranger(process::thread_id());
+    }
+}
+
+/// Puts the net under a child before it leaves the gate; `is_process` says that it has the memory for itself.
+pub fn begin_child(block: &mut Block, is_process: bool) {
+    let net = &STATE.net;
+    if is_process {
+        stop_joining();
+    }
+    if !net.is_out() {
+        return;
+    }
+    match arm_thread() {
+        Ok(()) => {}
+        Err(errno) if is_strict() => {
+            end(format_args!("the kernel would not report the calls of a child: {errno}"))
+        }
+        Err(_) => count(&net.unarmed),
+    }
+    if net.is_joining.load(Ordering::Relaxed) {
+        count_joined(block);
+    }
+}
+
+/// A child is made for which there is no slot, and nobody to arm it. Returns whether it must not be made.
+#[must_use]
+pub fn refuses_unarmed_child() -> bool {
+    STATE.net.is_out() && {
+        count(&STATE.net.unarmed);
+        is_strict()
+    }
+}
+
+fn is_strict() -> bool {
+    STATE.frozen().is_some_and(|frozen| frozen.is_strict)
+}
+
+/// Ends the process, since a call would pass unseen.
+#[cold]
+fn end(why: fmt::Arguments<'_>) -> ! {
+    let mut line = Line::<512>::new();
+    let _ = line.write_fmt(format_args!("loader: --strict: {why}\n"));
+    line.to_stderr();
+    if !STATE.net.has_begun.load(Ordering::Relaxed) {
+        process::exit_all(Status::CannotRun);
+    }
+    if let Some(frozen) = STATE.frozen() {
+        processes::end_process(frozen);
+    }
+    process::exit_all(Status::Internal)
+}
+
+/// A reason and its place, by file and offset where there is a file.
+struct Cause(Reason, GuestAddr);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(why, at) = *self;
+        f.write_str(why.text())?;
+        let here = maps::within(AddrRange::new(at, at.wrapping_add(1))).ok();
+        match here.as_ref().and_then(|found| found.first()).filter(|mapping| mapping.inode != 0) {
+            Some(mapping) => write!(f, ": {}+{:#x}", mapping.name.to_string_lossy(), mapping.offset),
+            None => write!(f, ": {:#x}", at.0),
+        }
+    }
+}
