@@ -4,7 +4,7 @@
 //! runs under the loader, and both streams and the way it ended must agree. On failure everything is printed.
 //!
 //! `LOADER_UNDER_TEST` names another program to test in place of the built one; `null_loader.py` beside this file
-//! runs its program natively, and so proves the tests themselves. `LOADER_REQUIRE_ALL=1` turns a skip into a failure, unless it is the kernel that
+//! runs its program natively, and so proves the tests themselves. `LOADER_TEST_OPTIONS` holds options for every run. `LOADER_REQUIRE_ALL=1` turns a skip into a failure, unless it is the kernel that
 //! refuses.
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 
@@ -14,6 +14,7 @@ pub(crate) mod scratch;
 pub(crate) mod summary;
 
 use std::env;
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +31,12 @@ pub(crate) fn loader() -> PathBuf {
 /// Whether the program under test is a stand-in, of which what only the real binary has can't be asked.
 pub(crate) fn is_stand_in() -> bool {
     env::var_os("LOADER_UNDER_TEST").is_some()
+}
+
+/// Options that every loaded run gets besides its own: the words of `LOADER_TEST_OPTIONS`.
+pub(crate) fn more_options() -> Vec<OsString> {
+    let words = env::var("LOADER_TEST_OPTIONS").unwrap_or_default();
+    words.split_whitespace().map(OsString::from).collect()
 }
 
 /// The package's root.

@@ -1,7 +1,7 @@
 //! One command, natively or under the loader, with a deadline; and how two runs of it compare.
 
 use super::scratch::Scratch;
-use super::{PATH, loader, summary};
+use super::{PATH, loader, more_options, summary};
 use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write as _};
 use std::fs::{self, File};
@@ -140,6 +140,7 @@ impl Run {
         let mut words = self.wrapper.clone();
         if mode != Mode::Native {
             words.push(loader().into_os_string());
+            words.extend(more_options());
             words.extend(self.options.iter().cloned());
         }
         if !tools.is_empty() {
