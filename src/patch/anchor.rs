@@ -3,8 +3,10 @@
 use alloc::vec::Vec;
 
 use crate::patch::site::Text;
+use crate::patch::trace::NUMBER_END;
 use crate::x86::decode::{Decoder, Gpr, MAX_LEN, Value};
 use crate::x86::encode::JMP_REL32;
+use crate::x86::scan::INT80;
 
 /// The largest text that is searched for branches, in bytes: a larger one makes start-up pay for its size.
 const SEARCHED_MAX: usize = 8 << 20;
@@ -72,17 +74,22 @@ fn opcodes(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
 }
 
 /// Whether the bytes around a hit read as code that makes a system call: from some byte before it, straight-line
-/// instructions lead to it and one of them sets `rax`, and what follows it decodes too.
+/// instructions lead to it and one of them sets `rax`, and what follows it decodes too. Nobody writes a wrapper for
+/// `int 0x80` that takes any number, so a constant has to be set there.
 pub(super) fn is_plausible(text: &Text<'_>, hit: usize) -> bool {
     let mut decoder = Decoder::new(text.bytes, text.at);
     let follows = decoder
         .decode(hit + 2)
         .is_ok_and(|next| !next.falls_through() || decoder.decode(hit + 2 + usize::from(next.len)).is_ok());
     let mut leads = (1..=LEAD_MAX).filter_map(|back| hit.checked_sub(back));
-    follows && leads.any(|from| leads_to(&mut decoder, from, hit))
+    let is_number = match text.bytes.get(hit..hit + INT80.len()) {
+        Some(bytes) if bytes == INT80 => |value| matches!(value, Value::Constant(..NUMBER_END)),
+        _ => |value| value != Value::Altered,
+    };
+    follows && leads.any(|from| leads_to(&mut decoder, from, hit, is_number))
 }
 
-fn leads_to(decoder: &mut Decoder<'_>, from: usize, hit: usize) -> bool {
+fn leads_to(decoder: &mut Decoder<'_>, from: usize, hit: usize, is_number: fn(Value) -> bool) -> bool {
     let mut at = from;
     let mut sets_number = false;
     while at < hit {
@@ -90,7 +97,7 @@ fn leads_to(decoder: &mut Decoder<'_>, from: usize, hit: usize) -> bool {
         if !insn.straight {
             return false;
         }
-        sets_number |= decoder.value(Gpr::RAX).is_some_and(|value| value != Value::Altered);
+        sets_number |= decoder.value(Gpr::RAX).is_some_and(is_number);
         at += usize::from(insn.len);
     }
     at == hit && sets_number

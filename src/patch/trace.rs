@@ -28,7 +28,7 @@ const INNER: u8 = 0x10;
 const LEN: u8 = 0x0f;
 
 /// No system call of x86-64 has a number this high (arch/x86/entry/syscalls/syscall_64.tbl).
-const NUMBER_END: u64 = 1024;
+pub(super) const NUMBER_END: u64 = 1024;
 /// How many blocks of an island are looked at for a tie.
 const TIE_BLOCKS_MAX: usize = 64;
 
