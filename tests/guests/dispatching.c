@@ -265,13 +265,11 @@ static void threads_at_once(void) {
     pthread_t threads[4];
     struct sigaction action = {.sa_sigaction = on_own_sigsys, .sa_flags = SA_SIGINFO}, timer = {.sa_handler = ignore};
     struct itimerval often = {{0, 200}, {0, 200}}, never = {{0, 0}, {0, 0}};
-    // Handlers return by a call of the C library's: with a timer, calls from there are made.
     CHECK(sigaction(SIGSYS, &action, 0) == 0 && sigaction(SIGALRM, &timer, 0) == 0);
     for (int index = 0; index < 4; index++) CHECK(pthread_create(&threads[index], 0, dispatched_thread, 0) == 0);
-    sigset_t set;
-    sigemptyset(&set);
     for (int index = 0; index < 4; index++) CHECK(pthread_join(threads[index], 0) == 0);
 
+    // The timer's handler returns while the selector is closed: by a restorer from which calls are made.
     uint64_t start = (uintptr_t)own_restorer;
     install(on_own_sigsys, SA_SIGINFO);
     install_for(SIGALRM, ignore, SA_RESTART);
@@ -284,6 +282,19 @@ static void threads_at_once(void) {
     }
     CHECK(own_count == 20000 && setitimer(ITIMER_REAL, &never, 0) == 0);
     CHECK_EQUAL(dispatch_off(), 0);
+}
+
+static void *leaver(void *unused) {
+    (void)unused;
+    CHECK_EQUAL(prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, &own_selector), 0);
+    return 0;
+}
+
+/* Threads that never turn it off take it along. */
+static void threads_that_end(void) {
+    pthread_t thread;
+    for (int round = 0; round < 3000; round++)
+        CHECK(pthread_create(&thread, 0, leaver, 0) == 0 && pthread_join(thread, 0) == 0);
 }
 
 static volatile int depth;
@@ -376,6 +387,7 @@ int main(int count, char **words) {
     for (int how = 0; how <= 5; how++) printf("%d\n", deaths(how));
     threads_and_children();
     threads_at_once();
+    threads_that_end();
     nested();
     jumps();
     successor(words[0]);

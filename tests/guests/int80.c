@@ -8,7 +8,7 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 
-enum { I386_EXIT = 1, I386_READ = 3, I386_WRITE = 4, I386_GETPID = 20, I386_NANOSLEEP = 162, I386_EXIT_GROUP = 252 };
+enum { I386_EXIT = 1, I386_READ = 3, I386_WRITE = 4, I386_GETPID = 20, I386_GETPPID = 64, I386_EXIT_GROUP = 252 };
 
 __asm__(".pushsection .text\n"
         ".globl other_table, other_table_end\n .type other_table, @function\n"
@@ -70,6 +70,24 @@ static void results(void) {
     CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
 }
 
+/* Code that is written, executed, written again and unmapped. */
+static void written(void) {
+    static const unsigned char code[] = {0x53, 0xb8, I386_GETPPID, 0, 0, 0, 0xcd, 0x80, 0x5b, 0xc3};
+    pid_t parent = getppid();
+    for (int round = 0; round < 50; round++) {
+        char *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        CHECK(page != MAP_FAILED);
+        for (int time = 0; time < 2; time++) {
+            CHECK(mprotect(page, 4096, PROT_READ | PROT_WRITE) == 0);
+            CHECK(time == 0 || !memcmp(page, code, sizeof code)); // its own bytes again
+            memcpy(page, code, sizeof code);
+            CHECK(mprotect(page, 4096, PROT_READ | PROT_EXEC) == 0);
+            CHECK_EQUAL(((int (*)(void))page)(), parent);
+        }
+        CHECK(munmap(page, 4096) == 0);
+    }
+}
+
 static volatile int alarms;
 
 static void on_alarm(int number, siginfo_t *info, void *context) {
@@ -120,6 +138,7 @@ int main(void) {
     read_own_code();
     registers();
     results();
+    written();
     interrupted();
     for (int index = 0; index < 3; index++) CHECK(pthread_create(&threads[index], 0, thread, 0) == 0);
     for (int index = 0; index < 3; index++) CHECK(pthread_join(threads[index], 0) == 0);
