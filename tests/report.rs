@@ -146,13 +146,14 @@ fn python_with_ssl_has_nothing_in_it_that_reads_as_a_call() {
     assert!(crypto.count("unproved") > 0, "{}", crypto.line);
     assert_eq!(crypto.hits.len() as u64, crypto.count("unproved"), "{crypto:?}");
     assert!(crypto.hits.iter().all(|hit| hit.contains(" unproved, reads as data: ")), "{crypto:?}");
-    // Each stands where the file has the two bytes.
+    // Each stands where the file has the two bytes of a call.
     let path = crypto.line.split(' ').next().expect("lines start with the path");
     let file = fs::read(path).expect("the library can be read");
     for hit in &crypto.hits {
         let offset = hit.strip_prefix("+0x").and_then(|hit| hit.split(' ').next());
         let offset = usize::from_str_radix(offset.expect("an offset"), 16).expect("hexadecimal");
-        assert_eq!(file[offset..offset + 2], [0x0f, 0x05], "{hit}");
+        // syscall or int 0x80
+        assert!([[0x0f, 0x05], [0xcd, 0x80]].contains(&[file[offset], file[offset + 1]]), "{hit}");
     }
     assert!(!report.text.contains("plausible"), "{}", report.text);
 }
