@@ -17,7 +17,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("hook", &["abi", "addr"]),
     ("tools", &["abi", "addr", "hook"]),
     ("options", &["abi", "tools"]),
-    ("report", &["addr", "hook", "patch", "options"]),
+    ("report", &["abi", "addr", "hook", "patch", "options"]),
     ("sys", &["abi", "addr"]),
     ("heap", &["abi", "addr", "sys"]),
     ("load", &["abi", "addr", "elf", "sys", "heap"]),

@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::ledger::{Kind, Ledger, Left, Module, Presence, Sort};
 use super::text::UNWRITTEN;
-use super::{Escaped, Facts, Report, mode};
+use super::{Caught, Escaped, Facts, Net, Report, mode};
 use crate::patch::tactic::Tactic;
 
 /// A report as JSON.
@@ -15,6 +15,7 @@ impl fmt::Display for Json<'_> {
         let Report { facts, ledger, natives } = &self.0;
         write!(f, r#"{{"process":{},"program":"{}""#, facts.process, Escaped(facts.program))?;
         write!(f, r#","intercept":"{}","strict":{}"#, mode(facts.intercept), facts.is_strict)?;
+        write_net(f, facts, ledger)?;
         f.write_str(r#","modules":["#)?;
         for (index, module) in ledger.modules().iter().enumerate() {
             write_module(f, index, module)?;
@@ -27,6 +28,35 @@ impl fmt::Display for Json<'_> {
         }
         f.write_str("}\n")
     }
+}
+
+fn write_net(f: &mut fmt::Formatter<'_>, facts: &Facts<'_>, ledger: &Ledger) -> fmt::Result {
+    let state = match facts.net {
+        Net::Off => "off",
+        Net::NotNeeded => "not needed",
+        Net::Armed { .. } => "armed",
+        Net::Unavailable(_) => "unavailable",
+    };
+    write!(f, r#","net":{{"state":"{state}""#)?;
+    match facts.net {
+        Net::Off | Net::NotNeeded => {}
+        Net::Unavailable(errno) => write!(f, r#","error":"{errno}""#)?,
+        Net::Armed { why, place, since_start } => {
+            write!(f, r#","since_start":{since_start},"why":"{why}""#)?;
+            match place.map(|at| (at, ledger.module_at(at))) {
+                Some((_, Some((module, offset)))) => {
+                    let (name, len) = module.name();
+                    let name = Escaped(name.get(..len).unwrap_or_default());
+                    write!(f, r#","module":"{name}","offset":{offset}"#)?;
+                }
+                Some((at, None)) => write!(f, r#","address":{}"#, at.0)?,
+                None => {}
+            }
+            let Caught { calls, bare, patched, unarmed } = facts.caught;
+            write!(f, r#","calls":{calls},"bare":{bare},"patched":{patched},"unarmed":{unarmed}"#)?;
+        }
+    }
+    f.write_str("}")
 }
 
 /// The module but for its hits, which end it.
@@ -104,7 +134,9 @@ mod tests {
         let natives = "[]";
         let json = Json(Report { facts: facts(), ledger: &ledger, natives: Some(&natives) }).to_string();
         let expected = concat!(
-            r#"{"process":42,"program":"/bin/a \"b\"\n","intercept":"exhaustive","strict":true,"modules":["#,
+            r#"{"process":42,"program":"/bin/a \"b\"\n","intercept":"exhaustive","strict":true,"#,
+            r#""net":{"state":"armed","since_start":true,"why":"it was asked for","calls":8,"bare":0,"#,
+            r#""patched":2,"unarmed":0},"modules":["#,
             r#"{"kind":"file","name":"/lib/libc.so","start":65536,"end":131072,"offset":8192,"mapped":true,"#,
             r#""sites":{"short_jump":2,"eviction":0,"pun":0,"trap":1},"restorers":1,"refused":1,"#,
             r#""unproved":{"plausible":1,"implausible":1},"hits":[{"offset":8192,"left":"restorer"},"#,
@@ -123,5 +155,27 @@ mod tests {
             "\n"
         );
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn says_how_the_net_stands() {
+        let ledger = busy();
+        let part = |net| {
+            let report = Report { facts: Facts { net, ..facts() }, ledger: &ledger, natives: None };
+            let json = Json(report).to_string();
+            let (_, rest) = json.split_once(r#""net":{"#).unwrap();
+            rest.split_once('}').unwrap().0.to_string()
+        };
+        let armed =
+            |at| Net::Armed { why: "why", place: Some(crate::addr::GuestAddr(at)), since_start: false };
+        let counts = r#""calls":8,"bare":0,"patched":2,"unarmed":0"#;
+        let start = r#""state":"armed","since_start":false,"why":"why","#;
+        let module = r#""module":"/lib/libc.so","offset":8240,"#;
+        assert_eq!(part(armed(0x1_0030)), std::format!("{start}{module}{counts}"));
+        assert_eq!(part(armed(0x7000)), std::format!(r#"{start}"address":28672,{counts}"#));
+        assert_eq!(part(Net::Off), r#""state":"off""#);
+        assert_eq!(part(Net::NotNeeded), r#""state":"not needed""#);
+        let unavailable = Net::Unavailable(crate::abi::errno::Errno::EINVAL);
+        assert_eq!(part(unavailable), r#""state":"unavailable","error":"Invalid argument""#);
     }
 }

@@ -311,6 +311,15 @@ impl Ledger {
         self.texts_left_out.load(Relaxed)
     }
 
+    /// The module that lies at `at`, and how far into its file that is; of memory, none is known by its address.
+    #[must_use]
+    pub fn module_at(&self, at: GuestAddr) -> Option<(&Module, u64)> {
+        let is_it = |module: &&Module| module.kind() != Kind::Memory && module.range().contains(at);
+        let module =
+            self.modules().iter().filter(is_it).max_by_key(|module| module.presence() == Presence::Mapped)?;
+        Some((module, module.offset() + (at.0 - module.range().start.0)))
+    }
+
     /// The listed hits of the module at `index`: their places, and why they are left.
     pub fn hits(&self, index: usize) -> impl Iterator<Item = (u64, Left)> + Clone {
         let number = index as u32 + 1;
@@ -465,6 +474,20 @@ pub(super) mod tests {
         assert_eq!(ledger.hits(0).collect::<Vec<_>>(), [(0x2010, Left::Restorer)]);
         ledger.look(&file(b"/lib/b.so", 0x3000, 0x70_1000, 0x1000));
         assert_eq!(ledger.modules().len(), 2);
+    }
+
+    #[test]
+    fn an_address_is_found_where_it_is_mapped() {
+        let ledger = ledger();
+        for (name, start) in [(b"/gone", 0x1000), (b"/here", 0x1000), (b"/else", 0x9000)] {
+            ledger.look(&file(name, 0x2000, start, 0x1000));
+        }
+        ledger.look(&memory(0x5000, 0x1000));
+        ledger.modules()[1].set_presence(Presence::Mapped);
+        let (module, offset) = ledger.module_at(GuestAddr(0x1010)).unwrap();
+        let (name, len) = module.name();
+        assert_eq!((&name[..len], offset), (&b"/here"[..], 0x2010));
+        assert!(ledger.module_at(GuestAddr(0x5010)).is_none());
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub mod text;
 
 use core::fmt;
 
+use crate::abi::errno::Errno;
+use crate::addr::GuestAddr;
 use crate::options::Intercept;
 use ledger::Ledger;
 
@@ -23,6 +25,10 @@ pub struct Facts<'a> {
     pub intercept: Intercept,
     /// Whether the program was to end rather than have a call pass unseen.
     pub is_strict: bool,
+    /// How the net under the gate stands.
+    pub net: Net<'a>,
+    /// What the net has caught.
+    pub caught: Caught,
     /// Requests for memory that is writable and executable at once.
     pub writable: u64,
     /// Executable mappings of pages that others have too.
@@ -41,6 +47,39 @@ pub struct Facts<'a> {
     pub trampolines: u64,
     /// Its mappings, the loader's among them; `None` where the kernel does not say.
     pub mappings: Option<u64>,
+}
+
+/// How the kernel's reports of calls from elsewhere than the gate stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Net<'a> {
+    /// There are never any.
+    Off,
+    /// Nothing has called for them.
+    NotNeeded,
+    /// They come.
+    Armed {
+        /// Why.
+        why: &'a str,
+        /// Where the cause lies, if it has a place.
+        place: Option<GuestAddr>,
+        /// Whether they have come since before the program's first instruction.
+        since_start: bool,
+    },
+    /// They are called for, and can't be had.
+    Unavailable(Errno),
+}
+
+/// Counts of the net.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Caught {
+    /// Calls that were reported.
+    pub calls: u64,
+    /// Of those, calls that were made without a stub, unseen by the tools.
+    pub bare: u64,
+    /// Sites that were patched after that.
+    pub patched: u64,
+    /// Threads and processes that it does not hold.
+    pub unarmed: u64,
 }
 
 /// A report, to be printed in either form.
@@ -112,6 +151,8 @@ mod tests {
             program: b"/bin/a \"b\"\n",
             intercept: Intercept::Exhaustive,
             is_strict: true,
+            net: Net::Armed { why: "it was asked for", place: None, since_start: true },
+            caught: Caught { calls: 8, bare: 0, patched: 2, unarmed: 0 },
             writable: 1,
             shared: 2,
             shared_hits: 3,

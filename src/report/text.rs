@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::ledger::{Kind, Ledger, Left, Module, Presence, Sort, TACTICS};
-use super::{Escaped, Facts, Report, mode};
+use super::{Caught, Escaped, Facts, Net, Report, mode};
 use crate::patch::tactic::Tactic;
 
 /// Hits of a module that are listed.
@@ -18,6 +18,7 @@ impl fmt::Display for Text<'_> {
         let strict = if facts.is_strict { ", strict" } else { "" };
         writeln!(f, "report of process {}: {}", facts.process, Escaped(facts.program))?;
         writeln!(f, "  intercept: {}{strict}", mode(facts.intercept))?;
+        write_net(f, facts, ledger)?;
         for (index, module) in ledger.modules().iter().enumerate() {
             write_module(f, module)?;
             write_hits(f, ledger, index, module)?;
@@ -28,6 +29,33 @@ impl fmt::Display for Text<'_> {
         }
         write_facts(f, facts)
     }
+}
+
+fn write_net(f: &mut fmt::Formatter<'_>, facts: &Facts<'_>, ledger: &Ledger) -> fmt::Result {
+    f.write_str("  net: ")?;
+    match facts.net {
+        Net::Off => return f.write_str("off\n"),
+        Net::NotNeeded => return f.write_str("not needed\n"),
+        Net::Unavailable(errno) => return writeln!(f, "unavailable: {errno}"),
+        Net::Armed { why, place, since_start } => {
+            write!(f, "armed{}: {why}", if since_start { " since the start" } else { "" })?;
+            match place.map(|at| (at, ledger.module_at(at))) {
+                Some((_, Some((module, offset)))) => {
+                    let (name, len) = module.name();
+                    write!(f, " at {}+{offset:#x}", Escaped(name.get(..len).unwrap_or_default()))?;
+                }
+                Some((at, None)) => write!(f, " at {:#x}", at.0)?,
+                None => {}
+            }
+        }
+    }
+    let Caught { calls, bare, patched, unarmed } = facts.caught;
+    write!(f, ", {}", Count(calls, "call"))?;
+    let counts = [(bare, "made without a stub"), (patched, "patched afterwards"), (unarmed, "not armed")];
+    for (count, name) in counts.into_iter().filter(|(count, _)| *count != 0) {
+        write!(f, ", {count} {name}")?;
+    }
+    writeln!(f)
 }
 
 fn write_module(f: &mut fmt::Formatter<'_>, module: &Module) -> fmt::Result {
@@ -60,7 +88,10 @@ fn write_module(f: &mut fmt::Formatter<'_>, module: &Module) -> fmt::Result {
         (Sort::Implausible, "unproved"),
     ];
     for (sort, name) in sorts.into_iter().filter(|(sort, _)| module.left(*sort) != 0) {
-        write!(f, ", {} {name}", module.left(sort))?;
+        match sort {
+            Sort::Restorer => write!(f, ", {}", Count(module.left(sort).into(), name))?,
+            _ => write!(f, ", {} {name}", module.left(sort))?,
+        }
     }
     writeln!(f)
 }
@@ -147,6 +178,7 @@ mod tests {
         let text = Text(Report { facts: facts(), ledger: &ledger, natives: None }).to_string();
         let expected = "report of process 42: /bin/a \\\"b\\\"\\n\n\
             \x20 intercept: exhaustive, strict\n\
+            \x20 net: armed since the start: it was asked for, 8 calls, 2 patched afterwards\n\
             \x20 /lib/libc.so 0x10000-0x20000: 3 sites (2 by short jump, 1 by trap), 1 restorer, 1 refused, \
             1 unproved and plausible, 1 unproved\n\
             \x20   +0x2010 refused: the gate has no stub left\n\
@@ -172,6 +204,27 @@ mod tests {
         let text = Text(Report { facts: facts(), ledger: &ledger, natives: None }).to_string();
         assert_eq!(text.matches("    +").count(), LISTED);
         assert!(text.contains("\n    +0x99 unproved, reads as code") && text.contains("\n    and 4 more\n"));
+    }
+
+    #[test]
+    fn says_how_the_net_stands() {
+        let ledger = busy();
+        let line = |net, caught| {
+            let report = Report { facts: Facts { net, caught, ..facts() }, ledger: &ledger, natives: None };
+            Text(report).to_string().lines().nth(2).unwrap().to_string()
+        };
+        let armed =
+            |at| Net::Armed { why: "why", place: Some(crate::addr::GuestAddr(at)), since_start: false };
+        let caught = Caught { calls: 1, bare: 3, patched: 0, unarmed: 4 };
+        assert_eq!(
+            line(armed(0x1_0030), caught),
+            "  net: armed: why at /lib/libc.so+0x2030, 1 call, 3 made without a stub, 4 not armed"
+        );
+        assert_eq!(line(armed(0x7000), Caught::default()), "  net: armed: why at 0x7000, 0 calls");
+        assert_eq!(line(Net::Off, caught), "  net: off");
+        assert_eq!(line(Net::NotNeeded, caught), "  net: not needed");
+        let unavailable = Net::Unavailable(crate::abi::errno::Errno::EINVAL);
+        assert_eq!(line(unavailable, caught), "  net: unavailable: Invalid argument");
     }
 
     #[test]

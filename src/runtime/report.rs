@@ -13,7 +13,7 @@ use crate::patch::site::{Text, Verdict};
 use crate::report::json::Json;
 use crate::report::ledger::{Kind, Ledger, Left, Module, NAME_MAX, Place, Presence};
 use crate::report::text;
-use crate::report::{Facts, Report};
+use crate::report::{Caught, Facts, Net, Report};
 use crate::runtime::natively::AsJson;
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{gate_asm, maps, processes, stubs, trap};
@@ -167,6 +167,8 @@ fn facts(frozen: &Frozen, mappings: Option<u64>) -> Facts<'_> {
         program: frozen.program.to_bytes(),
         intercept: frozen.intercept,
         is_strict: frozen.is_strict,
+        net: Net::NotNeeded,
+        caught: Caught::default(),
         writable: count(&STATE.noted.writable),
         shared: count(&STATE.noted.shared),
         shared_hits: count(&STATE.noted.shared_hits),

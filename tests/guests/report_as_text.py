@@ -27,8 +27,9 @@ def module_lines(module):
     used = ", ".join(f"{number} by {name}" for number, name in tactics if number)
     line = f"  {title}: {count(sum(sites.values()), 'site')}" + (f" ({used})" if used else "")
     plausible, implausible = module["unproved"]["plausible"], module["unproved"]["implausible"]
+    restorers = module["restorers"]
     left = [
-        (module["restorers"], "restorer"),
+        (restorers, "restorer" if restorers == 1 else "restorers"),
         (module["refused"], "refused"),
         (plausible, "unproved and plausible"),
         (implausible, "unproved"),
@@ -46,9 +47,26 @@ def module_lines(module):
         yield f"    and {more} more"
 
 
+def net_line(net):
+    state = net["state"]
+    if state == "unavailable":
+        return f"unavailable: {net['error']}"
+    if state != "armed":
+        return state
+    line = f"armed{' since the start' if net['since_start'] else ''}: {net['why']}"
+    if "module" in net:
+        line += f" at {escaped(net['module'])}+{net['offset']:#x}"
+    if "address" in net:
+        line += f" at {net['address']:#x}"
+    counts = [("bare", "made without a stub"), ("patched", "patched afterwards"), ("unarmed", "not armed")]
+    rest = "".join(f", {net[key]} {name}" for key, name in counts if net[key])
+    return f"{line}, {count(net['calls'], 'call')}{rest}"
+
+
 def lines(report):
     yield f"report of process {report['process']}: {escaped(report['program'])}"
     yield f"  intercept: {report['intercept']}" + (", strict" if report["strict"] else "")
+    yield "  net: " + net_line(report["net"])
     for module in report["modules"]:
         yield from module_lines(module)
     if report["texts_left_out"]:
