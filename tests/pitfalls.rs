@@ -100,7 +100,7 @@ fn nobody_meets_a_torn_site_without_membarrier() {
 
 /// Compares a native run with two loaded ones.
 fn hammer(run: &Run) {
-    let run = run.clone().timeout(Duration::from_secs(180));
+    let run = run.clone().timeout(Duration::from_secs(400));
     let native = run.go(Mode::Native);
     native.expect_ok();
     for mode in [Mode::Plain, Mode::Summary] {
