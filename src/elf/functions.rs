@@ -69,6 +69,8 @@ pub struct Functions<'f> {
     sections: Vec<Extent>,
     symbol_tables: Vec<&'f [u8]>,
     bare_frames: Option<Placed<'f>>,
+    /// Where symbols are of interest; everywhere if that is not said.
+    part: Option<Extent>,
     listed: OnceCell<Vec<Function>>,
     /// Where the last search in `listed` ended.
     near: Cell<usize>,
@@ -112,6 +114,12 @@ impl<'f> Functions<'f> {
             }
         }
         found
+    }
+
+    /// Leaves out symbols that have nothing to do with the code from `start` to `end`: there may be very many.
+    #[must_use]
+    pub fn around(self, start: u64, end: u64) -> Self {
+        Self { part: Some(Extent { start, end }), ..self }
     }
 
     /// Whether there is no source at all.
@@ -194,7 +202,14 @@ impl<'f> Functions<'f> {
             let symbols = self.symbol_tables.iter().map(|table| table.len() / SYMBOL_LEN).sum();
             let mut listed = Vec::with_capacity(symbols);
             for table in &self.symbol_tables {
-                listed.extend(table.as_chunks::<SYMBOL_LEN>().0.iter().filter_map(function_symbol));
+                listed.extend(
+                    table
+                        .as_chunks::<SYMBOL_LEN>()
+                        .0
+                        .iter()
+                        .filter_map(function_symbol)
+                        .filter(|symbol| self.is_near(symbol)),
+                );
             }
             if let Some(section) = self.bare_frames {
                 listed.extend(eh_frame::walk(section).into_iter().map(Function::from));
@@ -206,6 +221,14 @@ impl<'f> Functions<'f> {
             self.bound_unsized(&mut listed);
             listed.dedup_by_key(|function| function.start);
             listed
+        })
+    }
+
+    /// Whether a symbol is of interest, or tells how far those that are reach.
+    fn is_near(&self, symbol: &Function) -> bool {
+        const MARGIN: u64 = 1 << 20;
+        self.part.is_none_or(|part| {
+            part.start.saturating_sub(MARGIN) < symbol.end && symbol.start < part.end.saturating_add(MARGIN)
         })
     }
 
@@ -316,6 +339,16 @@ pub(crate) mod tests {
     fn of_two_symbols_at_one_place_the_longer_counts() {
         let table = [symbol(0x12, 1, 0x1010, 4), symbol(0x12, 1, 0x1010, 0x20)].concat();
         assert_eq!(knowing(&table).covering(0x1028).map(|it| it.end), Some(0x1030));
+    }
+
+    #[test]
+    fn symbols_far_from_the_code_in_question_are_left_out() {
+        let table = [symbol(0x12, 1, 0x1010, 4), symbol(0x12, 1, 0x1000_0000, 4)].concat();
+        let around = |start: u64| knowing(&table).around(start, start + 0x1000);
+        assert_eq!(around(0x1000).next_start(0), Some(0x1010));
+        assert_eq!(around(0x1000).next_start(0x1011), None);
+        assert_eq!(around(0x1000_0000).last_before(u64::MAX, 0).map(|it| it.start), Some(0x1000_0000));
+        assert_eq!(around(0x1000_0000).covering(0x1010), None);
     }
 
     #[test]

@@ -249,7 +249,9 @@ impl Modules {
 
     #[inline(never)]
     fn patch_hits(&mut self, job: &Job<'_, '_>) -> Applied {
-        let functions = job.image.map_or_else(Functions::unknown, Functions::of);
+        let [start, end] = [job.text.at, job.text.range().end].map(|at| at.wrapping_sub(job.bias).0);
+        let functions =
+            job.image.map_or_else(Functions::unknown, |image| Functions::of(image).around(start, end));
         let found = find::hits(&job.text, job.bias, &functions);
         let sites: Vec<Site> = found
             .hits
