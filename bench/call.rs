@@ -1,15 +1,13 @@
-//! Nanoseconds that the loader adds to one system call: passed through, hooked, hooked on the way back too.
+//! Nanoseconds that the loader adds to one system call: passed through, hooked, hooked on the way back too, and the same
+//! with the kernel's net armed below (Syscall User Dispatch), which costs each call something natively too.
 //!
-//! Four processes of the same guest, one native and one for each mode, wait on one CPU. They take turns at rounds of a
+//! Processes of the same guest, one native and one for each mode, wait on one CPU. They take turns at rounds of a
 //! third of a millisecond, so that whatever disturbs the machine disturbs them all alike. Addresses are random and
-//! matter (branch predictor, caches), so the four are started anew a few times.
+//! matter (branch predictor, caches), so all are started anew a few times.
 
 mod measure;
 
-use measure::Pairs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use measure::{Guest, Pairs};
 
 const LAUNCHES: usize = 12;
 const ROUNDS: usize = 60;
@@ -19,15 +17,25 @@ const SITES: [(&str, &str); 2] = [("l", "libc"), ("o", "program")];
 
 struct Mode {
     name: &'static str,
-    options: &'static [&'static str],
+    /// The loader's; `None` without it.
+    options: Option<&'static [&'static str]>,
+    /// The guest's: `armed` has it arm the net itself, around all memory.
+    argument: &'static str,
     /// The most nanoseconds that it should add.
     target: Option<f64>,
 }
 
-const MODES: [Mode; 3] = [
-    Mode { name: "passed through", options: &[], target: Some(5.0) },
-    Mode { name: "empty hook", options: &["--empty"], target: Some(40.0) },
-    Mode { name: "counted, with its error (-c)", options: &["-c", "-o", "/dev/null"], target: None },
+const fn loaded(name: &'static str, options: &'static [&'static str], target: Option<f64>) -> Mode {
+    Mode { name, options: Some(options), argument: "", target }
+}
+
+const MODES: [Mode; 6] = [
+    loaded("passed through", &["--intercept=fast"], Some(5.0)),
+    loaded("empty hook", &["--intercept=fast", "--empty"], Some(40.0)),
+    loaded("counted, with its error (-c)", &["--intercept=fast", "-c", "-o", "/dev/null"], None),
+    Mode { name: "native, armed", options: None, argument: "armed", target: None },
+    loaded("passed through, armed", &["--intercept=exhaustive"], None),
+    loaded("empty hook, armed", &["--intercept=exhaustive", "--empty"], None),
 ];
 
 fn main() {
@@ -35,11 +43,12 @@ fn main() {
     measure::pin();
     let mut results: [[Pairs; MODES.len()]; SITES.len()] = Default::default();
     for _ in 0..LAUNCHES {
-        let mut native = Guest::start(None, &guest);
-        let mut loaded = MODES.map(|mode| Guest::start(Some(mode.options), &guest));
+        let mut native = Guest::start(None, &[guest.as_os_str()]);
+        let mut others =
+            MODES.map(|mode| Guest::start(mode.options, &[guest.as_os_str(), mode.argument.as_ref()]));
         for _ in 0..ROUNDS {
             for ((letter, _), by_mode) in SITES.iter().zip(&mut results) {
-                for (guest, pairs) in loaded.iter_mut().zip(by_mode) {
+                for (guest, pairs) in others.iter_mut().zip(by_mode) {
                     let before = native.round(letter);
                     pairs.push(before, guest.round(letter));
                 }
@@ -51,39 +60,5 @@ fn main() {
         for (mode, pairs) in MODES.iter().zip(by_mode) {
             measure::row(&format!("{site}: {}", mode.name), pairs, mode.target);
         }
-    }
-}
-
-/// A running guest that waits for its next round.
-struct Guest {
-    child: Child,
-    ask: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Guest {
-    fn start(options: Option<&[&str]>, guest: &Path) -> Self {
-        let words = measure::words(options, &[guest.as_os_str()]);
-        let mut command = measure::command(&words);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the guest can be started");
-        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
-        Self { ask: child.stdin.take(), child, answers }
-    }
-
-    /// Nanoseconds per call in one round.
-    fn round(&mut self, letter: &str) -> f64 {
-        let ask = self.ask.as_mut().expect("it is piped");
-        ask.write_all(letter.as_bytes()).expect("the guest reads");
-        let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the guest answers");
-        line.trim().parse().expect("the guest answers with a number")
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.ask = None; // the end of its input ends it
-        let _ = self.child.wait();
     }
 }

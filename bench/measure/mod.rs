@@ -6,8 +6,9 @@
 #![allow(dead_code, reason = "each benchmark uses its own part")]
 
 use std::ffi::{OsStr, OsString};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// The loader to be measured.
 pub(crate) const LOADER: &str = env!("CARGO_BIN_EXE_loader");
@@ -115,4 +116,38 @@ pub(crate) fn row(what: &str, pairs: &Pairs, target: Option<f64>) {
         pairs.added_at_best(),
         loaded / native
     );
+}
+
+/// A running guest that waits for its next round.
+pub(crate) struct Guest {
+    child: Child,
+    ask: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Guest {
+    /// Starts it, native or under the loader with these options.
+    pub(crate) fn start(options: Option<&[&str]>, program: &[&OsStr]) -> Self {
+        let mut command = command(&words(options, program));
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the guest can be started");
+        let answers = BufReader::new(child.stdout.take().expect("it is piped"));
+        Self { ask: child.stdin.take(), child, answers }
+    }
+
+    /// The figure that one round of `what` gives.
+    pub(crate) fn round(&mut self, what: &str) -> f64 {
+        let ask = self.ask.as_mut().expect("it is piped");
+        ask.write_all(what.as_bytes()).expect("the guest reads");
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("the guest answers");
+        line.trim().parse().expect("the guest answers with a number")
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.ask = None; // the end of its input ends it
+        let _ = self.child.wait();
+    }
 }
