@@ -26,6 +26,12 @@ static void fill(unsigned char *memory, size_t len) {
     }
 }
 
+// Instructions of the usual length that do nothing.
+static void fill_with_code(unsigned char *memory, size_t len) {
+    static const unsigned char NOP[] = {0x0f, 0x1f, 0x40, 0x00};
+    for (size_t at = 0; at < len; at += sizeof NOP) memcpy(memory + at, NOP, sizeof NOP);
+}
+
 static void write_code(unsigned char *memory, size_t len) {
     for (size_t at = 0; at < len; at += PAGE) memcpy(memory + at, CODE, sizeof CODE);
 }
@@ -37,7 +43,7 @@ int main(void) {
     while (scanf("%zu %7s", &kib, kind) == 2 && kib <= KIB_MAX) {
         size_t len = kib << 10;
         int is_code = !strcmp(kind, "code");
-        if (is_code) memset(memory, 0x90, len); else fill(memory, len);
+        if (is_code) fill_with_code(memory, len); else fill(memory, len);
         double taken = 0;
         for (int pair = 0; pair < PAIRS; pair++) {
             if (is_code) write_code(memory, len);
