@@ -18,7 +18,13 @@ fn check(source: &str) {
         assert!(report.starts_with("report of process ") && report.contains("/libc.so.6 0x"), "{outcome}");
         let is_left = |line: &&str| line.contains(" plausible") || line.contains(" refused: ");
         assert_eq!(report.lines().filter(is_left).collect::<Vec<_>>(), [""; 0], "{outcome}");
+        assert!(report.contains("\n  net: not needed\n"), "{outcome}");
         assert!(report.contains("\n  shared and executable: 0 mappings\n"), "{outcome}");
+    }
+    for outcome in guest::run(source, Mode::Exhaustive) {
+        outcome.expect_ok();
+        let armed = "\n  net: armed since the start: it was asked for, ";
+        assert!(outcome.report.contains(armed), "{outcome}");
     }
 }
 

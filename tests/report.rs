@@ -106,7 +106,7 @@ fn of_cat_every_call_in_its_libraries_is_accounted_for() {
     outcome.expect_end(End::Status(0));
     let report = report_of(&outcome);
     assert_eq!(report.program, "/usr/bin/cat");
-    assert!(report.text.contains("\n  intercept: auto\n"), "{}", report.text);
+    assert!(report.text.contains("\n  intercept: auto\n  net: not needed\n"), "{}", report.text);
     assert_eq!(report.module("/cat").count("site"), 0);
     assert!(report.module("[vdso]").count("site") > 0, "{}", report.text);
     if need_program("objdump").is_none() {
@@ -259,6 +259,20 @@ fn text_and_json_say_the_same() {
     check_forms(&["bash", "--norc", "-c", "/bin/true; (exit 3); exit 4"]);
     for program in guest::build("report_kinds.S") {
         check_forms(&[&program.to_string_lossy()]);
+    }
+}
+
+#[test]
+fn the_net_is_told_with_what_it_has_caught() {
+    let off = run(&["--report", "--intercept=fast"], &["true"]);
+    let Some(outcome) = off else { return };
+    assert!(report_of(&outcome).text.contains("\n  intercept: fast\n  net: off\n"), "{outcome}");
+    for program in guest::build("report_caught.S") {
+        let name = program.to_string_lossy().into_owned();
+        let Some(outcome) = run(&["--report", "--intercept=exhaustive"], &[&name]) else { return };
+        outcome.expect_ok();
+        let line = "\n  net: armed since the start: it was asked for, 2 calls";
+        assert!(report_of(&outcome).text.contains(line), "{outcome}");
     }
 }
 

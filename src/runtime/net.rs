@@ -55,7 +55,9 @@ pub enum Reason {
 impl Reason {
     const ALL: [Self; 5] = [Self::Asked, Self::Unproved, Self::Refused, Self::Writable, Self::Shared];
 
-    const fn text(self) -> &'static str {
+    /// What it is, in a few words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
         match self {
             Self::Asked => "it was asked for",
             Self::Unproved => "what may be a system call instruction is not proved",

@@ -15,6 +15,7 @@ use crate::report::ledger::{Kind, Ledger, Left, Module, NAME_MAX, Place, Presenc
 use crate::report::text;
 use crate::report::{Caught, Facts, Net, Report};
 use crate::runtime::natively::AsJson;
+use crate::runtime::net::{self, Standing};
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::{gate_asm, maps, processes, stubs, trap};
 use crate::sys::mem;
@@ -167,8 +168,21 @@ fn facts(frozen: &Frozen, mappings: Option<u64>) -> Facts<'_> {
         program: frozen.program.to_bytes(),
         intercept: frozen.intercept,
         is_strict: frozen.is_strict,
-        net: Net::NotNeeded,
-        caught: Caught::default(),
+        net: match net::standing() {
+            Standing::Off => Net::Off,
+            Standing::NotNeeded => Net::NotNeeded,
+            Standing::Out { why, place, since_start } => {
+                let place = Some(place).filter(|place| place.0 != 0);
+                Net::Armed { why: why.text(), place, since_start }
+            }
+            Standing::Unavailable(errno) => Net::Unavailable(errno),
+        },
+        caught: Caught {
+            calls: count(&STATE.net.served),
+            bare: count(&STATE.net.bare),
+            patched: count(&STATE.net.patched),
+            unarmed: count(&STATE.net.unarmed),
+        },
         writable: count(&STATE.noted.writable),
         shared: count(&STATE.noted.shared),
         shared_hits: count(&STATE.noted.shared_hits),
