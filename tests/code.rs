@@ -57,7 +57,6 @@ fn no_way_to_come_by_code_unwatched_is_seen_twice() {
 }
 
 #[test]
-#[ignore = "for want of the net"]
 fn every_way_to_come_by_code_is_seen_once_by_the_net() {
     for source in ["executable_ways.c", "unwatched_ways.c"] {
         for program in guest::build(source) {

