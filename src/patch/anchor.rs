@@ -74,19 +74,38 @@ fn opcodes(bytes: &[u8]) -> impl Iterator<Item = usize> + '_ {
 }
 
 /// Whether the bytes around a hit read as code that makes a system call: from some byte before it, straight-line
-/// instructions lead to it and one of them sets `rax`, and what follows it decodes too. Nobody writes a wrapper for
-/// `int 0x80` that takes any number, so a constant has to be set there.
+/// instructions lead to it and one of them sets `rax`; most that can be read from the bytes before it have an instruction
+/// start there; and what follows it decodes too. Nobody writes a wrapper for `int 0x80` that takes any number, so a
+/// constant has to be set there.
 pub(super) fn is_plausible(text: &Text<'_>, hit: usize) -> bool {
     let mut decoder = Decoder::new(text.bytes, text.at);
     let follows = decoder
         .decode(hit + 2)
         .is_ok_and(|next| !next.falls_through() || decoder.decode(hit + 2 + usize::from(next.len)).is_ok());
-    let mut leads = (1..=LEAD_MAX).filter_map(|back| hit.checked_sub(back));
+    let leads = || (1..=LEAD_MAX).filter_map(|back| hit.checked_sub(back));
     let is_number = match text.bytes.get(hit..hit + INT80.len()) {
         Some(bytes) if bytes == INT80 => |value| matches!(value, Value::Constant(..NUMBER_END)),
         _ => |value| value != Value::Altered,
     };
-    follows && leads.any(|from| leads_to(&mut decoder, from, hit, is_number))
+    follows
+        && leads().any(|from| leads_to(&mut decoder, from, hit, is_number))
+        && is_agreed(&mut decoder, leads(), hit)
+}
+
+/// Whether more of the readings from the offsets `starts` have an instruction start at `hit` than not. However they begin,
+/// readings of code soon agree; so where a hit only looks like an instruction, most pass over it.
+fn is_agreed(decoder: &mut Decoder<'_>, starts: impl Iterator<Item = usize>, hit: usize) -> bool {
+    let (mut meet, mut pass) = (0, 0);
+    for mut at in starts {
+        while at < hit
+            && let Ok(insn) = decoder.decode(at)
+        {
+            at += usize::from(insn.len);
+        }
+        meet += u32::from(at == hit);
+        pass += u32::from(at > hit);
+    }
+    meet > pass
 }
 
 fn leads_to(decoder: &mut Decoder<'_>, from: usize, hit: usize, is_number: fn(Value) -> bool) -> bool {
@@ -101,4 +120,49 @@ fn leads_to(decoder: &mut Decoder<'_>, from: usize, hit: usize, is_number: fn(Va
         at += usize::from(insn.len);
     }
     at == hit && sets_number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::GuestAddr;
+    use proptest::prelude::*;
+
+    fn is_plausible_in(bytes: &[u8], hit: usize) -> bool {
+        is_plausible(&Text { at: GuestAddr(0x1000), bytes }, hit)
+    }
+
+    #[test]
+    fn a_call_whose_number_is_loaded_is_plausible() {
+        let code = [&[0x90; 15][..], &[0x48, 0x89, 0xf8, 0x0f, 0x05, 0xc3, 0x90]].concat();
+        assert!(is_plausible_in(&code, 18));
+        // mov eax, [rip + 0x2ee3] behind bytes that are no code.
+        assert!(is_plausible_in(&[0x06, 0x06, 0x8b, 0x05, 0xe3, 0x2e, 0, 0, 0x0f, 0x05, 0xc3], 8));
+    }
+
+    #[test]
+    fn two_bytes_of_two_instructions_are_not() {
+        // mov rax, [rsp + 0x150]; jae +0x3558; mov r13, rcx; cmp byte [rax + rdi], 0; jne +0x21; mov rax, [rdx + 8]
+        let code = [
+            0x48, 0x89, 0xc5, 0x4c, 0x3b, 0x6c, 0x24, 0x40, 0x48, 0x8b, 0x84, 0x24, 0x50, 0x01, 0, 0, 0x0f,
+            0x83, 0x58, 0x35, 0, 0, 0x49, 0x89, 0xcd, 0x80, 0x3c, 0x38, 0, 0x75, 0x21, 0x48, 0x8b, 0x42,
+            0x08,
+        ];
+        assert!(!is_plausible_in(&code, 24));
+    }
+
+    proptest! {
+        #[test]
+        fn tables_of_numbers_are_hardly_ever(
+            words in proptest::collection::vec(any::<u32>(), 12 * 64),
+        ) {
+            // A hit in the middle of each of 64 tables: one that reads as code by chance must stay rare.
+            let plausible = words.chunks(12).filter(|words| {
+                let mut table: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                table[36..38].copy_from_slice(&[0x0f, 0x05]);
+                is_plausible_in(&table, 36)
+            });
+            prop_assert!(plausible.count() <= 24);
+        }
+    }
 }

@@ -24,7 +24,7 @@ use crate::runtime::handlers::{self, Handler};
 use crate::runtime::record::{self, Slot};
 use crate::runtime::state::STATE;
 use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, dispatching, fatal, gate_asm, processes, reserved, slot_code, trap};
+use crate::runtime::{dispatch, dispatching, fatal, gate_asm, net, processes, reserved, slot_code, trap};
 use crate::sys::signal;
 use core::sync::atomic::Ordering;
 
@@ -237,7 +237,9 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             continue;
         }
         if let Some(offset) = trap::offset_in_restorer(at) {
-            context.rip = handlers::in_own_restorer(offset).unwrap_or(at).0;
+            // In its own the thread would be caught, perhaps at the end of a handler that blocks the signal for that.
+            let own = handlers::in_own_restorer(offset).filter(|_| !net::is_out());
+            context.rip = own.unwrap_or(at).0;
             return Whereabouts::Program;
         }
         if trap::is_in_bare_call(at) {

@@ -14,7 +14,7 @@ use crate::load::map::Mapping;
 use crate::patch::find;
 use crate::patch::live::Change;
 use crate::patch::plan::{self, Gate, Input, Plan};
-use crate::patch::site::{Site, Text, Verdict};
+use crate::patch::site::{Hit, Site, Text, Verdict};
 use crate::patch::space::Space;
 use crate::patch::stub::Fields;
 use crate::patch::{relay, undo};
@@ -23,7 +23,7 @@ use crate::runtime::room::{self, Room};
 use crate::runtime::state::{STATE, policy_address};
 use crate::runtime::stubs::{self, Stubs};
 use crate::runtime::text::{self, LiveMemory};
-use crate::runtime::{enter_asm, landings, report, reserved, trap};
+use crate::runtime::{enter_asm, landings, net, report, reserved, trap};
 use crate::sys::file::{self, Fd, View};
 use crate::sys::lock::RobustGuard;
 use crate::sys::signal::AllBlocked;
@@ -265,6 +265,11 @@ impl Modules {
             found.hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;
         self.patches += 1;
         let patch = self.patches;
+        let is_suspect =
+            |hit: &&Hit| matches!(hit.verdict, Verdict::Unproved(unproved) if unproved.is_plausible);
+        if let Some(hit) = found.hits.iter().find(is_suspect) {
+            self.need(net::Reason::Unproved, hit.at);
+        }
         if sites.is_empty() {
             report::note(&job.text, job.shift, &found, None, true);
             give_back(&job.text, job.access);
@@ -296,6 +301,10 @@ impl Modules {
             self.refused += plan.stubs.len() as u64;
         }
         report::note(&job.text, job.shift, &found, Some(&plan), is_applied);
+        let refused = plan.refusals.first().map(|refusal| refusal.at);
+        if let Some(at) = refused.or(sites.first().map(|site| site.at).filter(|_| !is_applied)) {
+            self.need(net::Reason::Refused, at);
+        }
         self.stubs.give_back(&stubs, &plan.stubs);
         let end = landings.iter().map(|page| page.wrapping_add(PAGE)).max().unwrap_or_default();
         Applied { patch, end }

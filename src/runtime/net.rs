@@ -96,6 +96,8 @@ pub struct Net {
     /// Whether the program runs.
     has_begun: AtomicBool,
     is_since_start: AtomicBool,
+    /// Whether a filter of the program's does not go with it.
+    gives_way: AtomicBool,
     /// A [`Reason`], or 0.
     why: AtomicU32,
     place: AtomicU64,
@@ -125,6 +127,7 @@ impl Net {
             is_out: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             is_since_start: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
             why: AtomicU32::new(0),
             place: AtomicU64::new(0),
             errno: AtomicU32::new(0),
@@ -145,6 +148,10 @@ impl Net {
 
     fn is_out(&self) -> bool {
         self.is_out.load(Ordering::SeqCst)
+    }
+
+    fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
     }
 
     fn is_stranger(&self, thread: u32) -> bool {
@@ -225,7 +232,32 @@ fn arm_thread() -> Result<(), Errno> {
     process::dispatch_calls(Some(gate_asm::whole()))
 }
 
-/// Makes `site` reach the stub that serves it, and the call that was caught there go on in it. Returns false for a signal
+/// Whether it is out.
+#[must_use]
+pub fn is_out() -> bool {
+    STATE.net.is_out()
+}
+
+/// The program is about to have its calls filtered in a way that does not go with the net: by the addresses that they come
+/// from, or so that no signal handler can return. Rather than break it, threads that are caught run without the net from
+/// then on; under `--strict` the filter meets the calls of the gate.
+pub fn give_way() {
+    if STATE.net.is_out() && !is_strict() {
+        STATE.net.gives_way.store(true, Ordering::Relaxed);
+        let _ = take_in();
+    }
+}
+
+/// Takes the net away from the calling thread. Returns whether that could be done.
+fn take_in() -> bool {
+    let is_done = process::dispatch_calls(None).is_ok();
+    if is_done {
+        count(&STATE.net.unarmed);
+    }
+    is_done
+}
+
+/// Has a call that was caught go on in the stub of its site. Returns false for a signal
 /// that the kernel has not raised for the net.
 ///
 /// What a program sends itself looks the same but for the place where it comes.
@@ -236,8 +268,12 @@ pub fn serve(frame: Frame) -> bool {
     if info.code != SYS_USER_DISPATCH || info.addr() != back.0 || gate_asm::whole().contains(back) {
         return false;
     }
-    count(&STATE.net.served);
     let instruction = if info.arch() == AUDIT_ARCH_I386 { Instruction::Int80 } else { Instruction::Syscall };
+    if STATE.net.gives_way() && take_in() {
+        context.rip -= instruction.bytes().len() as u64;
+        return true;
+    }
+    count(&STATE.net.served);
     match entry_of(back, instruction) {
         Some(entry) => int80::go_on(frame, entry),
         None => make_bare(context, instruction),
@@ -422,6 +458,9 @@ pub fn begin_child(block: &mut Block, is_process: bool) {
     }
     if !net.is_out() {
         return;
+    }
+    if net.gives_way() {
+        return count(&net.unarmed);
     }
     match arm_thread() {
         Ok(()) => {}

@@ -21,7 +21,7 @@ use crate::runtime::dispatch::Step;
 use crate::runtime::pending::Returns;
 use crate::runtime::record;
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{dispatch, fatal, gate_asm, handlers, stubs, text, trap};
+use crate::runtime::{dispatch, fatal, gate_asm, handlers, net, stubs, text, trap};
 use crate::sys::process;
 use crate::sys::seccomp::{self as filters, Filter};
 use crate::sys::signal::AllBlocked;
@@ -123,6 +123,7 @@ fn leave_native(filter: Filter) {
         return;
     }
     STATE.address_filters.fetch_add(1, Ordering::Relaxed);
+    net::give_way();
     let Some(_blocked) = AllBlocked::new() else { return };
     let modules = STATE.modules.lock();
     // What was found out last: sites of one kind stand together.
@@ -145,6 +146,7 @@ fn leave_native(filter: Filter) {
 /// trap get their own instruction back.
 fn do_without_traps(filter: Filter) {
     if !lets_through(filter, &Call { nr: sysno::RT_SIGRETURN, args: [0; 6] }) {
+        net::give_way();
         for site in STATE.traps.sites() {
             let fields = trap::entry_of(site).and_then(|entry| stubs::fields(stubs::index_of(entry)));
             if let Some(fields) = fields {
