@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use crate::addr::GuestAddr;
 use crate::elf::functions::{Functions, Source};
 use crate::patch::anchor::{self, Branch};
+use crate::patch::number;
 use crate::patch::site::{Hit, RESTORER, Reason, Site, Text, Unproved, Verdict};
 use crate::patch::trace::{Number, STRETCH_MAX, Spoiled, Trace};
 use crate::x86::scan::{SYSCALL, SyscallBytes};
@@ -39,11 +40,25 @@ pub fn hits(text: &Text<'_>, bias: u64, functions: &Functions<'_>) -> Found {
     if offsets.peek().is_none() {
         return Found::default();
     }
+    // Generated code holds such bytes by chance, in as much code as fits: not worth decoding all of it.
+    if functions.is_empty() && !offsets.clone().any(|offset| number::may_be_loaded(text, offset)) {
+        let hits = offsets.map(|offset| {
+            let is_plausible = anchor::is_plausible(text, offset);
+            let verdict = Verdict::Unproved(Unproved { reason: Reason::NoAnchor, is_plausible });
+            Hit { at: text.addr(offset), verdict }
+        });
+        return Found { hits: hits.collect(), dead_ends: Vec::new() };
+    }
+    judged_hits(text, bias, functions)
+}
+
+/// As [`hits`], by decoding what lies around them.
+pub(super) fn judged_hits(text: &Text<'_>, bias: u64, functions: &Functions<'_>) -> Found {
     let trace = Trace::new(*text);
     let (anchors, dead_ends) = (Vec::new(), Vec::new());
     let mut finder = Finder { text: *text, bias, functions, trace, anchors, dead_ends };
     let mut stretches = Vec::new();
-    for offset in offsets {
+    for offset in SyscallBytes::of(text.bytes) {
         finder.assign(offset, &mut stretches);
     }
     for stretch in &mut stretches {

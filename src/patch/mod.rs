@@ -9,6 +9,7 @@ mod draft;
 pub mod find;
 mod lapping;
 pub mod live;
+mod number;
 mod padding;
 pub mod plan;
 pub mod relay;

@@ -305,6 +305,11 @@ impl Gpr {
         ALL.get(usize::from(number)).copied().map(Self)
     }
 
+    /// All sixteen.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..16).filter_map(Self::of)
+    }
+
     /// The number that instructions call it by, 0 to 15.
     #[must_use]
     pub fn number(self) -> u8 {
