@@ -146,7 +146,9 @@ impl Net {
         Reason::ALL.into_iter().find(|reason| *reason as u32 == why)
     }
 
-    fn is_out(&self) -> bool {
+    /// Whether threads that start are armed.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
         self.is_out.load(Ordering::SeqCst)
     }
 
