@@ -23,6 +23,7 @@ use crate::patch::stub;
 use crate::runtime::block::{self, Block};
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
+use crate::runtime::net::Reason;
 use crate::runtime::state::{DISPATCHED, STATE};
 use crate::runtime::{dispatch, fatal, handlers, modules, reserved, selector_asm, trap_mask};
 use crate::sys::signal::AllBlocked;
@@ -193,7 +194,7 @@ fn judged(call: &Call) -> Result<Option<Rule>, Errno> {
 /// Makes `wanted` the rule of `thread`, and every call hooked as long as there is one.
 fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
     let _blocked = AllBlocked::new().ok_or(Errno::EPERM)?;
-    let _modules = modules::lock();
+    let mut modules = modules::lock();
     let was_used = STATE.dispatching.is_used();
     let is_done = match wanted {
         Some(rule) => STATE.dispatching.insert(thread, rule),
@@ -206,6 +207,7 @@ fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
         (false, true) => {
             STATE.hook(sysno::RT_SIGPROCMASK); // for good: once it was seen, part of a mask may be kept here
             STATE.hook_all(DISPATCHED);
+            modules.need(Reason::Dispatched, GuestAddr(0));
         }
         (true, false) => STATE.unhook_all(DISPATCHED),
         _ => {}

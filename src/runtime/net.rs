@@ -50,10 +50,13 @@ pub enum Reason {
     Writable,
     /// Executable memory is shared, and others may write to it.
     Shared,
+    /// The program has its own calls dispatched, those of sites that are not proved too.
+    Dispatched,
 }
 
 impl Reason {
-    const ALL: [Self; 5] = [Self::Asked, Self::Unproved, Self::Refused, Self::Writable, Self::Shared];
+    const ALL: [Self; 6] =
+        [Self::Asked, Self::Unproved, Self::Refused, Self::Writable, Self::Shared, Self::Dispatched];
 
     /// What it is, in a few words.
     #[must_use]
@@ -64,6 +67,7 @@ impl Reason {
             Self::Refused => "a system call instruction can't be replaced",
             Self::Writable => "memory is writable and executable",
             Self::Shared => "executable memory is shared",
+            Self::Dispatched => "the program has its own calls dispatched",
         }
     }
 }
@@ -351,12 +355,15 @@ impl Modules {
     /// Something at `place` may make calls that nobody would see: puts the net out, or ends the process, as the options say.
     pub fn need(&mut self, why: Reason, place: GuestAddr) {
         let Some(frozen) = STATE.frozen() else { return };
-        let is_enough = matches!(why, Reason::Unproved | Reason::Refused) || frozen.is_strict;
+        let is_enough =
+            matches!(why, Reason::Unproved | Reason::Refused | Reason::Dispatched) || frozen.is_strict;
         if !is_enough || STATE.net.why().is_some() {
             return;
         }
         match frozen.intercept {
-            Intercept::Fast if frozen.is_strict => end(format_args!("{}", Cause(why, place))),
+            Intercept::Fast if frozen.is_strict && why != Reason::Dispatched => {
+                end(format_args!("{}", Cause(why, place)))
+            }
             Intercept::Fast | Intercept::Exhaustive => {}
             Intercept::Auto => self.put_out(why, place),
         }

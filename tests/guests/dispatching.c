@@ -138,6 +138,26 @@ static void other_table(void) {
     CHECK_EQUAL(dispatch_off(), 0);
 }
 
+/* So are those of code that is written while it can be executed. */
+static void written_code(void) {
+    static const unsigned char code[] = {0xb8, SYS_getppid, 0, 0, 0, 0x0f, 0x05, 0xc3};
+    int rights = PROT_READ | PROT_WRITE | PROT_EXEC;
+    char *page = mmap(0, 4096, rights, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(page != MAP_FAILED);
+    memcpy(page, code, sizeof code);
+    long (*call)(void) = (long (*)(void))page;
+    arm(0, 0, &selector);
+    result = -8;
+    for (int round = 0; round < 3; round++) {
+        selector = BLOCK;
+        CHECK_EQUAL(call(), -8);
+        CHECK_EQUAL(seen.info.si_call_addr, page + 7);
+        CHECK_EQUAL(call(), getppid());
+    }
+    CHECK_EQUAL(dispatch_off(), 0);
+    CHECK(munmap(page, 4096) == 0);
+}
+
 /* The call that ends it is one like any other. */
 static void end_of_it(void) {
     arm(0, 0, &selector);
@@ -383,6 +403,7 @@ int main(int count, char **words) {
     registers();
     ranges();
     other_table();
+    written_code();
     end_of_it();
     for (int how = 0; how <= 5; how++) printf("%d\n", deaths(how));
     threads_and_children();
