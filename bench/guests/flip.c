@@ -22,7 +22,8 @@ static void fill(unsigned char *memory, size_t len) {
     unsigned state = 1;
     for (size_t at = 0; at < len; at++) {
         state = state * 1664525 + 1013904223;
-        memory[at] = state >> 24 == 0x0f ? 0 : state >> 24;
+        unsigned char byte = state >> 24;
+        memory[at] = byte == 0x0f || byte == 0xcd ? 0 : byte;
     }
 }
 

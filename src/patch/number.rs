@@ -6,7 +6,7 @@
 
 use crate::patch::site::Text;
 use crate::patch::trace::NUMBER_END;
-use crate::x86::decode::{Decoder, Gpr, Kind, MAX_LEN, Value};
+use crate::x86::decode::{Decoder, Gpr, MAX_LEN, Value};
 
 /// How far back is looked, in bytes.
 const LEAD_MAX: usize = 256;
@@ -22,7 +22,7 @@ pub(super) fn may_be_loaded(text: &Text<'_>, hit: usize) -> bool {
         let Some(at) = hit.checked_sub(back).filter(|_| !is_cut_off) else { return false };
         let Ok(insn) = decoder.decode(at) else { continue };
         let end = at + usize::from(insn.len);
-        let is_site = insn.kind == Kind::Syscall && end == hit + 2;
+        let is_site = insn.kind.is_call_of_kernel() && end == hit + 2;
         let runs_on = insn.straight && hit.checked_sub(end).and_then(|after| leads.get(after)) == Some(&true);
         let is_number = |value| matches!(value, Some(Value::Constant(number)) if number < NUMBER_END);
         if runs_on && Gpr::all().any(|register| is_number(decoder.value(register))) {
@@ -64,7 +64,8 @@ mod tests {
     }
 
     /// What random code is made of.
-    const PIECES: [&[u8]; 15] = [
+    const PIECES: [&[u8]; 16] = [
+        &[0xcd, 0x80],
         &[0x0f, 0x05],
         &CALL,
         &[0x48],
