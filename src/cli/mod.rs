@@ -157,7 +157,7 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
         follows: !options.no_follow,
         intercept: options.intercept,
         is_strict: options.strict,
-        refuses_io_uring: options.no_io_uring,
+        refuses_io_uring: options.no_io_uring || options.strict,
         report: options.report,
         tree: common.map_or(&STATE.tree, |common| common.tree),
         common,

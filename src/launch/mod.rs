@@ -208,6 +208,7 @@ pub fn start(
     settle(&image, &mapping, &stack, break_start);
     if image.stack() == StackProtection::Executable {
         make_stack_executable(stack.sp);
+        modules::note_writable(stack.sp);
     }
     rendezvous::announce(&rendezvous::Program {
         path: &exe,

@@ -289,6 +289,12 @@ const NOTHING_ASKED: Options<'static> = Options {
 /// The first word that can't be understood.
 pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, UsageError<'a>> {
     let mut options = NOTHING_ASKED;
+    let mut intercept = None;
+    let chosen = |intercept: Option<Intercept>, strict| match intercept {
+        Some(intercept) => intercept,
+        None if strict => Intercept::Exhaustive,
+        None => Intercept::Auto,
+    };
     let mut words = words.enumerate();
     while let Some((index, word)) = words.next() {
         options.option_words = index;
@@ -296,7 +302,8 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, Us
             break;
         }
         if !word.starts_with(b"-") || word == b"-" {
-            return Ok(Parsed::Run(Options { program: word, program_index: index, ..options }));
+            let intercept = chosen(intercept, options.strict);
+            return Ok(Parsed::Run(Options { program: word, program_index: index, intercept, ..options }));
         }
         let (flag, attached) = look_up(word)?;
         let value = value_of(flag, attached, word, || words.next().map(|(_, next)| next))?;
@@ -308,7 +315,7 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, Us
             Effect::Output => options.output = Some(value),
             Effect::NoFollow => options.no_follow = true,
             Effect::Intercept => {
-                options.intercept = Intercept::parse(value).ok_or(UsageError::InvalidValue(word))?;
+                intercept = Some(Intercept::parse(value).ok_or(UsageError::InvalidValue(word))?);
             }
             Effect::Strict => options.strict = true,
             Effect::Report if value.is_empty() => options.report = Some(Report::Text),
@@ -322,7 +329,8 @@ pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, Us
         }
     }
     let (program_index, program) = words.next().ok_or(UsageError::MissingProgram)?;
-    Ok(Parsed::Run(Options { program, program_index, ..options }))
+    let intercept = chosen(intercept, options.strict);
+    Ok(Parsed::Run(Options { program, program_index, intercept, ..options }))
 }
 
 /// The option that `word` names, and the value attached to it: `--output=FILE`, `-oFILE`.
@@ -461,6 +469,8 @@ mod tests {
     fn says_how_far_completeness_goes() {
         assert_eq!(options("x").intercept, Intercept::Auto);
         assert_eq!(options("--intercept=fast --intercept exhaustive x").intercept, Intercept::Exhaustive);
+        assert_eq!(options("--strict --intercept=auto x").intercept, Intercept::Auto);
+        assert_eq!(options("--strict -- x").intercept, Intercept::Exhaustive);
         let parsed = options("--strict --no-io-uring --report x");
         assert!(parsed.strict && parsed.no_io_uring);
         assert_eq!(parsed.report, Some(Report::Text));

@@ -51,7 +51,7 @@ pub enum Step {
 /// Runs the enter hooks of the call in `block`.
 pub extern "C" fn entered(block: &mut Block) {
     settle(block);
-    net::join(block);
+    let was_joining = net::join(block);
     if STATE.dispatching.is_used() && dispatching::takes(block) {
         return;
     }
@@ -65,7 +65,9 @@ pub extern "C" fn entered(block: &mut Block) {
         Verdict::Pass | Verdict::PassAndTell if HANDLED.contains(call.nr) => special(block, &call, frozen),
         Verdict::Pass | Verdict::PassAndTell => Step::Pass,
     };
-    net::join(block); // the call may have called for it
+    if !was_joining {
+        net::join(block); // the call may have called for it
+    }
     go(block, step, &call, told);
 }
 
@@ -285,7 +287,9 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
             processes::finish_split(block, &collected, outcome);
             mappings::note_mapping(&call, outcome);
             mappings::note_attached(&call, outcome);
-            net::join(block);
+            if call.nr == sysno::SHMAT {
+                net::join(block);
+            }
             altstacks::note(&call, outcome);
             trap_mask::finish(&call, pending.mask, outcome);
             seccomp::finish(&call, outcome);

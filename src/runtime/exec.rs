@@ -21,7 +21,7 @@ use crate::runtime::dispatch::Step;
 use crate::runtime::natively::Reason;
 use crate::runtime::program_file::ProgramFile;
 use crate::runtime::state::Frozen;
-use crate::runtime::{identity, processes, reserved, trap_mask};
+use crate::runtime::{identity, net, processes, reserved, trap_mask};
 use crate::sys::file::{self, OpenFile, Place};
 use crate::sys::line::Line;
 use crate::sys::mem;
@@ -62,8 +62,13 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Option<Errno> {
     if block.has_waiting() {
         return None;
     }
-    // What the kernel runs against all expectation is of a kind that it knows, and nobody else.
     let path = request.as_ref().map_or(c"", |request| request.place.path).to_bytes();
+    if let Some(reason) = reason
+        && net::refuses_native(path, reason)
+    {
+        return Some(Errno::EPERM);
+    }
+    // What the kernel runs against all expectation is of a kind that it knows, and nobody else.
     let departure = frozen.tree.natives.leave(reason.unwrap_or(Reason::Foreign), path);
     let is_last = reason.is_some() && processes::close_before_native(frozen);
     let errno = match request {

@@ -21,6 +21,7 @@ use crate::runtime::block::Block;
 use crate::runtime::dispatch::Step;
 use crate::runtime::maps::{self, Mapping};
 use crate::runtime::modules::{self, Access, Modules};
+use crate::runtime::net;
 use crate::runtime::patched::Content;
 use crate::runtime::pending::Returns;
 use crate::runtime::state::{STATE, count};
@@ -44,13 +45,6 @@ enum Running {
 /// Whether pages with these rights can be executed: `personality` may have made reading imply it.
 fn can_execute(protection: Protection) -> bool {
     protection.executable() || protection.readable() && STATE.reading_executes.load(Ordering::Relaxed)
-}
-
-/// Counts what can be executed without being looked at again.
-fn note_rights(protection: Protection) {
-    if protection.writable() && can_execute(protection) {
-        count(&STATE.noted.writable);
-    }
 }
 
 /// Whether code may be patched that `call` makes executable: not where filters look at where calls come from, nor where
@@ -93,7 +87,6 @@ pub fn map(block: &Block, call: &Call) -> Step {
     let bits = bits as u32;
     let protection = Protection::from_bits(prot as u32);
     let is_executable = can_execute(protection);
-    note_rights(protection);
     let is_private_file = bits & ANONYMOUS == 0 && bits & TYPE == Sharing::Private.bits();
     let replaced = pages(at, len).filter(|_| bits & FIXED != 0);
     let replaces = replaced.is_some_and(|range| STATE.patched.overlaps(range));
@@ -104,16 +97,22 @@ pub fn map(block: &Block, call: &Call) -> Step {
         return if is_private_file { Step::Tell(Returns::Once) } else { Step::Pass };
     }
     with_modules(block, |modules| match (is_executable && is_private_file, replaced) {
-        (true, Some(range)) if !STATE.file_pages.holds(range) => answer(modules.replace_by_file(call, range)),
-        (true, _) => answer(modules.map_file(call)),
+        (true, replaced) => {
+            let result = match replaced.filter(|range| !STATE.file_pages.holds(*range)) {
+                Some(range) => modules.replace_by_file(call, range),
+                None => modules.map_file(call),
+            };
+            answer(result.inspect(|at| modules.note_rights(GuestAddr(*at), protection)))
+        }
         (false, _) => {
             let result = raw(call);
             if let Ok(at) = result {
                 let range =
                     AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
                 modules.forget(range);
-                if is_executable && bits & ANONYMOUS == 0 {
-                    modules.count_shared(range);
+                modules.note_rights(range.start, protection);
+                if is_executable && bits & TYPE != Sharing::Private.bits() {
+                    modules.note_shared(range);
                 } else if is_private_file {
                     STATE.file_pages.insert(range);
                 }
@@ -227,8 +226,17 @@ impl Modules {
         false
     }
 
-    /// Counts what may be calls in shared pages, which stay as they are.
-    fn count_shared(&mut self, range: AddrRange) {
+    /// What the program may write and execute from `at` on is never looked at again.
+    fn note_rights(&mut self, at: GuestAddr, protection: Protection) {
+        if protection.writable() && can_execute(protection) {
+            count(&STATE.noted.writable);
+            self.need(net::Reason::Writable, at);
+        }
+    }
+
+    /// Counts what may be calls in shared pages, which stay as they are, and which others may write to.
+    fn note_shared(&mut self, range: AddrRange) {
+        self.need(net::Reason::Shared, range.start);
         count(&STATE.noted.shared);
         let hits = self.count_untouched(range);
         STATE.noted.shared_hits.fetch_add(hits, Ordering::Relaxed);
@@ -266,7 +274,6 @@ pub fn protect(block: &Block, call: &Call) -> Step {
     let [at, len, prot, ..] = call.args;
     let protection = Protection::from_bits(prot as u32);
     let Some(range) = pages(at, len) else { return Step::Pass };
-    note_rights(protection);
     if protection == Protection::READ {
         // That is how dynamic loaders close what they have relocated: all that they have loaded is on their list.
         rendezvous::changed();
@@ -306,7 +313,8 @@ pub fn protect(block: &Block, call: &Call) -> Step {
 #[inline(never)]
 fn protect_writable(block: &Block, call: &Call, range: AddrRange) -> Step {
     STATE.patched.mark_written(range);
-    if !may_patch(call) || !needs_look(range) {
+    if !may_patch(call) || !needs_look(range) && !net::minds_rights() {
+        count(&STATE.noted.writable);
         return Step::Pass;
     }
     with_modules(block, |modules| {
@@ -316,6 +324,7 @@ fn protect_writable(block: &Block, call: &Call, range: AddrRange) -> Step {
                 modules.restore(range);
             }
             modules.count_untouched(range);
+            modules.note_rights(range.start, Protection::from_bits(call.args[2] as u32));
         }
         answer(result)
     })
@@ -338,7 +347,7 @@ impl Modules {
     fn look_at(&mut self, mapping: &Mapping, running: Running) {
         let Mapping { range, protection, .. } = *mapping;
         if mapping.sharing == Sharing::Shared {
-            return self.count_shared(range);
+            return self.note_shared(range);
         }
         if protection.executable() && running == Running::Perhaps {
             // What can be written can be read (SDM vol. 3A, 4.6.1).
@@ -531,7 +540,7 @@ pub fn note_attached(call: &Call, outcome: Outcome) {
     if let Some(range) = range {
         modules.forget(range);
         if bits & flags::SHM_EXEC != 0 {
-            modules.count_shared(range);
+            modules.note_shared(range);
         }
     }
 }

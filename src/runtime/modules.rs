@@ -145,8 +145,17 @@ pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result
         let job = Job { text, access, image: Some(image), bias: mapping.bias, room, shift: 0 };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
+        if part.protection.writable() {
+            modules.need(net::Reason::Writable, part.range.start);
+        }
     }
     Ok(end)
+}
+
+/// Memory at `at` has been made writable and executable for the program.
+pub fn note_writable(at: GuestAddr) {
+    let _blocked = AllBlocked::new();
+    lock().need(net::Reason::Writable, at);
 }
 
 /// Patches an image that the kernel has mapped executable; nobody executes it yet. Its bytes are read from the file and
@@ -176,6 +185,9 @@ pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Resul
             Job { text, access: Access::Writable, image: Some(image), bias: mapping.bias, room, shift: 0 };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
+        if part.protection.writable() {
+            modules.need(net::Reason::Writable, part.range.start);
+        }
     }
     Ok(end)
 }

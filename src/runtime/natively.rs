@@ -47,7 +47,9 @@ impl Reason {
         Self::Foreign,
     ];
 
-    const fn text(self) -> &'static str {
+    /// It in a few words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
         match self {
             Self::NotAsked => "not followed, as asked",
             Self::Traced => "traced by a program of the tree",

@@ -22,7 +22,9 @@ use crate::runtime::guest::Memory;
 use crate::runtime::modules::{self, Modules};
 use crate::runtime::patched::Content;
 use crate::runtime::state::{Frozen, STATE, UNARMED, count};
-use crate::runtime::{gate_asm, int80, maps, processes, reserved, signals, stubs, text, trap, trap_mask};
+use crate::runtime::{
+    gate_asm, int80, maps, natively, processes, reserved, signals, stubs, text, trap, trap_mask,
+};
 use crate::sys::line::Line;
 use crate::sys::process::{self, Status};
 use crate::sys::signal::AllBlocked;
@@ -31,8 +33,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The signal that the kernel raises.
 const SIGNAL: Signal = Signal::SIGSYS;
-/// Threads without a block of their own that are told apart when the net is put out late.
-const STRANGERS: usize = 64;
+/// Threads that are told apart when the net is put out late.
+const CAPACITY: usize = 1024;
 /// Part of the count of armed threads once some have not been told apart.
 const UNCOUNTABLE: u32 = 1 << 31;
 
@@ -111,8 +113,8 @@ pub struct Net {
     is_joining: AtomicBool,
     /// Threads that are armed, while that is so.
     joined: AtomicU32,
-    /// The ids of those of them that have no block of their own.
-    strangers: [AtomicU32; STRANGERS],
+    /// Their ids; 0 where there is none.
+    armed: [AtomicU32; CAPACITY],
     /// Calls that were caught.
     pub served: AtomicU64,
     /// Of those, calls that were made without a stub, since there was none left.
@@ -137,7 +139,7 @@ impl Net {
             errno: AtomicU32::new(0),
             is_joining: AtomicBool::new(false),
             joined: AtomicU32::new(0),
-            strangers: [const { AtomicU32::new(0) }; STRANGERS],
+            armed: [const { AtomicU32::new(0) }; CAPACITY],
             served: AtomicU64::new(0),
             bare: AtomicU64::new(0),
             patched: AtomicU64::new(0),
@@ -160,22 +162,22 @@ impl Net {
         self.gives_way.load(Ordering::Relaxed)
     }
 
-    fn is_stranger(&self, thread: u32) -> bool {
-        self.strangers.iter().any(|stranger| stranger.load(Ordering::Relaxed) == thread)
+    fn is_armed(&self, thread: u32) -> bool {
+        thread != 0 && self.armed.iter().any(|armed| armed.load(Ordering::Relaxed) == thread)
     }
 
-    fn add_stranger(&self, thread: u32) {
-        let is_free = |stranger: &&AtomicU32| {
-            stranger.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    fn add_armed(&self, thread: u32) {
+        let is_free = |armed: &&AtomicU32| {
+            armed.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
-        if self.strangers.iter().find(is_free).is_none() {
+        if thread == 0 || self.armed.iter().find(is_free).is_none() {
             self.joined.fetch_or(UNCOUNTABLE, Ordering::Relaxed);
         }
     }
 
-    fn remove_stranger(&self, thread: u32) {
-        for stranger in self.strangers.iter().filter(|stranger| stranger.load(Ordering::Relaxed) == thread) {
-            stranger.store(0, Ordering::Relaxed);
+    fn remove_armed(&self, thread: u32) {
+        for armed in self.armed.iter().filter(|armed| armed.load(Ordering::Relaxed) == thread) {
+            armed.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -236,6 +238,26 @@ fn fail(errno: Errno) {
 /// From now on the kernel reports the calling thread's calls from outside of the gate.
 fn arm_thread() -> Result<(), Errno> {
     process::dispatch_calls(Some(gate_asm::whole()))
+}
+
+/// Whether memory that is writable and executable calls for the net.
+#[must_use]
+pub fn minds_rights() -> bool {
+    is_strict() && STATE.net.why().is_none()
+}
+
+/// Before another program runs natively, which `reason` is for: under `--strict` it must not.
+#[must_use]
+pub fn refuses_native(path: &[u8], reason: natively::Reason) -> bool {
+    if !is_strict() {
+        return false;
+    }
+    let mut line = Line::<512>::new();
+    line.push(b"loader: --strict: ");
+    line.push(path.get(..256).unwrap_or(path));
+    let _ = line.write_fmt(format_args!(" would run natively: {}\n", reason.text()));
+    line.to_stderr();
+    true
 }
 
 /// Whether it is out.
@@ -399,38 +421,42 @@ pub fn begin() {
     }
 }
 
-/// Arms the calling thread, whose hook runs on `block`, if the net has been put out since it started.
-pub fn join(block: &mut Block) {
-    if STATE.net.is_joining.load(Ordering::Relaxed) {
+/// Arms the calling thread, whose hook runs on `block`, if the net has been put out since it started. Returns whether
+/// there are such threads.
+pub fn join(block: &mut Block) -> bool {
+    let is_joining = STATE.net.is_joining.load(Ordering::Relaxed);
+    if is_joining {
         join_late(block);
     }
+    is_joining
 }
 
 #[cold]
 #[inline(never)]
 fn join_late(block: &mut Block) {
-    let net = &STATE.net;
-    let owner = block.owner.load(Ordering::Relaxed);
-    if owner != 0 && block.armed_for == owner || net.is_stranger(process::thread_id()) {
+    if has_joined(block) {
         return;
     }
     trap_mask::take_over(Some(block), SIGNAL);
     if let Err(errno) = arm_thread() {
         fail(errno);
-        count(&net.unarmed);
+        count(&STATE.net.unarmed);
     }
     count_joined(block);
+}
+
+/// Whether the calling thread is armed, or can't be.
+fn has_joined(block: &Block) -> bool {
+    let owner = block.owner.load(Ordering::Relaxed);
+    owner != 0 && block.armed_for == owner || STATE.net.is_armed(process::thread_id())
 }
 
 /// The calling thread need not join any more.
 fn count_joined(block: &mut Block) {
     let net = &STATE.net;
     let owner = block.owner.load(Ordering::Relaxed);
-    if owner != 0 {
-        block.armed_for = owner;
-    } else {
-        net.add_stranger(process::thread_id());
-    }
+    block.armed_for = owner;
+    net.add_armed(process::thread_id());
     if processes::is_own_process() {
         net.joined.fetch_add(1, Ordering::Relaxed);
     }
@@ -450,12 +476,13 @@ fn stop_joining() {
     }
 }
 
-/// Before a thread exits.
-pub fn leave() {
+/// Before the calling thread exits, whose hook runs on `block`.
+pub fn leave(block: &mut Block) {
     let net = &STATE.net;
-    if net.is_joining.load(Ordering::Relaxed) {
+    if net.is_joining.load(Ordering::Relaxed) && has_joined(block) {
+        block.armed_for = 0;
+        net.remove_armed(process::thread_id());
         net.joined.fetch_sub(1, Ordering::Relaxed);
-        net.remove_stranger(process::thread_id());
     }
 }
 

@@ -258,13 +258,13 @@ fn give_up(block: &Block) {
 }
 
 /// Before `exit`: what the thread holds is free for others; the last thread's end is the process's.
-pub fn exit_thread(block: &Block, frozen: &Frozen) -> Step {
+pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
     dispatching::forget_own();
     if !is_own_process() {
         withdraw_base(process::thread_id());
         return Step::Leave;
     }
-    net::leave();
+    net::leave(block);
     if own_base().is_some() {
         give_up(block);
     } else {
