@@ -141,6 +141,14 @@ mod tests {
     }
 
     #[test]
+    fn one_of_the_other_table_is_only_with_a_number() {
+        // mov eax, edx or mov eax, 20 behind a byte that is no code.
+        assert!(!is_plausible_in(&[0x06, 0x90, 0x90, 0x90, 0x89, 0xd0, 0xcd, 0x80, 0xc3, 0x06], 6));
+        assert!(is_plausible_in(&[0x06, 0x90, 0x90, 0x90, 0x89, 0xd0, 0x0f, 0x05, 0xc3, 0x06], 6));
+        assert!(is_plausible_in(&[0x06, 0xb8, 20, 0, 0, 0, 0xcd, 0x80, 0xc3, 0x06], 6));
+    }
+
+    #[test]
     fn two_bytes_of_two_instructions_are_not() {
         // mov rax, [rsp + 0x150]; jae +0x3558; mov r13, rcx; cmp byte [rax + rdi], 0; jne +0x21; mov rax, [rdx + 8]
         let code = [

@@ -462,18 +462,6 @@ mod tests {
     }
 
     #[test]
-    fn an_unproved_call_of_the_other_table_is_plausible_only_with_a_number() {
-        let is_plausible = |code: &[u8]| match judged(code, 0, None)[..] {
-            [Verdict::Unproved(unproved)] => unproved.is_plausible,
-            _ => panic!("one hit, and not proved"),
-        };
-        // After an undecodable byte: mov eax, edx or mov eax, 20.
-        assert!(!is_plausible(&[0x06, 0x90, 0x90, 0x90, 0x89, 0xd0, 0xcd, 0x80, 0xc3, 0x06]));
-        assert!(is_plausible(&[0x06, 0x90, 0x90, 0x90, 0x89, 0xd0, 0x0f, 0x05, 0xc3, 0x06]));
-        assert!(is_plausible(&[0x06, 0xb8, 20, 0, 0, 0, 0xcd, 0x80, 0xc3, 0x06]));
-    }
-
-    #[test]
     fn a_table_behind_a_return_is_left_alone() {
         let code = [0xc3, 0x11, 0x22, 0x33, 0x0f, 0x05, 0x44, 0x06, 0x55];
         assert_eq!(reason(&in_function(&code)[0]), Some(Reason::Unreached));
