@@ -63,7 +63,7 @@ fn a_call_that_is_not_proved_is_seen_unless_that_is_not_asked_for() {
     }
     for program in guest::build("net_unproved.S") {
         let counted = |mode: &str| {
-            let loaded = Run::new([&program]).options(&[mode]).go(Mode::Summary);
+            let loaded = Run::new([&program]).options([mode]).go(Mode::Summary);
             loaded.expect_ok();
             loaded.report.contains(" write\n")
         };
@@ -103,13 +103,12 @@ fn strictness_refuses_what_would_pass_unseen() {
         }
     }
     for program in guest::build("net_ways.c") {
-        let ended = Run::new([&program]).options(&["--strict", "--intercept=fast"]).go(Mode::Plain);
+        let ended = Run::new([&program]).options(["--strict", "--intercept=fast"]).go(Mode::Plain);
         ended.expect_end(End::Status(125));
         let said = ended.errors();
         assert!(said.starts_with("loader: --strict: memory is writable and executable: 0x"), "{ended}");
     }
-    let native =
-        Run::new(["bash", "-c", "ls; echo $?"]).options(&["--strict", "--no-follow"]).go(Mode::Plain);
+    let native = Run::new(["bash", "-c", "ls; echo $?"]).options(["--strict", "--no-follow"]).go(Mode::Plain);
     assert_eq!(native.text(), "126\n", "{native}");
     assert!(native.errors().contains("ls would run natively: not followed, as asked"), "{native}");
 }
@@ -140,11 +139,11 @@ fn programs_are_what_they_are_natively() {
         if need_program(words[0]).is_some() {
             let run = Run::new(words);
             run.go(Mode::Native)
-                .expect_same(&run.clone().options(&["--intercept=exhaustive"]).go(Mode::Plain));
+                .expect_same(&run.clone().options(["--intercept=exhaustive"]).go(Mode::Plain));
         }
     }
     let run = |words: &[&std::ffi::OsStr]| {
-        let loaded = Run::new(words).options(&["--intercept=exhaustive"]).go(Mode::Plain);
+        let loaded = Run::new(words).options(["--intercept=exhaustive"]).go(Mode::Plain);
         loaded.expect_end(End::Status(0));
         loaded.expect_ok();
     };
