@@ -72,6 +72,20 @@ fn a_call_that_is_not_proved_is_seen_unless_that_is_not_asked_for() {
     }
 }
 
+#[test]
+fn what_is_caught_is_patched_where_that_is_safe() {
+    if is_stand_in() {
+        return;
+    }
+    for program in guest::build("net_patched.c") {
+        let native = Run::new([&program]).go(Mode::Native);
+        assert_eq!(native.text(), "40000\nsame same\nok\n", "{native}");
+        let counted = Run::new([&program]).options(&["--intercept=exhaustive"]).go(Mode::Summary);
+        assert_eq!(counted.text(), "40000\npatched same\nok\n", "{counted}");
+        assert_eq!(counted.counts()["getpriority"], 40_000, "{counted}");
+    }
+}
+
 /// The options, and what the loader says to the program that it does not start.
 fn refusal(program: &std::path::Path, wrapper: &[&str], options: &[&str]) -> String {
     let refused = Run::new([program]).wrapped(wrapper).options(options).go(Mode::Plain);

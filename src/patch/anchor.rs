@@ -92,6 +92,12 @@ pub(super) fn is_plausible(text: &Text<'_>, hit: usize) -> bool {
         && is_agreed(&mut decoder, leads(), hit)
 }
 
+/// Whether the bytes before offset `at` read as if an instruction started there, or there are none.
+pub(super) fn is_boundary(text: &Text<'_>, at: usize) -> bool {
+    let starts = (1..=LEAD_MAX).filter_map(|back| at.checked_sub(back));
+    at == 0 || is_agreed(&mut Decoder::new(text.bytes, text.at), starts, at)
+}
+
 /// Whether more of the readings from the offsets `starts` have an instruction start at `hit` than not. However they begin,
 /// readings of code soon agree; so where a hit only looks like an instruction, most pass over it.
 fn is_agreed(decoder: &mut Decoder<'_>, starts: impl Iterator<Item = usize>, hit: usize) -> bool {

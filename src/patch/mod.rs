@@ -6,6 +6,7 @@
 mod anchor;
 pub mod check;
 mod draft;
+pub mod executed;
 pub mod find;
 mod lapping;
 pub mod live;

@@ -43,6 +43,7 @@ pub mod reserved;
 pub mod room;
 pub mod seccomp;
 pub mod selector_asm;
+pub mod served;
 pub mod signals;
 pub mod slot_code;
 pub mod state;

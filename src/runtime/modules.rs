@@ -11,7 +11,8 @@ use crate::elf::functions::Functions;
 use crate::elf::image::Image;
 use crate::heap;
 use crate::load::map::Mapping;
-use crate::patch::find;
+use crate::patch::executed;
+use crate::patch::find::{self, Found};
 use crate::patch::live::Change;
 use crate::patch::plan::{self, Gate, Input, Plan};
 use crate::patch::site::{Hit, Site, Text, Verdict};
@@ -121,6 +122,8 @@ pub struct Job<'a, 'f> {
     pub room: Room,
     /// How far from where it will run the text lies for now.
     pub shift: u64,
+    /// The one hit that is to be patched, and the number that it was executed with; `None` for all that are proved.
+    pub executed: Option<(GuestAddr, u32)>,
 }
 
 /// Patches a freshly mapped image and gives its texts their rights. Punned jumps get their trampolines in `room`, or
@@ -142,7 +145,8 @@ pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result
         let bytes = unsafe { bytes_of(part.range.start, len) };
         let text = Text { at: part.range.start, bytes };
         let room = room.unwrap_or_else(|| Room::around(part.range));
-        let job = Job { text, access, image: Some(image), bias: mapping.bias, room, shift: 0 };
+        let job =
+            Job { text, access, image: Some(image), bias: mapping.bias, room, shift: 0, executed: None };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
         if part.protection.writable() {
@@ -181,8 +185,15 @@ pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Resul
         }
         mem::protect(part.range, part.protection.while_patching())?;
         let text = Text { at: part.range.start, bytes };
-        let job =
-            Job { text, access: Access::Writable, image: Some(image), bias: mapping.bias, room, shift: 0 };
+        let job = Job {
+            text,
+            access: Access::Writable,
+            image: Some(image),
+            bias: mapping.bias,
+            room,
+            shift: 0,
+            executed: None,
+        };
         end = end.max(modules.patch(&job));
         mem::protect(part.range, part.protection)?;
         if part.protection.writable() {
@@ -241,6 +252,18 @@ impl Modules {
         file: Option<(Fd, u64)>,
         access: Access,
     ) -> Applied {
+        self.patch_viewed_at(text, shift, file, access, None)
+    }
+
+    /// As [`Self::patch_viewed`], but where a hit has been executed that and no other.
+    pub fn patch_viewed_at(
+        &mut self,
+        text: Text<'_>,
+        shift: u64,
+        file: Option<(Fd, u64)>,
+        access: Access,
+        executed: Option<(GuestAddr, u32)>,
+    ) -> Applied {
         let was_armed = trap::is_armed();
         let view = file.and_then(|(fd, _)| View::of(fd).ok());
         let image = view.as_ref().and_then(|view| Image::parse(view.bytes()).ok());
@@ -252,6 +275,7 @@ impl Modules {
             bias: text.at.0.wrapping_sub(vaddr.unwrap_or(text.at.0)),
             room: Room::around(text.range()),
             shift,
+            executed,
         });
         if trap::is_armed() && !was_armed {
             reserved::unblock_in_handlers(trap::SIGNAL);
@@ -265,25 +289,15 @@ impl Modules {
         let functions =
             job.image.map_or_else(Functions::unknown, |image| Functions::of(image).around(start, end));
         let found = find::hits(&job.text, job.bias, &functions);
-        let sites: Vec<Site> = found
-            .hits
-            .iter()
-            .filter_map(|hit| match hit.verdict {
-                Verdict::Site(site) => Some(site),
-                Verdict::Inside(_) | Verdict::Restorer | Verdict::Unproved(_) => None,
-            })
-            .collect();
-        self.unproved +=
-            found.hits.iter().filter(|hit| matches!(hit.verdict, Verdict::Unproved(_))).count() as u64;
+        let known = Found::default();
+        let (sites, news) = match job.executed {
+            None => (self.sites_of(&found), &found),
+            Some((at, nr)) => (executed::site(&job.text, at, nr, &found).into_iter().collect(), &known),
+        };
         self.patches += 1;
         let patch = self.patches;
-        let is_suspect =
-            |hit: &&Hit| matches!(hit.verdict, Verdict::Unproved(unproved) if unproved.is_plausible);
-        if let Some(hit) = found.hits.iter().find(is_suspect) {
-            self.need(net::Reason::Unproved, hit.at);
-        }
         if sites.is_empty() {
-            report::note(&job.text, job.shift, &found, None, true);
+            report::note(&job.text, job.shift, news, None, true);
             give_back(&job.text, job.access);
             return Applied { patch, end: GuestAddr(0) };
         }
@@ -312,7 +326,7 @@ impl Modules {
         if !is_applied {
             self.refused += plan.stubs.len() as u64;
         }
-        report::note(&job.text, job.shift, &found, Some(&plan), is_applied);
+        report::note(&job.text, job.shift, news, Some(&plan), is_applied);
         let refused = plan.refusals.first().map(|refusal| refusal.at);
         if let Some(at) = refused.or(sites.first().map(|site| site.at).filter(|_| !is_applied)) {
             self.need(net::Reason::Refused, at);
@@ -320,6 +334,22 @@ impl Modules {
         self.stubs.give_back(&stubs, &plan.stubs);
         let end = landings.iter().map(|page| page.wrapping_add(PAGE)).max().unwrap_or_default();
         Applied { patch, end }
+    }
+
+    /// The proved ones of what was found; for the others it is said what they call for.
+    fn sites_of(&mut self, found: &Found) -> Vec<Site> {
+        let is_unproved = |hit: &&Hit| matches!(hit.verdict, Verdict::Unproved(_));
+        let is_suspect =
+            |hit: &&Hit| matches!(hit.verdict, Verdict::Unproved(unproved) if unproved.is_plausible);
+        self.unproved += found.hits.iter().filter(is_unproved).count() as u64;
+        if let Some(hit) = found.hits.iter().find(is_suspect) {
+            self.need(net::Reason::Unproved, hit.at);
+        }
+        let site = |hit: &Hit| match hit.verdict {
+            Verdict::Site(site) => Some(site),
+            Verdict::Inside(_) | Verdict::Restorer | Verdict::Unproved(_) => None,
+        };
+        found.hits.iter().filter_map(site).collect()
     }
 
     /// Writes what the plan says: first all that a patched site leads to, then the sites.

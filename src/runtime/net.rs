@@ -1,30 +1,18 @@
 //! The net under the gate: the kernel reports system calls from elsewhere (Syscall User Dispatch, Linux 5.11). Zone: call.
 //!
 //! The kernel lets calls through that return into the gate, all of the loader's own among them, and raises SIGSYS instead
-//! of every other one (kernel/entry/syscall_user_dispatch.c). That is proof enough of an instruction: its thread goes
-//! on in a stub made for it, so that hooks, signals and debuggers see what they see of a patched site. Its bytes stay.
+//! of every other one (kernel/entry/syscall_user_dispatch.c). What comes of those is in [`crate::runtime::served`].
 //!
 //! The net belongs to threads, and no child inherits it: each is armed before it leaves the gate for the first time.
 
-use crate::abi::bpf::AUDIT_ARCH_I386;
-use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
-use crate::abi::signal::{SYS_USER_DISPATCH, SigContext, Signal};
-use crate::abi::sysno;
+use crate::abi::signal::Signal;
 use crate::addr::{AddrRange, GuestAddr};
-use crate::hook::tool::Verdict;
 use crate::options::Intercept;
-use crate::patch::site::Site;
-use crate::patch::stub::Instruction;
 use crate::runtime::block::Block;
-use crate::runtime::frame::Frame;
-use crate::runtime::guest::Memory;
 use crate::runtime::modules::{self, Modules};
-use crate::runtime::patched::Content;
 use crate::runtime::state::{Frozen, STATE, UNARMED, count};
-use crate::runtime::{
-    gate_asm, int80, maps, natively, processes, reserved, signals, stubs, text, trap, trap_mask,
-};
+use crate::runtime::{gate_asm, maps, natively, processes, reserved, trap_mask};
 use crate::sys::line::Line;
 use crate::sys::process::{self, Status};
 use crate::sys::signal::AllBlocked;
@@ -276,6 +264,12 @@ pub fn give_way() {
     }
 }
 
+/// Whether the calling thread, which was caught, runs without the net from now on.
+#[must_use]
+pub fn yields() -> bool {
+    STATE.net.gives_way() && take_in()
+}
+
 /// Takes the net away from the calling thread. Returns whether that could be done.
 fn take_in() -> bool {
     let is_done = process::dispatch_calls(None).is_ok();
@@ -283,94 +277,6 @@ fn take_in() -> bool {
         count(&STATE.net.unarmed);
     }
     is_done
-}
-
-/// Has a call that was caught go on in the stub of its site. Returns false for a signal
-/// that the kernel has not raised for the net.
-///
-/// What a program sends itself looks the same but for the place where it comes.
-#[must_use]
-pub fn serve(frame: Frame) -> bool {
-    let (info, context) = (*frame.info(), frame.context());
-    let back = GuestAddr(context.rip);
-    if info.code != SYS_USER_DISPATCH || info.addr() != back.0 || gate_asm::whole().contains(back) {
-        return false;
-    }
-    let instruction = if info.arch() == AUDIT_ARCH_I386 { Instruction::Int80 } else { Instruction::Syscall };
-    if STATE.net.gives_way() && take_in() {
-        context.rip -= instruction.bytes().len() as u64;
-        return true;
-    }
-    count(&STATE.net.served);
-    match entry_of(back, instruction) {
-        Some(entry) => int80::go_on(frame, entry),
-        None => make_bare(context, instruction),
-    }
-    true
-}
-
-/// Where the stub is entered of the site that ends at `back`; made now if it has none. `None` if none can be made.
-fn entry_of(back: GuestAddr, instruction: Instruction) -> Option<GuestAddr> {
-    let site = back.wrapping_sub(instruction.bytes().len() as u64);
-    let known = || {
-        let entry = trap::entry_of(site)?;
-        let fields = stubs::fields(stubs::index_of(entry))?;
-        (fields.back == back && fields.instruction == instruction).then_some(entry)
-    };
-    known().or_else(|| {
-        let _blocked = AllBlocked::new()?;
-        let mut modules = modules::lock();
-        // Another thread may have been first.
-        known().or_else(|| modules.serve(Site::executed(site), instruction))
-    })
-}
-
-impl Modules {
-    /// Makes a stub for a site that stays as it is.
-    fn serve(&mut self, site: Site, instruction: Instruction) -> Option<GuestAddr> {
-        let range = AddrRange::new(site.at, site.back());
-        if !STATE.patched.overlaps(range) {
-            let is_known = STATE.patched.insert(text::pages(range), Content::Served, 0);
-            is_known.then_some(())?;
-        }
-        // SAFETY: nothing that is allocated is left.
-        let entry = unsafe { modules::with_scratch(|| self.stubs.make(site, instruction)) }?;
-        trap::add(site.at, entry).then_some(entry)
-    }
-}
-
-/// Makes a call without a stub, of which there are no more. It is told, and not followed; one that returns twice can't
-/// be made so.
-#[cold]
-fn make_bare(context: &mut SigContext, instruction: Instruction) {
-    count(&STATE.net.bare);
-    if is_strict() {
-        end(format_args!("no room in the gate for the call at {:#x}", context.rip));
-    }
-    let SigContext { rdi, rsi, rdx, r10, r8, r9, .. } = *context;
-    let mut call = Call { nr: context.rax as u32, args: [rdi, rsi, rdx, r10, r8, r9] };
-    let mut outcome = match (instruction, call.nr) {
-        (Instruction::Syscall, sysno::RT_SIGRETURN) => {
-            context.rip = trap::restorer().0;
-            return;
-        }
-        (Instruction::Int80, _) | (_, sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3) => {
-            Outcome::failure(Errno::EAGAIN)
-        }
-        _ => match STATE.frozen() {
-            Some(frozen) => {
-                let (verdict, told) = frozen.tools.enter(&mut call, &Memory);
-                let mut outcome = match verdict {
-                    Verdict::Answer(outcome) => outcome,
-                    Verdict::Pass | Verdict::PassAndTell => signals::as_it_is(&call),
-                };
-                frozen.tools.exit(told, &call, &mut outcome, &Memory);
-                outcome
-            }
-            None => signals::as_it_is(&call),
-        },
-    };
-    context.rax = core::mem::take(&mut outcome.0);
 }
 
 impl Modules {
@@ -519,13 +425,15 @@ pub fn refuses_unarmed_child() -> bool {
     }
 }
 
-fn is_strict() -> bool {
+/// Whether a call must not pass unseen.
+#[must_use]
+pub fn is_strict() -> bool {
     STATE.frozen().is_some_and(|frozen| frozen.is_strict)
 }
 
 /// Ends the process, since a call would pass unseen.
 #[cold]
-fn end(why: fmt::Arguments<'_>) -> ! {
+pub fn end(why: fmt::Arguments<'_>) -> ! {
     let mut line = Line::<512>::new();
     let _ = line.write_fmt(format_args!("loader: --strict: {why}\n"));
     line.to_stderr();

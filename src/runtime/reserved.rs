@@ -1,6 +1,6 @@
 //! Signals that the loader needs for itself, and leaves to the program all the same. Zone: call.
 //!
-//! Sites that trap raise SIGILL ([`trap`]), and calls from elsewhere than the gate SIGSYS ([`net`]). Once one of
+//! Sites that trap raise SIGILL ([`trap`]), and calls from elsewhere than the gate SIGSYS ([`net`](crate::runtime::net)). Once one of
 //! them is reserved, the kernel has the loader's action for it, and what is not the loader's own goes on to the
 //! action that the program has set, which is kept here. What of it the program blocks is kept in
 //! [`crate::runtime::trap_mask`].
@@ -16,7 +16,7 @@ use crate::addr::GuestAddr;
 use crate::runtime::dispatch::Step;
 use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
-use crate::runtime::{fatal, handlers, net, processes, trap, trap_mask};
+use crate::runtime::{fatal, handlers, processes, served, trap, trap_mask};
 use crate::sys::lock::RobustLock;
 use crate::sys::{process, signal};
 use crate::x86::scan::SYSCALL;
@@ -262,7 +262,7 @@ pub fn resolve(frame: Frame) -> Option<GuestAddr> {
     let info = frame.info();
     let signal = Signal(info.signo.cast_unsigned());
     let is_dealt_with = match signal {
-        Signal::SIGSYS => net::serve(frame),
+        Signal::SIGSYS => served::serve(frame),
         _ => trap::serve(frame),
     };
     if is_dealt_with || info.code <= 0 && trap_mask::keep(info) {

@@ -28,7 +28,15 @@ pub fn patch(at: Option<u64>) {
         Access::Executable
     };
     let text = Text { at: range.start, bytes };
-    let job = Job { text, access, image: Some(&image), bias: at, room: Room::around(range), shift: 0 };
+    let job = Job {
+        text,
+        access,
+        image: Some(&image),
+        bias: at,
+        room: Room::around(range),
+        shift: 0,
+        executed: None,
+    };
     modules::lock().patch(&job);
     if access == Access::Writable {
         // Refused only where changing it would have been refused, too.
