@@ -357,15 +357,16 @@ fn has_joined(block: &Block) -> bool {
     owner != 0 && block.armed_for == owner || STATE.net.is_armed(process::thread_id())
 }
 
-/// The calling thread need not join any more.
+/// The calling thread need not join any more. Other processes in this memory are not counted, and armed at each of their
+/// calls: a `vfork` child has its parent's block.
 fn count_joined(block: &mut Block) {
     let net = &STATE.net;
-    let owner = block.owner.load(Ordering::Relaxed);
-    block.armed_for = owner;
-    net.add_armed(process::thread_id());
-    if processes::is_own_process() {
-        net.joined.fetch_add(1, Ordering::Relaxed);
+    if !processes::is_own_process() {
+        return;
     }
+    block.armed_for = block.owner.load(Ordering::Relaxed);
+    net.add_armed(process::thread_id());
+    net.joined.fetch_add(1, Ordering::Relaxed);
     let threads = STATE.more_threads.load(Ordering::Relaxed) + 1;
     let are_all =
         STATE.relatives.load(Ordering::Relaxed) == 0 && net.joined.load(Ordering::Relaxed) == threads;
