@@ -80,7 +80,7 @@ fn what_is_caught_is_patched_where_that_is_safe() {
     for program in guest::build("net_patched.c") {
         let native = Run::new([&program]).go(Mode::Native);
         assert_eq!(native.text(), "40000\nsame same\nok\n", "{native}");
-        let counted = Run::new([&program]).options(&["--intercept=exhaustive"]).go(Mode::Summary);
+        let counted = Run::new([&program]).options(["--intercept=exhaustive"]).go(Mode::Summary);
         assert_eq!(counted.text(), "40000\npatched same\nok\n", "{counted}");
         assert_eq!(counted.counts()["getpriority"], 40_000, "{counted}");
     }
