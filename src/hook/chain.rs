@@ -110,7 +110,8 @@ impl<'a> Chain<'a> {
     }
 
     fn bits(&self) -> impl DoubleEndedIterator<Item = (u32, &Member<'a>)> {
-        (0..MAX_TOOLS).map(|index| 1 << index).zip(self.members)
+        // Not zipped with a longer range: going backwards that is first shortened step by step, on the way of each call.
+        self.members.iter().enumerate().map(|(index, member)| (1 << index, member))
     }
 }
 

@@ -279,29 +279,35 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
     let Some(collected) = record::collect(block, area, failed) else {
         unreachable!("a slot's area lies in its record");
     };
-    let pending = collected.pending;
-    let call = pending.call;
+    let pending = &collected.pending;
     match collected.side {
         Side::Child => processes::begin_child(block, pending.returns),
         Side::Caller => {
-            processes::finish_split(block, &collected, outcome);
-            mappings::note_mapping(&call, outcome);
-            mappings::note_attached(&call, outcome);
-            if call.nr == sysno::SHMAT {
-                net::join(block);
+            if HANDLED.contains(pending.call.nr) {
+                outcome = end_special(block, &collected, outcome);
             }
-            altstacks::note(&call, outcome);
-            trap_mask::finish(&call, pending.mask, outcome);
-            seccomp::finish(&call, outcome);
             if let Some(frozen) = STATE.frozen() {
-                if filter::wants(&call, outcome) {
-                    outcome = identity::corrected(&call, outcome, frozen);
-                }
-                frozen.tools.exit(pending.told, &call, &mut outcome, &Memory);
+                frozen.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
             }
         }
     }
-    Ended { pending, outcome }
+    Ended { pending: collected.pending, outcome }
+}
+
+/// What [`special`] calls leave to do when they have returned. Returns what the program is to see.
+#[inline(never)]
+fn end_special(block: &mut Block, collected: &Collected, outcome: Outcome) -> Outcome {
+    let call = &collected.pending.call;
+    processes::finish_split(block, collected, outcome);
+    mappings::note_mapping(call, outcome);
+    mappings::note_attached(call, outcome);
+    if call.nr == sysno::SHMAT {
+        net::join(block);
+    }
+    altstacks::note(call, outcome);
+    trap_mask::finish(call, collected.pending.mask, outcome);
+    seccomp::finish(call, outcome);
+    end_filtered(call, outcome)
 }
 
 /// Runs the exit hook of the call that has returned in a dedicated slot and that its filter wants to be seen.
