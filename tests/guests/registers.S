@@ -1,6 +1,7 @@
 // Loads every register, jumps to a system call site, stores every register. No register is left to hold a pointer,
 // so both states stand at fixed places and the site is reached by a jump through memory.
 #include "registers.h"
+#include "general_registers.h"
 
         .hidden before
         .hidden after
@@ -15,12 +16,7 @@ harness_mxcsr: .skip 4
         .hidden capture
         .globl capture
 load_and_call:
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        PUSH_KEPT
         mov     %rsp, harness_rsp(%rip)
         stmxcsr harness_mxcsr(%rip)
         fxrstor64 before+AT_X87(%rip)
@@ -44,30 +40,11 @@ load_and_call:
         .endr
 4:      pushq   before+AT_FLAGS(%rip)
         popfq
-        mov     before+0(%rip), %rax
-        mov     before+8(%rip), %rcx
-        mov     before+16(%rip), %rdx
-        mov     before+24(%rip), %rbx
-        mov     before+40(%rip), %rbp
-        mov     before+48(%rip), %rsi
-        mov     before+56(%rip), %rdi
-        .irp    n,8,9,10,11,12,13,14,15
-        mov     before+8*\n(%rip), %r\n
-        .endr
+        LOAD_GENERAL before
         jmp     *site(%rip)
 
 capture:
-        mov     %rax, after+0(%rip)
-        mov     %rcx, after+8(%rip)
-        mov     %rdx, after+16(%rip)
-        mov     %rbx, after+24(%rip)
-        mov     %rsp, after+32(%rip)
-        mov     %rbp, after+40(%rip)
-        mov     %rsi, after+48(%rip)
-        mov     %rdi, after+56(%rip)
-        .irp    n,8,9,10,11,12,13,14,15
-        mov     %r\n, after+8*\n(%rip)
-        .endr
+        STORE_GENERAL after
         mov     harness_rsp(%rip), %rsp
         pushfq
         popq    after+AT_FLAGS(%rip)
@@ -98,12 +75,7 @@ capture:
         ldmxcsr harness_mxcsr(%rip)
         mov     harness_rsp(%rip), %rcx
         mov     %rcx, before+32(%rip)
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+        POP_KEPT
         ret
 
 // Sites that differ in what stands before and after the system call. `\name\()_end` is the byte after it.

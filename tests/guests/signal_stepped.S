@@ -1,6 +1,7 @@
 // Loads every register, then runs a site between two breakpoints; the registers behind it are stored. The breakpoints are
 // for `stepper.c`, which steps from the first towards the second.
 #include "signal_stepped.h"
+#include "general_registers.h"
 
         .hidden loaded
         .hidden stored
@@ -15,45 +16,21 @@ kept_rsp: .skip 8
         .hidden \name, \name\()_site, \name\()_end
         .type   \name, @function
 \name:  .cfi_startproc
-        push    %rbx
-        push    %rbp
-        push    %r12
-        push    %r13
-        push    %r14
-        push    %r15
+        PUSH_KEPT
         mov     %rsp, kept_rsp(%rip)
         .irp    n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
         movups  loaded+AT_XMM+16*\n(%rip), %xmm\n
         .endr
         pushq   loaded+AT_FLAGS(%rip)
         popfq
-        mov     loaded+0(%rip), %rax
-        mov     loaded+8(%rip), %rcx
-        mov     loaded+16(%rip), %rdx
-        mov     loaded+24(%rip), %rbx
-        mov     loaded+40(%rip), %rbp
-        mov     loaded+48(%rip), %rsi
-        mov     loaded+56(%rip), %rdi
-        .irp    n,8,9,10,12,13,14,15
-        mov     loaded+8*\n(%rip), %r\n
-        .endr
+        LOAD_GENERAL loaded
         call    mark_first
         \before
 \name\()_site:
         syscall
 \name\()_end:
         call    mark_second
-        mov     %rax, stored+0(%rip)
-        mov     %rcx, stored+8(%rip)
-        mov     %rdx, stored+16(%rip)
-        mov     %rbx, stored+24(%rip)
-        mov     %rsp, stored+32(%rip)
-        mov     %rbp, stored+40(%rip)
-        mov     %rsi, stored+48(%rip)
-        mov     %rdi, stored+56(%rip)
-        .irp    n,8,9,10,11,12,13,14,15
-        mov     %r\n, stored+8*\n(%rip)
-        .endr
+        STORE_GENERAL stored
         mov     kept_rsp(%rip), %rsp
         pushfq
         popq    stored+AT_FLAGS(%rip)
@@ -62,12 +39,7 @@ kept_rsp: .skip 8
         .irp    n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
         movups  %xmm\n, stored+AT_XMM+16*\n(%rip)
         .endr
-        pop     %r15
-        pop     %r14
-        pop     %r13
-        pop     %r12
-        pop     %rbp
-        pop     %rbx
+        POP_KEPT
         ret
         .cfi_endproc
         .size   \name, . - \name
