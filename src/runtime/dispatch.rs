@@ -42,7 +42,7 @@ pub enum Step {
     Leave,
     /// To the kernel and back here.
     Tell(Returns),
-    /// So, and the kernel is told of this mask without the signal that traps raise.
+    /// So, and the kernel is told of this mask without the signals that are reserved.
     TellOfMask(SignalSet),
     /// Back to the program.
     Answer(Outcome),
