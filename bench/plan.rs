@@ -5,10 +5,10 @@
 use loader::addr::{AddrRange, GuestAddr, page_floor};
 use loader::elf::functions::Functions;
 use loader::elf::image::Image;
-use loader::patch::find::{self, Found};
-use loader::patch::plan::{self, Gate, Input, Plan};
-use loader::patch::site::{Site, Text, Verdict};
-use loader::patch::space::Space;
+use loader::find::search::{self, Found};
+use loader::find::site::{Site, Text, Verdict};
+use loader::plan::space::Space;
+use loader::plan::{Gate, Input, Plan, planner};
 use loader::x86::scan::SyscallBytes;
 use std::time::Instant;
 
@@ -61,7 +61,7 @@ fn one_round(image: &Image<'_>, sites: &mut usize) -> [f64; 3] {
     assert!(SyscallBytes::of(text.bytes).count() > 0, "it makes system calls");
     let scanned = Instant::now();
     let functions = Functions::of(image);
-    let Found { hits, dead_ends } = find::hits(&text, bias, &functions);
+    let Found { hits, dead_ends } = search::hits(&text, bias, &functions);
     let sites_found: Vec<Site> = hits
         .into_iter()
         .filter_map(|hit| match hit.verdict {
@@ -86,7 +86,7 @@ fn draft(
     let gate = GuestAddr(BASE.0 + (1 << 30));
     let room = AddrRange::new(text.addr(text.bytes.len()).wrapping_add(4096), gate);
     let stubs: Vec<_> = (0..sites.len() as u64).map(|index| gate.checked_add(index * 64)).collect();
-    plan::plan(Input {
+    planner::plan(Input {
         text,
         sites,
         bias,

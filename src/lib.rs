@@ -17,15 +17,21 @@ pub mod abi;
 /// Addresses of the program, as numbers.
 #[forbid(unsafe_code)]
 pub mod addr;
-/// An ELF file as a borrowed view, and the initial stack of a program.
+/// An ELF file as a borrowed view.
 #[forbid(unsafe_code)]
 pub mod elf;
+/// What `execve` makes of a file besides mapping it.
+#[forbid(unsafe_code)]
+pub mod exec;
 /// Reading and writing single instructions.
 #[forbid(unsafe_code)]
 pub mod x86;
-/// Finding system call instructions and deciding how to replace them.
+/// Finding system call instructions.
 #[forbid(unsafe_code)]
-pub mod patch;
+pub mod find;
+/// Deciding how to replace them.
+#[forbid(unsafe_code)]
+pub mod plan;
 /// What a tool is.
 #[forbid(unsafe_code)]
 pub mod hook;

@@ -12,19 +12,27 @@ const MODULES: &[(&str, &[&str])] = &[
     ("abi", &[]),
     ("addr", &[]),
     ("elf", &["abi", "addr"]),
+    ("exec", &["abi", "addr", "elf"]),
     ("x86", &["addr"]),
-    ("patch", &["abi", "addr", "elf", "x86"]),
+    ("find", &["addr", "elf", "x86"]),
+    ("plan", &["addr", "elf", "x86", "find"]),
     ("hook", &["abi", "addr"]),
     ("tools", &["abi", "addr", "hook"]),
     ("options", &["abi", "tools"]),
-    ("report", &["abi", "addr", "hook", "patch", "options"]),
+    ("report", &["abi", "addr", "find", "plan", "hook", "options"]),
     ("sys", &["abi", "addr"]),
     ("heap", &["abi", "addr", "sys"]),
     ("load", &["abi", "addr", "elf", "sys", "heap"]),
-    ("runtime", &["abi", "addr", "elf", "x86", "patch", "hook", "options", "report", "sys", "heap", "load"]),
+    (
+        "runtime",
+        &[
+            "abi", "addr", "elf", "exec", "x86", "find", "plan", "hook", "options", "report", "sys", "heap",
+            "load",
+        ],
+    ),
     ("start", &["abi", "addr", "sys", "heap", "load", "runtime"]),
-    ("launch", &["abi", "addr", "elf", "options", "sys", "load", "runtime"]),
-    ("cli", &["abi", "addr", "elf", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
+    ("launch", &["abi", "addr", "elf", "exec", "options", "sys", "load", "runtime"]),
+    ("cli", &["abi", "addr", "elf", "exec", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
 ];
 
 /// The last pure module; those after it are the shell.

@@ -16,8 +16,8 @@ use crate::runtime::output::Output;
 use crate::runtime::state::{Frozen, STATE};
 use crate::runtime::tree::{Common, Room};
 use crate::sys::file::{self, OpenFile};
+use crate::sys::ids::{self, Status};
 use crate::sys::line::Line;
-use crate::sys::process::{self, Status};
 use crate::sys::shared::Segment;
 use crate::tools::empty::Empty;
 use crate::tools::ledger::{Counts, Entry, Ledger};
@@ -140,7 +140,7 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
     }
     let inherited = options.origin.and_then(|origin| origin.memory).map(OpenFile::inherited);
     let memory = inherited.filter(|_| asked.counts_on);
-    let alone = || Origin { root: process::id(), is_root: true, ..Origin::default() };
+    let alone = || Origin { root: ids::id(), is_root: true, ..Origin::default() };
     let origin = options.origin.filter(|_| asked.counts_on).unwrap_or_else(alone);
     let has_words = options.summary.is_some() || options.trace || options.report.is_some();
     let common = has_words.then(|| common(&origin, memory, options, &output));
@@ -331,14 +331,14 @@ fn complain(status: Status, message: core::fmt::Arguments<'_>) -> ! {
     let _ = line.write_fmt(message);
     let _ = line.write_str("\n");
     line.to_stderr();
-    process::exit_all(status)
+    ids::exit_all(status)
 }
 
 fn say(text: core::fmt::Arguments<'_>) -> ! {
     let mut page = Line::<4096>::new();
     let _ = page.write_fmt(text);
     match file::write_all(file::STDOUT, page.as_bytes()) {
-        Ok(()) => process::exit_all(Status::Success),
+        Ok(()) => ids::exit_all(Status::Success),
         Err(errno) => complain(Status::Internal, format_args!("standard output: {errno}")),
     }
 }

@@ -1,14 +1,14 @@
 //! `loader set-interp`: writes programs that the kernel starts under the loader. Zone: load.
 
-use super::{complain, misused, own_file, say, shown};
 use crate::abi::errno::Errno;
 use crate::abi::open::{S_ISGID, S_ISUID};
+use crate::cli::{complain, misused, own_file, say, shown};
 use crate::elf::image::Image;
-use crate::elf::interp::{self, Record, Refusal};
+use crate::elf::interp_note::{self, Record, Refusal};
 use crate::load::Process;
 use crate::options::set_interp::{Action, HELP, Request, parse};
 use crate::sys::file::{self, Access, Facts, OpenFile, View};
-use crate::sys::process::{self, Status};
+use crate::sys::ids::{self, Status};
 use alloc::ffi::CString;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -66,7 +66,7 @@ fn act(process: &Process, request: &Request<'_>, program: &CStr) -> Result<Strin
     let view = View::of(file.fd()).map_err(kernel)?;
     match request.action {
         Action::Print => Ok(printed(view.bytes())?),
-        Action::Restore => write(&interp::restore(view.bytes())?, request, &facts),
+        Action::Restore => write(&interp_note::restore(view.bytes())?, request, &facts),
         Action::Set => {
             if facts.mode & (S_ISUID | S_ISGID) != 0 || file::grants_capabilities(file.fd()) {
                 return Err(Fault::Privileged);
@@ -74,7 +74,7 @@ fn act(process: &Process, request: &Request<'_>, program: &CStr) -> Result<Strin
             let loader = request.loader.map_or_else(|| own_file(process).into(), string);
             let options: Vec<CString> = request.options.iter().copied().map(string).collect();
             let options: Vec<&CStr> = options.iter().map(CString::as_c_str).collect();
-            write(&interp::set(view.bytes(), &loader, &options)?, request, &facts)
+            write(&interp_note::set(view.bytes(), &loader, &options)?, request, &facts)
         }
     }
 }
@@ -94,7 +94,7 @@ fn printed(file: &[u8]) -> Result<String, Refusal> {
 /// Writes the file under another name and gives it its own when it is whole: it may be the program itself, and running.
 fn write(bytes: &[u8], request: &Request<'_>, facts: &Facts) -> Result<String, Fault> {
     let path = string(request.output);
-    let draft = string(&[request.output, alloc::format!(".{}", process::id()).as_bytes()].concat());
+    let draft = string(&[request.output, alloc::format!(".{}", ids::id()).as_bytes()].concat());
     let kernel = |errno| Fault::Kernel(path.clone(), errno);
     let file = OpenFile::open(&draft, Access::Create).map_err(kernel)?;
     let written = file::write_all(file.fd(), bytes)

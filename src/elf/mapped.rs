@@ -80,7 +80,7 @@ impl Mapped {
 mod tests {
     use super::*;
     use crate::elf::image::Image;
-    use crate::elf::interp;
+    use crate::elf::interp_note;
     use proptest::prelude::*;
 
     /// Puts the file together from `file`, as if its parts were mapped without a bias.
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn the_running_program_is_read_without_its_file() {
         let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        let changed = interp::set(&file, c"/a/loader", &[]).unwrap();
+        let changed = interp_note::set(&file, c"/a/loader", &[]).unwrap();
         for file in [&file, &changed] {
             let made = remade(file).unwrap();
             let image = Image::parse(&made).unwrap();

@@ -1,9 +1,8 @@
-//! ELF files as borrowed views, what `execve` makes of their headers, and the initial stack of a program.
+//! ELF files as borrowed views, and what `execve` makes of their headers.
 //!
-//! Nothing here maps, opens or runs anything: bytes and addresses in, facts out. The models are
-//! `load_elf_binary` and `create_elf_tables` (Linux fs/binfmt_elf.c), `bprm` (fs/exec.c) and `load_script`
-//! (fs/binfmt_script.c): what they accept is accepted and what they refuse is refused, with the same error
-//! number. The only door to goblin.
+//! Nothing here maps, opens or runs anything: bytes and addresses in, facts out. The model is `load_elf_binary`
+//! (Linux fs/binfmt_elf.c): what it accepts is accepted and what it refuses is refused, with the same error number.
+//! The only door to goblin.
 
 pub mod eh_frame;
 mod error;
@@ -11,15 +10,13 @@ pub mod functions;
 pub mod gopclntab;
 mod header;
 pub mod image;
-pub mod interp;
+pub mod interp_note;
 pub mod mapped;
 pub mod needed;
 #[cfg(test)]
-mod sample;
-pub mod script;
+pub(crate) mod sample;
 mod section;
 mod segment;
-pub mod stack;
 pub mod symbol;
 
 pub use error::{Error, Role};

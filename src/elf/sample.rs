@@ -129,11 +129,11 @@ fn program_header(header: &ProgramHeader) -> Vec<u8> {
 }
 
 /// A file that may be executed, gone when dropped.
-pub(super) struct Executable(pub(super) PathBuf);
+pub(crate) struct Executable(pub(crate) PathBuf);
 
 impl Executable {
     /// Writes `bytes` to a file of that name for this process.
-    pub(super) fn new(name: &str, bytes: &[u8]) -> Self {
+    pub(crate) fn new(name: &str, bytes: &[u8]) -> Self {
         let path = std::env::temp_dir().join(std::format!("{name}-{}", std::process::id()));
         std::fs::write(&path, bytes).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
@@ -141,12 +141,12 @@ impl Executable {
     }
 
     /// The bytes of its path.
-    pub(super) fn path(&self) -> &[u8] {
+    pub(crate) fn path(&self) -> &[u8] {
         self.0.as_os_str().as_encoded_bytes()
     }
 
     /// Runs it with the arguments `zero one` and waits, or tells the error number of `execve`.
-    pub(super) fn run(&self) -> Result<Output, u16> {
+    pub(crate) fn run(&self) -> Result<Output, u16> {
         const ETXTBSY: i32 = 26;
         loop {
             match Command::new(&self.0).arg0("zero").arg("one").output() {

@@ -4,7 +4,6 @@
 //! replace its system calls, to map its own interpreter and patch that, and to say so in `AT_BASE`, on the stack and in
 //! `/proc/self/auxv`.
 
-use super::{Failure, Fault, Found};
 use crate::abi::auxv::{AuxEntry, AuxKind};
 use crate::abi::errno::Errno;
 use crate::abi::open::AT_FDCWD;
@@ -13,15 +12,15 @@ use crate::addr::{AddrRange, GuestAddr};
 use crate::elf::Role;
 use crate::elf::image::{Image, Segment};
 use crate::elf::mapped::Mapped;
-use crate::elf::stack::InitialStack;
-use crate::load::map::Mapping;
-use crate::load::{Process, map};
+use crate::exec::stack::InitialStack;
+use crate::launch::{Failure, Fault, Found};
+use crate::load::Process;
+use crate::load::map::{self, Mapping};
 use crate::options::origin::Origin;
-use crate::runtime::modules;
 use crate::runtime::room::Room;
-use crate::runtime::vdso;
+use crate::runtime::{modules, vdso};
 use crate::sys::file::{self, Access, Identity, OpenFile, View};
-use crate::sys::process;
+use crate::sys::{guest_memory, ids, process};
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
@@ -80,7 +79,7 @@ fn is_mapped(view: &View, process: &Process) -> bool {
         let mut at = GuestAddr(segment.vaddr.wrapping_add(bias));
         let mut chunk = [0; 4096];
         part.chunks(chunk.len()).all(|part| {
-            let read = process::read_memory(at, chunk.get_mut(..part.len()).unwrap_or_default());
+            let read = guest_memory::read_memory(at, chunk.get_mut(..part.len()).unwrap_or_default());
             at = at.wrapping_add(part.len() as u64);
             read == Ok(part.len()) && chunk.starts_with(part)
         })
@@ -93,7 +92,7 @@ fn is_mapped(view: &View, process: &Process) -> bool {
 fn table(process: &Process) -> Option<Vec<u8>> {
     let len = Mapped::table_len(process.aux(AuxKind::PHNUM.0)?.min(u16::MAX.into()));
     let mut table = alloc::vec![0; len as usize];
-    let read = process::read_memory(GuestAddr(process.aux(AuxKind::PHDR.0)?), &mut table).ok()?;
+    let read = guest_memory::read_memory(GuestAddr(process.aux(AuxKind::PHDR.0)?), &mut table).ok()?;
     (read == table.len()).then_some(table)
 }
 
@@ -103,7 +102,7 @@ fn remade(process: &Process) -> Option<View> {
     let fill = |file: &mut [u8]| {
         for (at, range) in mapped.parts() {
             // What can't be read stays zero, and is found to be no program.
-            let _ = file.get_mut(range).map(|part| process::read_memory(at, part));
+            let _ = file.get_mut(range).map(|part| guest_memory::read_memory(at, part));
         }
         let _ = mapped.mend(file);
     };
@@ -142,7 +141,7 @@ fn path_of_base(process: &Process) -> Option<CString> {
 pub fn restart(process: &Process, loader: &CStr, words: &[&CStr], program: &CStr) -> Option<Errno> {
     let origin = CString::new(alloc::format!(
         "--follow={}",
-        Origin { root: process::id(), is_root: true, ..Origin::default() }
+        Origin { root: ids::id(), is_root: true, ..Origin::default() }
     ));
     let origin = origin.unwrap_or_default();
     let origin = origin.as_c_str();

@@ -8,7 +8,7 @@ use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil, page_floor};
 use crate::elf::image::{Image, Kind, Segment};
-use crate::sys::file::Fd;
+use crate::sys::fd::Fd;
 use crate::sys::mem::{self, Place};
 use crate::sys::process;
 use alloc::vec::Vec;

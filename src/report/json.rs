@@ -2,10 +2,10 @@
 
 use core::fmt;
 
-use super::ledger::{Kind, Ledger, Left, Module, Presence, Sort};
-use super::text::UNWRITTEN;
-use super::{Caught, Escaped, Facts, Net, Report, mode};
-use crate::patch::tactic::Tactic;
+use crate::plan::Tactic;
+use crate::report::ledger::{Kind, Ledger, Left, Module, Presence, Sort};
+use crate::report::text::UNWRITTEN;
+use crate::report::{Caught, Escaped, Facts, Net, Report, mode};
 
 /// A report as JSON.
 pub struct Json<'a>(pub Report<'a>);

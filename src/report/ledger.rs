@@ -8,10 +8,9 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use crate::addr::{AddrRange, GuestAddr};
+use crate::find::site::{Reason, Unproved};
 use crate::hook::text::SharedText;
-use crate::patch::plan::RefusalReason;
-use crate::patch::site::{Reason, Unproved};
-use crate::patch::tactic::Tactic;
+use crate::plan::{RefusalReason, Tactic};
 
 /// Modules that are told apart.
 pub const MODULES: usize = 512;

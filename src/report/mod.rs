@@ -138,9 +138,9 @@ mod tests {
     use super::ledger::tests::{file, ledger, memory, unproved};
     use super::ledger::{Left, Presence};
     use super::*;
-    use crate::patch::plan::RefusalReason;
-    use crate::patch::site::Reason;
-    use crate::patch::tactic::Tactic;
+    use crate::find::site::Reason;
+    use crate::plan::RefusalReason;
+    use crate::plan::Tactic;
     use std::boxed::Box;
     use std::string::ToString;
 

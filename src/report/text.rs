@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use super::ledger::{Kind, Ledger, Left, Module, Presence, Sort, TACTICS};
-use super::{Caught, Escaped, Facts, Net, Report, mode};
-use crate::patch::tactic::Tactic;
+use crate::plan::Tactic;
+use crate::report::ledger::{Kind, Ledger, Left, Module, Presence, Sort, TACTICS};
+use crate::report::{Caught, Escaped, Facts, Net, Report, mode};
 
 /// Hits of a module that are listed.
 const LISTED: usize = 16;
@@ -131,7 +131,7 @@ fn write_hits(f: &mut fmt::Formatter<'_>, ledger: &Ledger, index: usize, module:
     }
 }
 
-/// Why a proved site is left that no [`crate::patch::plan::RefusalReason`] speaks of.
+/// Why a proved site is left that no [`crate::plan::RefusalReason`] speaks of.
 pub(super) const UNWRITTEN: &str = "it could not be written to";
 
 fn write_facts(f: &mut fmt::Formatter<'_>, facts: &Facts<'_>) -> fmt::Result {
@@ -168,7 +168,7 @@ impl fmt::Display for Count {
 mod tests {
     use super::super::tests::{busy, facts};
     use super::*;
-    use crate::patch::site::Reason;
+    use crate::find::site::Reason;
     use crate::report::ledger::tests::{file, ledger, unproved};
     use std::string::ToString;
 

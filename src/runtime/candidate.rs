@@ -12,10 +12,11 @@ use crate::abi::open::{
 };
 use crate::abi::sysno;
 use crate::elf::image::Image;
-use crate::elf::script;
+use crate::exec::script;
 use crate::runtime::natively::Reason;
 use crate::runtime::state::Frozen;
-use crate::sys::file::{self, Access, Facts, Fd, OpenFile, Place, View};
+use crate::sys::fd::Fd;
+use crate::sys::file::{self, Access, Facts, OpenFile, Place, View};
 use crate::sys::line::Line;
 use crate::sys::process;
 use core::ffi::CStr;

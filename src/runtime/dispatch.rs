@@ -18,7 +18,7 @@ use crate::addr::GuestAddr;
 use crate::hook::chain::Told;
 use crate::hook::interest::Interest;
 use crate::hook::tool::Verdict;
-use crate::patch::stub;
+use crate::plan::stub;
 use crate::runtime::block::{self, Block};
 use crate::runtime::guest::Memory;
 use crate::runtime::pending::{Collected, Pending, Returns, Side};

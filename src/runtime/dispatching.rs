@@ -19,15 +19,15 @@ use crate::abi::process::{
 use crate::abi::signal::{SIG_DFL, SIG_IGN, SIG_SETMASK, SigInfo, Signal, SignalSet};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
-use crate::patch::stub;
+use crate::plan::stub;
 use crate::runtime::block::{self, Block};
-use crate::runtime::dispatch::Step;
+use crate::runtime::dispatch::{self, Step};
 use crate::runtime::frame::Frame;
 use crate::runtime::net::Reason;
 use crate::runtime::state::{DISPATCHED, STATE};
-use crate::runtime::{dispatch, fatal, handlers, modules, reserved, selector_asm, trap_mask};
-use crate::sys::signal::AllBlocked;
-use crate::sys::{process, signal};
+use crate::runtime::{fatal, handlers, modules, reserved, selector_asm, trap_mask};
+use crate::sys::signal::{self, AllBlocked};
+use crate::sys::{ids, process};
 use crate::x86::scan::INT80;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -164,7 +164,7 @@ pub const fn is_set_by(call: &Call) -> bool {
 
 /// `prctl(PR_SET_SYSCALL_USER_DISPATCH)`, for the calling thread.
 pub fn set(call: &Call) -> Step {
-    let outcome = judged(call).and_then(|wanted| match process::thread_id() {
+    let outcome = judged(call).and_then(|wanted| match ids::thread_id() {
         0 => Err(Errno::EPERM), // a filter forbids to ask
         thread => change(thread, wanted),
     });
@@ -218,7 +218,7 @@ fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
 /// The calling thread is new, or about to exit: nothing of it is dispatched.
 pub fn forget_own() {
     if STATE.dispatching.is_used() {
-        forget(process::thread_id());
+        forget(ids::thread_id());
     }
 }
 
@@ -268,7 +268,7 @@ pub fn takes_int80(frame: Frame, at: GuestAddr) -> bool {
 
 /// Whether the calling thread's call, whose instruction ends at `at`, is dispatched.
 fn is_dispatched(at: GuestAddr) -> bool {
-    let Some(entry) = STATE.dispatching.of(process::thread_id()) else { return false };
+    let Some(entry) = STATE.dispatching.of(ids::thread_id()) else { return false };
     let rule = entry.rule();
     if rule.lets_through(at) {
         return false;

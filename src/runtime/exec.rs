@@ -24,8 +24,7 @@ use crate::runtime::state::Frozen;
 use crate::runtime::{identity, net, processes, reserved, trap_mask};
 use crate::sys::file::{self, OpenFile, Place};
 use crate::sys::line::Line;
-use crate::sys::mem;
-use crate::sys::process;
+use crate::sys::{guest_memory, mem, process};
 use core::ffi::CStr;
 use core::fmt::Write;
 
@@ -152,7 +151,7 @@ fn request_of<'b>(call: &Call, bytes: &'b mut [u8; PATH_MAX]) -> Option<Request<
         _ => (first, second, third, fourth, u64::from(fifth as u32)), // int flags
     };
     let path = GuestAddr(path);
-    let len = process::read_memory(path, bytes).ok()?;
+    let len = guest_memory::read_memory(path, bytes).ok()?;
     let path = CStr::from_bytes_until_nul(bytes.get(..len)?).ok()?;
     let place = Place { directory, path, flags };
     Some(Request { place, argv, envp, behind: None })
@@ -247,7 +246,7 @@ fn for_each_pointer(
     }
     loop {
         let mut chunk = [0_u8; 512];
-        let len = process::read_memory(at, &mut chunk).map_err(|_| Shortfall::Unreadable)?;
+        let len = guest_memory::read_memory(at, &mut chunk).map_err(|_| Shortfall::Unreadable)?;
         let (pointers, _) = chunk.get(..len).unwrap_or_default().as_chunks::<8>();
         if pointers.is_empty() {
             return Err(Shortfall::Unreadable);

@@ -13,8 +13,8 @@ use crate::abi::sysno;
 use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
 use crate::runtime::{handlers, processes, trap};
-use crate::sys::signal::AllBlocked;
-use crate::sys::{process, signal};
+use crate::sys::ids;
+use crate::sys::signal::{self, AllBlocked};
 use core::sync::atomic::Ordering;
 
 /// Those that end a process by default (man 7 signal), but for SIGKILL, real-time signals, and SIGILL, which is
@@ -74,7 +74,7 @@ pub fn installed() -> Option<SigAction> {
 ///
 /// The kernel's.
 pub fn arm() -> Result<(), Errno> {
-    if process::id() == 1 {
+    if ids::id() == 1 {
         return Ok(());
     }
     let installed = installed().ok_or(Errno::ENOMEM)?;
@@ -136,7 +136,7 @@ pub fn force(signal: Signal) -> ! {
     signal::set_default(signal);
     let _ = signal::unblock(SignalSet::of(&[signal]));
     signal::raise(signal);
-    process::exit_all(process::Status::Internal) // only the first process of a machine comes here
+    ids::exit_all(ids::Status::Internal) // only the first process of a machine comes here
 }
 
 /// Deals with a signal that ends the process. It is sent to the calling thread anew, which has it blocked until the frame

@@ -12,7 +12,7 @@ use crate::abi::open::PATH_MAX;
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::hook::interest::Interest;
-use crate::patch::stub;
+use crate::plan::stub;
 use crate::runtime::state::STATE;
 use crate::runtime::{dispatch, filter_asm, record};
 use core::sync::atomic::{AtomicU64, Ordering};

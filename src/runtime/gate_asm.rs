@@ -6,7 +6,7 @@
 //! to is the exact next instruction, not one behind a call; CFA is rsp, all registers are the program's.
 
 use crate::addr::{AddrRange, GuestAddr};
-use crate::patch::stub;
+use crate::plan::stub;
 use crate::runtime::{handlers, record, slot_code};
 use crate::sys::gate_asm::start as own_syscall;
 use core::arch::global_asm;

@@ -5,7 +5,7 @@ use crate::addr::{AddrRange, GuestAddr};
 use crate::hook::tool::Guest;
 use crate::runtime::processes;
 use crate::runtime::state::{STATE, count};
-use crate::sys::process;
+use crate::sys::{guest_memory, ids};
 
 /// How far above the stack pointer the stack is taken to reach.
 const STACK_NEAR: u64 = 64 << 10;
@@ -32,7 +32,7 @@ pub struct Memory;
 
 impl Guest for Memory {
     fn thread_id(&self) -> u32 {
-        process::thread_id()
+        ids::thread_id()
     }
 
     fn process_id(&self) -> u32 {
@@ -40,11 +40,11 @@ impl Guest for Memory {
     }
 
     fn read(&self, at: GuestAddr, into: &mut [u8]) -> usize {
-        process::read_memory(at, into).unwrap_or(0)
+        guest_memory::read_memory(at, into).unwrap_or(0)
     }
 
     fn write(&self, at: GuestAddr, from: &[u8]) -> usize {
-        process::write_memory(at, from).unwrap_or(0)
+        guest_memory::write_memory(at, from).unwrap_or(0)
     }
 
     fn emit(&self, line: &[u8]) {
@@ -63,7 +63,7 @@ pub fn read<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> 
         return Some(bytes);
     }
     let mut bytes = [0_u8; N];
-    match process::read_memory(at, &mut bytes) {
+    match guest_memory::read_memory(at, &mut bytes) {
         Ok(len) => return (len == N).then_some(bytes),
         Err(Errno::EFAULT) => return None,
         Err(_) => {}

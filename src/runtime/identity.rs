@@ -14,9 +14,10 @@ use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::program_file::{PROC_PATH_LEN, ProgramFile};
 use crate::runtime::state::Frozen;
-use crate::sys::file::{self, Fd, OpenFile};
+use crate::sys::fd::Fd;
+use crate::sys::file::{self, OpenFile};
+use crate::sys::guest_memory;
 use crate::sys::line::Line;
-use crate::sys::process;
 use core::ffi::CStr;
 use core::fmt::Write;
 
@@ -106,7 +107,7 @@ fn program_meant(call: &Call, index: usize, frozen: &Frozen) -> Option<ProgramFi
     let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
     let directory = if index == 0 { AT_FDCWD } else { argument(0) };
     let mut bytes = [0; PATH_MAX];
-    let len = process::read_memory(GuestAddr(argument(index)), &mut bytes).unwrap_or(0);
+    let len = guest_memory::read_memory(GuestAddr(argument(index)), &mut bytes).unwrap_or(0);
     let path = CStr::from_bytes_until_nul(bytes.get(..len).unwrap_or_default()).ok()?;
     program_behind(directory, path, frozen)
 }
@@ -166,7 +167,9 @@ fn answer(target: &[u8], buffer: GuestAddr, written: usize, room: usize) -> Resu
     let shown = target.get(..target.len().min(room)).unwrap_or_default();
     let rest = zeros.get(..written.saturating_sub(shown.len())).unwrap_or_default();
     let behind = buffer.wrapping_add(shown.len() as u64);
-    if process::write_memory(buffer, shown)? != shown.len() || process::write_memory(behind, rest).is_err() {
+    if guest_memory::write_memory(buffer, shown)? != shown.len()
+        || guest_memory::write_memory(behind, rest).is_err()
+    {
         return Err(Errno::EFAULT);
     }
     Ok(shown.len())

@@ -8,7 +8,7 @@ use crate::abi::call::Call;
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::hook::tool::Verdict;
-use crate::patch::stub::{self, Fields, Instruction};
+use crate::plan::stub::{self, Fields, Instruction};
 use crate::runtime::frame::Frame;
 use crate::runtime::guest::Memory;
 use crate::runtime::state::{Frozen, STATE};

@@ -5,7 +5,7 @@
 
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE};
-use crate::patch::plan::Plan;
+use crate::plan::Plan;
 use crate::sys::mem::{self, Place};
 use alloc::vec::Vec;
 

@@ -61,11 +61,11 @@ use crate::abi::map::Protection;
 use crate::hook::interest::NUMBERS;
 use crate::hook::tool::Newcomer;
 use crate::load::Process;
+use crate::runtime::state::{Frozen, STATE};
 use crate::sys::file::Identity;
-use crate::sys::{self, mem};
+use crate::sys::{ids, mem};
 use core::ffi::CStr;
 use core::sync::atomic::Ordering;
-use state::{Frozen, STATE};
 
 /// Maps the gate's pools if the kernel has not. Before anything else is mapped, which could come to lie there. Zone: load.
 ///
@@ -93,7 +93,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     record::grow();
     mem::name(gate_asm::pools(), c"loader:gate");
     let fsgsbase = process.aux(AuxKind::HWCAP2.0).unwrap_or(0) & FSGSBASE != 0;
-    STATE.process.store(sys::process::id(), Ordering::Relaxed);
+    STATE.process.store(ids::id(), Ordering::Relaxed);
     STATE.is_root.store(frozen.is_root.into(), Ordering::Relaxed);
     STATE.fsgsbase.store(fsgsbase.into(), Ordering::Relaxed);
     STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);

@@ -9,29 +9,28 @@ use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil, page_floor};
 use crate::elf::functions::Functions;
 use crate::elf::image::Image;
-use crate::heap;
+use crate::find::executed;
+use crate::find::search::{self, Found};
+use crate::find::site::{Hit, Site, Text, Verdict};
 use crate::load::map::Mapping;
-use crate::patch::executed;
-use crate::patch::find::{self, Found};
-use crate::patch::live::Change;
-use crate::patch::plan::{self, Gate, Input, Plan};
-use crate::patch::site::{Hit, Site, Text, Verdict};
-use crate::patch::space::Space;
-use crate::patch::stub::Fields;
-use crate::patch::{relay, undo};
+use crate::plan::live::Change;
+use crate::plan::space::Space;
+use crate::plan::stub::Fields;
+use crate::plan::{self, Gate, Input, Plan, planner, relay, undo};
 use crate::runtime::patched::Content;
 use crate::runtime::room::{self, Room};
 use crate::runtime::state::{STATE, policy_address};
 use crate::runtime::stubs::{self, Stubs};
 use crate::runtime::text::{self, LiveMemory};
 use crate::runtime::{enter_asm, landings, net, report, reserved, trap};
-use crate::sys::file::{self, Fd, View};
+use crate::sys::fd::Fd;
+use crate::sys::file::{self, View};
 use crate::sys::lock::RobustGuard;
 use crate::sys::signal::AllBlocked;
 use crate::sys::{mem, process};
-use crate::x86;
 use crate::x86::encode::UD2;
 use crate::x86::scan::SyscallBytes;
+use crate::{heap, x86};
 use alloc::vec::Vec;
 
 /// What is patched, and what is left.
@@ -288,7 +287,7 @@ impl Modules {
         let [start, end] = [job.text.at, job.text.range().end].map(|at| at.wrapping_sub(job.bias).0);
         let functions =
             job.image.map_or_else(Functions::unknown, |image| Functions::of(image).around(start, end));
-        let found = find::hits(&job.text, job.bias, &functions);
+        let found = search::hits(&job.text, job.bias, &functions);
         let known = Found::default();
         let (sites, news) = match job.executed {
             None => (self.sites_of(&found), &found),
@@ -308,7 +307,7 @@ impl Modules {
         let rights = job.access.for_trampolines();
         let near = room::reserve_near(&job.text, near_len, rights);
         let draft = |room: &[AddrRange]| {
-            plan::plan(Input {
+            planner::plan(Input {
                 text: job.text,
                 sites: &sites,
                 bias: job.bias,

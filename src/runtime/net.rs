@@ -13,8 +13,9 @@ use crate::runtime::block::Block;
 use crate::runtime::modules::{self, Modules};
 use crate::runtime::state::{Frozen, STATE, UNARMED, count};
 use crate::runtime::{gate_asm, maps, natively, processes, reserved, trap_mask};
+use crate::sys::ids::{self, Status};
 use crate::sys::line::Line;
-use crate::sys::process::{self, Status};
+use crate::sys::process;
 use crate::sys::signal::AllBlocked;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -354,7 +355,7 @@ fn join_late(block: &mut Block) {
 /// Whether the calling thread is armed, or can't be.
 fn has_joined(block: &Block) -> bool {
     let owner = block.owner.load(Ordering::Relaxed);
-    owner != 0 && block.armed_for == owner || STATE.net.is_armed(process::thread_id())
+    owner != 0 && block.armed_for == owner || STATE.net.is_armed(ids::thread_id())
 }
 
 /// The calling thread need not join any more. Other processes in this memory are not counted, and armed at each of their
@@ -365,7 +366,7 @@ fn count_joined(block: &mut Block) {
         return;
     }
     block.armed_for = block.owner.load(Ordering::Relaxed);
-    net.add_armed(process::thread_id());
+    net.add_armed(ids::thread_id());
     net.joined.fetch_add(1, Ordering::Relaxed);
     let threads = STATE.more_threads.load(Ordering::Relaxed) + 1;
     let are_all =
@@ -388,7 +389,7 @@ pub fn leave(block: &mut Block) {
     let net = &STATE.net;
     if net.is_joining.load(Ordering::Relaxed) && has_joined(block) {
         block.armed_for = 0;
-        net.remove_armed(process::thread_id());
+        net.remove_armed(ids::thread_id());
         net.joined.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -439,12 +440,12 @@ pub fn end(why: fmt::Arguments<'_>) -> ! {
     let _ = line.write_fmt(format_args!("loader: --strict: {why}\n"));
     line.to_stderr();
     if !STATE.net.has_begun.load(Ordering::Relaxed) {
-        process::exit_all(Status::CannotRun);
+        ids::exit_all(Status::CannotRun);
     }
     if let Some(frozen) = STATE.frozen() {
         processes::end_process(frozen);
     }
-    process::exit_all(Status::Internal)
+    ids::exit_all(Status::Internal)
 }
 
 /// A reason and its place, by file and offset where there is a file.

@@ -6,7 +6,7 @@
 //! table full stays as it is.
 
 use crate::addr::{AddrRange, GuestAddr};
-use crate::patch::relay::Window;
+use crate::plan::relay::Window;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Ranges that can be known at the same time.

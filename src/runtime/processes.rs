@@ -8,14 +8,12 @@ use crate::hook::tool::Newcomer;
 use crate::runtime::block::{self, Block};
 use crate::runtime::claim::{self, Lost};
 use crate::runtime::dispatch::Step;
-use crate::runtime::guest::Memory;
+use crate::runtime::guest::{self, Memory};
 use crate::runtime::pending::{Collected, Returns};
-use crate::runtime::record;
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{base_asm, dispatching, guest, modules, net, reserved, trap_mask};
-use crate::sys::file;
-use crate::sys::process;
+use crate::runtime::{base_asm, dispatching, modules, net, record, reserved, trap_mask};
 use crate::sys::signal::AllBlocked;
+use crate::sys::{file, ids, process};
 use core::mem::ManuallyDrop;
 use core::sync::atomic::Ordering;
 
@@ -39,7 +37,7 @@ pub fn own_base() -> Option<u64> {
 /// Puts the calling thread's id on a block that is not found by its fs base, if it may be killed on its own.
 pub fn claim(block: &Block) {
     if STATE.relatives.load(Ordering::Relaxed) != 0 {
-        block.claim.stamp(claim::holder_of(process::thread_id()));
+        block.claim.stamp(claim::holder_of(ids::thread_id()));
     }
 }
 
@@ -83,7 +81,7 @@ pub fn split(block: &Block, call: &Call) -> Step {
     };
     if is_relative(flags) {
         if STATE.process.load(Ordering::Relaxed) == 0 {
-            STATE.process.store(process::id(), Ordering::Relaxed);
+            STATE.process.store(ids::id(), Ordering::Relaxed);
         }
         forget_the_dead(block);
         STATE.relatives.fetch_add(1, Ordering::Relaxed);
@@ -185,9 +183,9 @@ pub fn begin_child(block: &mut Block, returns: Returns) {
 /// In another process in this memory.
 fn begin_relative(flags: u64) {
     if flags & CLONE_SETTLS != 0 {
-        STATE.relative_bases.insert(fs_base(), process::thread_id());
+        STATE.relative_bases.insert(fs_base(), ids::thread_id());
     }
-    if process::parent_id() == 0 {
+    if ids::parent_id() == 0 {
         STATE.other_namespace.store(namespace(), Ordering::Relaxed);
     }
 }
@@ -230,7 +228,7 @@ pub fn set_base(call: &Call) -> Step {
     // SAFETY: it is the program's own call; the loader does not use the fs base.
     Step::Answer(match unsafe { crate::sys::call(call.nr, call.args) } {
         Ok(value) => {
-            STATE.shared_bases.remove(shared, process::thread_id());
+            STATE.shared_bases.remove(shared, ids::thread_id());
             Outcome(value)
         }
         Err(errno) => Outcome::failure(errno),
@@ -243,7 +241,7 @@ pub fn free_base(block: &Block, call: &Call) {
     let base = fs_base();
     if base != 0 && base.checked_sub(at).is_some_and(|offset| offset < len) {
         give_up(block);
-        STATE.departing.insert(base, process::thread_id());
+        STATE.departing.insert(base, ids::thread_id());
     }
 }
 
@@ -261,14 +259,14 @@ fn give_up(block: &Block) {
 pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
     dispatching::forget_own();
     if !is_own_process() {
-        withdraw_base(process::thread_id());
+        withdraw_base(ids::thread_id());
         return Step::Leave;
     }
     net::leave(block);
     if own_base().is_some() {
         give_up(block);
     } else {
-        let thread = process::thread_id();
+        let thread = ids::thread_id();
         if !STATE.departing.remove(fs_base(), thread) {
             withdraw_base(thread);
         }
@@ -290,7 +288,7 @@ pub fn end_process(frozen: &Frozen) {
     if is_own_process() {
         finish_for_good(frozen);
     } else {
-        withdraw_base(process::thread_id());
+        withdraw_base(ids::thread_id());
     }
 }
 
@@ -298,7 +296,7 @@ pub fn end_process(frozen: &Frozen) {
 /// kernel only while there is one.
 pub fn is_own_process() -> bool {
     STATE.relatives.load(Ordering::Relaxed) == 0
-        || process::id() == STATE.process.load(Ordering::Relaxed) && !is_in_other_namespace()
+        || ids::id() == STATE.process.load(Ordering::Relaxed) && !is_in_other_namespace()
 }
 
 /// Whether nobody else runs in this memory.
@@ -310,11 +308,11 @@ pub fn is_only_thread() -> bool {
 #[must_use]
 pub fn own_id() -> u32 {
     if STATE.relatives.load(Ordering::Relaxed) != 0 {
-        return process::id();
+        return ids::id();
     }
     match STATE.process.load(Ordering::Relaxed) {
         0 => {
-            let id = process::id();
+            let id = ids::id();
             STATE.process.store(id, Ordering::Relaxed);
             id
         }

@@ -6,14 +6,13 @@
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr};
+use crate::find::search::Found;
+use crate::find::site::{Text, Verdict};
 use crate::options;
-use crate::patch::find::Found;
-use crate::patch::plan::Plan;
-use crate::patch::site::{Text, Verdict};
+use crate::plan::Plan;
 use crate::report::json::Json;
 use crate::report::ledger::{Kind, Ledger, Left, Module, NAME_MAX, Place, Presence};
-use crate::report::text;
-use crate::report::{Caught, Facts, Net, Report};
+use crate::report::{Caught, Facts, Net, Report, text};
 use crate::runtime::natively::AsJson;
 use crate::runtime::net::{self, Standing};
 use crate::runtime::state::{Frozen, STATE};

@@ -18,7 +18,7 @@ use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
 use crate::runtime::{fatal, handlers, processes, served, trap, trap_mask};
 use crate::sys::lock::RobustLock;
-use crate::sys::{process, signal};
+use crate::sys::{guest_memory, ids, signal};
 use crate::x86::scan::SYSCALL;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -82,7 +82,7 @@ impl Actions {
     /// That of the calling process; `None` before the loader's is installed.
     fn get(&self) -> Option<SigAction> {
         self.own.map(|own| match self.lodger {
-            Some((id, action)) if !processes::is_own_process() && id == process::id() => action,
+            Some((id, action)) if !processes::is_own_process() && id == ids::id() => action,
             _ => own,
         })
     }
@@ -91,7 +91,7 @@ impl Actions {
         if processes::is_own_process() {
             self.own = Some(action);
         } else {
-            self.lodger = Some((process::id(), action));
+            self.lodger = Some((ids::id(), action));
         }
     }
 }
@@ -238,7 +238,7 @@ pub fn set_own_action(signal: Signal, call: &Call) -> Step {
 /// action that can't be read changes nothing, an old one that can't be written is reported after the change.
 fn exchange(current: &SigAction, new: GuestAddr, old: GuestAddr) -> Result<Option<SigAction>, Errno> {
     let replacement = read_action(new)?;
-    if old.0 != 0 && process::write_memory(old, &current.to_bytes())? != size_of::<SigAction>() {
+    if old.0 != 0 && guest_memory::write_memory(old, &current.to_bytes())? != size_of::<SigAction>() {
         return Err(Errno::EFAULT);
     }
     Ok(replacement)
@@ -250,7 +250,7 @@ fn read_action(at: GuestAddr) -> Result<Option<SigAction>, Errno> {
         return Ok(None);
     }
     let mut bytes = [0_u8; size_of::<SigAction>()];
-    match process::read_memory(at, &mut bytes)? {
+    match guest_memory::read_memory(at, &mut bytes)? {
         len if len == bytes.len() => Ok(Some(SigAction::from_bytes(bytes))),
         _ => Err(Errno::EFAULT),
     }

@@ -2,7 +2,7 @@
 
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
-use crate::patch::site::Text;
+use crate::find::site::Text;
 use crate::runtime::block;
 use crate::runtime::state::STATE;
 use crate::sys::mem::{self, Place};

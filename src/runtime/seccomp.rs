@@ -16,13 +16,12 @@ use crate::abi::process::{
 };
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
-use crate::patch::{stub, undo};
-use crate::runtime::dispatch::Step;
+use crate::plan::{stub, undo};
+use crate::runtime::dispatch::{self, Step};
 use crate::runtime::pending::Returns;
-use crate::runtime::record;
 use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{dispatch, fatal, gate_asm, handlers, net, stubs, text, trap};
-use crate::sys::process;
+use crate::runtime::{fatal, gate_asm, handlers, net, record, stubs, text, trap};
+use crate::sys::guest_memory;
 use crate::sys::seccomp::{self as filters, Filter};
 use crate::sys::signal::AllBlocked;
 use core::sync::atomic::Ordering;
@@ -109,7 +108,7 @@ fn stage(at: GuestAddr) -> Option<Filter> {
 fn read_words(at: GuestAddr, into: &mut [u64]) -> Option<()> {
     let mut bytes = [0_u8; 512];
     let bytes = bytes.get_mut(..size_of_val(into))?;
-    let len = process::read_memory(at, bytes).ok()?;
+    let len = guest_memory::read_memory(at, bytes).ok()?;
     let (words, _) = bytes.get(..len)?.as_chunks();
     into.iter_mut().zip(words).for_each(|(to, word)| *to = u64::from_ne_bytes(*word));
     (words.len() == into.len()).then_some(())
@@ -164,7 +163,7 @@ fn lets_through(filter: Filter, call: &Call) -> bool {
 /// Puts the program's own bytes where a patch begins, if there is one: the memory may have become another's.
 fn give_back(at: GuestAddr, bytes: &[u8]) {
     let mut there = [0; 2];
-    if process::read_memory(at, &mut there) == Ok(there.len()) && undo::may_begin(there) {
+    if guest_memory::read_memory(at, &mut there) == Ok(there.len()) && undo::may_begin(there) {
         // Where even that is forbidden by now the filter will say what it says to the gate.
         let _ = text::write_live(at, bytes);
     }

@@ -10,10 +10,10 @@ use crate::abi::map::Sharing;
 use crate::abi::signal::{SYS_USER_DISPATCH, SigContext};
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
+use crate::find::executed;
+use crate::find::site::{Site, Text};
 use crate::hook::tool::Verdict;
-use crate::patch::executed;
-use crate::patch::site::{Site, Text};
-use crate::patch::stub::{self, Instruction};
+use crate::plan::stub::{self, Instruction};
 use crate::runtime::frame::Frame;
 use crate::runtime::guest::Memory;
 use crate::runtime::maps::{self, Mapping};
@@ -21,7 +21,7 @@ use crate::runtime::modules::{self, Modules};
 use crate::runtime::patched::Content;
 use crate::runtime::state::{STATE, count};
 use crate::runtime::{gate_asm, int80, net, signals, stubs, text, trap};
-use crate::sys::process;
+use crate::sys::guest_memory;
 use crate::sys::signal::AllBlocked;
 use core::sync::atomic::Ordering;
 
@@ -74,7 +74,8 @@ impl Modules {
     fn serve(&mut self, site: Site, instruction: Instruction, nr: u32) -> Option<GuestAddr> {
         let range = AddrRange::new(site.at, site.back());
         let mut bytes = [0; 2];
-        let is_there = process::read_memory(site.at, &mut bytes).is_err() || bytes == instruction.bytes();
+        let is_there =
+            guest_memory::read_memory(site.at, &mut bytes).is_err() || bytes == instruction.bytes();
         if !is_there || instruction == Instruction::Syscall && self.patch_executed(range, nr) {
             // Perhaps by another thread just before.
             let stub = self.stubs.active_in(range).find(|(_, fields)| fields.back == site.back());
@@ -94,7 +95,7 @@ impl Modules {
         let mut before = [0; executed::LOAD_LEN];
         let load = range.start.wrapping_sub(before.len() as u64);
         // What is right before it is looked at first: most of what is caught goes no further.
-        if process::read_memory(load, &mut before) != Ok(before.len())
+        if guest_memory::read_memory(load, &mut before) != Ok(before.len())
             || before != executed::load_of(nr)
             || STATE.address_filters.load(Ordering::Relaxed) != 0
         {
@@ -103,8 +104,8 @@ impl Modules {
         // SAFETY: what is known of the mappings and planned lives no longer than this.
         unsafe { modules::with_scratch(|| self.patch_executed_in(range, nr)) };
         let mut bytes = [0; 2];
-        let is_patched =
-            process::read_memory(range.start, &mut bytes) == Ok(2) && bytes != Instruction::Syscall.bytes();
+        let is_patched = guest_memory::read_memory(range.start, &mut bytes) == Ok(2)
+            && bytes != Instruction::Syscall.bytes();
         if is_patched {
             count(&STATE.net.patched);
         }

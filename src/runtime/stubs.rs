@@ -11,10 +11,9 @@
 
 use crate::abi::errno::Errno;
 use crate::addr::{AddrRange, GuestAddr, PAGE};
-use crate::patch::plan::{self, Gate};
-use crate::patch::site::Site;
-use crate::patch::stub::{self, Again, Fields, Instruction};
-use crate::patch::tactic::Tactic;
+use crate::find::site::Site;
+use crate::plan::stub::{self, Again, Fields, Instruction};
+use crate::plan::{self, Gate, Tactic};
 use crate::runtime::text::{self, LiveMemory};
 use crate::runtime::{dispatch, filter, gate_asm, modules, processes, trap};
 use alloc::collections::BTreeMap;

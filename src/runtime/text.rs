@@ -3,12 +3,12 @@
 //! `/proc/self/mem` writes read-execute pages without a moment in which they are not executable, without splitting
 //! a mapping, and where `mprotect` is not allowed to make anything executable any more (PR_SET_MDWE). Where it can't
 //! be opened (no `/proc`, no descriptor left) two `mprotect` calls do it, and only for pages that nobody executes yet.
-//! What threads may be executing is changed in steps ([`crate::patch::live`]), never by taking the right away.
+//! What threads may be executing is changed in steps ([`crate::plan::live`]), never by taking the right away.
 
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, page_ceil, page_floor};
-use crate::patch::live::Change;
+use crate::plan::live::Change;
 use crate::sys::file::{self, Access, OpenFile};
 use crate::sys::{mem, process};
 use core::sync::atomic::{AtomicU64, Ordering};

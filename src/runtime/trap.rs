@@ -7,8 +7,8 @@
 use crate::abi::errno::Errno;
 use crate::abi::signal::Signal;
 use crate::addr::{AddrRange, GuestAddr};
-use crate::patch::site::RESTORER;
-use crate::patch::{relay, stub};
+use crate::find::site::RESTORER;
+use crate::plan::{relay, stub};
 use crate::runtime::frame::Frame;
 use crate::runtime::state::STATE;
 use crate::runtime::{gate_asm, int80, reserved, stubs};

@@ -4,9 +4,8 @@ use crate::abi::errno::Errno;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::runtime::natively::Natives;
 use crate::sys::file::OpenFile;
-use crate::sys::mem;
-use crate::sys::process;
 use crate::sys::shared::{self, Segment};
+use crate::sys::{ids, mem, process};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How often a process looks whether another one still speaks, a millisecond apart.
@@ -68,7 +67,7 @@ impl Tree {
     /// Runs `speak` while no other process of the run does so. One that is gone is not waited for, nor any for ever: it may
     /// be stopped.
     pub fn while_speaking(&self, speak: impl FnOnce()) {
-        let own = process::thread_id();
+        let own = ids::thread_id();
         for _ in 0..PATIENCE {
             let holder = self.speaker.load(Ordering::Relaxed);
             let is_free = holder == 0 || process::is_gone(holder);

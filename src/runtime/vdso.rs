@@ -3,7 +3,7 @@
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::elf::image::Image;
-use crate::patch::site::Text;
+use crate::find::site::Text;
 use crate::runtime::modules::{self, Access, Job};
 use crate::runtime::room::Room;
 use crate::sys::{mem, process};

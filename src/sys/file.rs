@@ -1,38 +1,20 @@
 //! Files, for the moments in which the loader needs one: no descriptor outlives the call that opened it. Zone: call.
 
-use super::call;
-use super::lodger;
-use super::mem;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::abi::open::Stat;
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr};
+use crate::sys::fd::Fd;
+use crate::sys::{call, lodger, mem};
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 /// The standard output stream.
 pub const STDOUT: Fd = Fd(1);
+
 /// The standard error stream.
 pub const STDERR: Fd = Fd(2);
-
-/// A descriptor number.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fd(u32);
-
-impl Fd {
-    /// The descriptor that a program names in an argument: the low half counts (`int fd`).
-    #[must_use]
-    pub const fn from_argument(argument: u64) -> Self {
-        Self(argument as u32)
-    }
-
-    /// As an argument of a call.
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        self.0 as u64
-    }
-}
 
 /// A descriptor that closes itself.
 #[derive(Debug)]

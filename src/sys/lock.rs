@@ -8,10 +8,10 @@
 
 pub use spin::mutex::SpinMutex as Lock;
 
-use super::{call, process};
 use crate::abi::errno::Errno;
 use crate::abi::futex::{LOCK_PI_PRIVATE, OWNER_DIED, UNLOCK_PI_PRIVATE};
 use crate::abi::sysno;
+use crate::sys::{call, ids, process};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -50,7 +50,7 @@ impl<T> RobustLock<T> {
     /// Takes the lock. The calling thread must not hold it.
     pub fn lock(&self) -> RobustGuard<'_, T> {
         // Not 0, which is nobody, where a filter of the program's forbids to ask.
-        let thread = process::thread_id().max(1);
+        let thread = ids::thread_id().max(1);
         for _ in 0..SPINS {
             if self.exchange(0, thread) {
                 return RobustGuard { lock: self, thread, is_inherited: false };

@@ -6,14 +6,13 @@
 //! the descriptor in the one table, and is gone before its parent goes on. Only where the hard limit is used up as
 //! well, and may not be raised, there is none to be had.
 
-use super::lodger_asm;
-use super::process::{self, Status};
-use super::signal::AllBlocked;
-use super::{call, gate_asm};
 use crate::abi::call::Outcome;
 use crate::abi::errno::Errno;
 use crate::abi::process::{CLONE_FILES, CLONE_VFORK, CLONE_VM};
 use crate::abi::sysno;
+use crate::sys::ids::{self, Status};
+use crate::sys::signal::AllBlocked;
+use crate::sys::{call, gate_asm, lodger_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// `RLIMIT_NOFILE` (include/uapi/asm-generic/resource.h).
@@ -85,7 +84,7 @@ pub(super) extern "C" fn run(errand: &Errand) -> ! {
     // SAFETY: as the caller of `call_unlimited` vouches.
     let outcome = unsafe { gate_asm::syscall(errand.nr, a, b, c, d, e, f) };
     errand.outcome.store(outcome, Ordering::Release);
-    process::exit_all(Status::Success)
+    ids::exit_all(Status::Success)
 }
 
 #[cfg(test)]

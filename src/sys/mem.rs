@@ -1,14 +1,12 @@
 //! Mappings. Zone: call.
 
-use super::{call, process, signal};
 use crate::abi::errno::Errno;
 use crate::abi::map::{self as flags, Protection, Sharing};
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr, PAGE};
+pub use crate::sys::fd::Fd;
+use crate::sys::{call, ids};
 use core::ffi::CStr;
-
-/// An open file, for as long as the loader needs it; see [`super::file`].
-pub use super::file::Fd;
 
 /// Where a mapping goes.
 #[derive(Clone, Copy, Debug)]
@@ -187,7 +185,7 @@ fn count_readable(at: GuestAddr, pages: u64) -> Option<u64> {
     let remote = [bytes.as_mut_ptr().expose_provenance() as u64, pages];
     let (local, remote) = (local.as_ptr().addr() as u64, remote.as_ptr().addr() as u64);
     // SAFETY: the kernel writes to `bytes`, which are enough, and checks what it reads.
-    match unsafe { call(sysno::PROCESS_VM_WRITEV, [process::id().into(), local, pages, remote, 1, 0]) } {
+    match unsafe { call(sysno::PROCESS_VM_WRITEV, [ids::id().into(), local, pages, remote, 1, 0]) } {
         Ok(copied) => Some(copied),
         Err(Errno::EFAULT) => Some(0),
         Err(_) => None,
@@ -199,7 +197,7 @@ fn count_readable(at: GuestAddr, pages: u64) -> Option<u64> {
 fn is_readable(at: GuestAddr) -> bool {
     const NOTHING_KNOWN: u64 = u32::MAX as u64;
     // SAFETY: nothing is written.
-    let answer = unsafe { call(sysno::RT_SIGPROCMASK, [NOTHING_KNOWN, at.0, 0, signal::SET_LEN, 0, 0]) };
+    let answer = unsafe { call(sysno::RT_SIGPROCMASK, [NOTHING_KNOWN, at.0, 0, ids::SET_LEN, 0, 0]) };
     answer == Err(Errno::EINVAL)
 }
 

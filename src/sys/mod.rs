@@ -3,8 +3,11 @@
 //! Every one of them executes the single `syscall` instruction of [`gate_asm`], so that whoever watches the process
 //! (a seccomp filter, a debugger) sees the loader's own calls come from the gate.
 
+pub mod fd;
 pub mod file;
 pub mod gate_asm;
+pub mod guest_memory;
+pub mod ids;
 pub mod line;
 pub mod lock;
 pub mod lodger;

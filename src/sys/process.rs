@@ -1,37 +1,11 @@
 //! Ids, exits, and what the kernel keeps about the process image. Zone: call.
 
-use super::call;
-use super::gate_asm;
-use super::mem;
 use crate::abi::errno::Errno;
 use crate::abi::map::Protection;
 use crate::abi::sysno;
-use crate::addr::{AddrRange, GuestAddr, PAGE};
+use crate::addr::{AddrRange, PAGE};
+use crate::sys::{call, gate_asm, ids, mem};
 use core::ffi::CStr;
-
-/// Exit statuses of the loader's own, as a shell would give them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Status {
-    /// All is said: `--help`, `--version`.
-    Success = 0,
-    /// The command line makes no sense.
-    Usage = 2,
-    /// The loader itself failed (`env` and `timeout` use the same).
-    Internal = 125,
-    /// The program was found and can't be run.
-    CannotRun = 126,
-    /// There is no such program.
-    NotFound = 127,
-}
-
-/// Ends every thread of the process.
-pub fn exit_all(status: Status) -> ! {
-    loop {
-        // SAFETY: the process ends.
-        unsafe { gate_asm::syscall(sysno::EXIT_GROUP, u64::from(status as u8), 0, 0, 0, 0, 0) };
-    }
-}
 
 /// Lets a millisecond pass.
 pub fn doze() {
@@ -58,27 +32,6 @@ pub fn real_time_after(milliseconds: u64) -> [u64; 2] {
 pub fn is_gone(thread: u32) -> bool {
     // SAFETY: signal 0 is none.
     unsafe { call(sysno::TKILL, [thread.into(), 0, 0, 0, 0, 0]) == Err(Errno::ESRCH) }
-}
-
-/// The parent's id in this process's pid namespace; 0 if it is not in there.
-#[must_use]
-pub fn parent_id() -> u32 {
-    // SAFETY: getppid touches no memory and does not fail.
-    unsafe { gate_asm::syscall(sysno::GETPPID, 0, 0, 0, 0, 0, 0) as u32 }
-}
-
-/// The process's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
-#[must_use]
-pub fn id() -> u32 {
-    // SAFETY: getpid touches no memory.
-    unsafe { call(sysno::GETPID, [0; 6]) }.map_or(0, |id| id as u32)
-}
-
-/// The calling thread's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
-#[must_use]
-pub fn thread_id() -> u32 {
-    // SAFETY: gettid touches no memory.
-    unsafe { call(sysno::GETTID, [0; 6]) }.map_or(0, |id| id as u32)
 }
 
 /// The execution domain's flags.
@@ -169,15 +122,6 @@ pub fn random() -> Result<u64, Errno> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// Reads another part of this very process, or fails where it is not mapped, instead of faulting.
-///
-/// # Errors
-///
-/// `EFAULT` if not even the first byte is readable.
-pub fn read_memory(at: GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
-    transfer(sysno::PROCESS_VM_READV, at, into.as_mut_ptr().addr(), into.len())
-}
-
 /// Makes calls from elsewhere than `allowed` raise SIGSYS in the calling thread, or none at `None`.
 ///
 /// # Errors
@@ -198,49 +142,12 @@ pub fn may_have(at: crate::addr::GuestAddr) -> bool {
     // (mm/process_vm_access.c, `process_vm_rw`).
     const LOWER_HALF: u64 = 1 << 47;
     let ours = [at.0, 1];
-    let args = [u64::from(id()), ours.as_ptr().addr() as u64, 1, 0, 0, 0];
+    let args = [u64::from(ids::id()), ours.as_ptr().addr() as u64, 1, 0, 0, 0];
     // SAFETY: nothing is read or written.
     match unsafe { call(sysno::PROCESS_VM_READV, args) } {
         Ok(_) => true,
         Err(Errno::EFAULT) => false,
         Err(_) => at.0 < LOWER_HALF,
-    }
-}
-
-/// Writes another part of this very process, or fails where it is not writable.
-///
-/// # Errors
-///
-/// `EFAULT` if not even the first byte is writable.
-pub fn write_memory(at: GuestAddr, from: &[u8]) -> Result<usize, Errno> {
-    transfer(sysno::PROCESS_VM_WRITEV, at, from.as_ptr().addr(), from.len())
-}
-
-fn transfer(nr: u32, remote: GuestAddr, local: usize, len: usize) -> Result<usize, Errno> {
-    let ours = [local as u64, len as u64];
-    let theirs = [remote.0, len as u64];
-    let args = [u64::from(id()), ours.as_ptr().addr() as u64, 1, theirs.as_ptr().addr() as u64, 1, 0];
-    // SAFETY: the local side is a slice of the caller's; the remote side is checked by the kernel.
-    match unsafe { call(nr, args) } {
-        Ok(len) => Ok(len as usize),
-        // Kernels without CONFIG_CROSS_MEMORY_ATTACH, and containers that forbid it.
-        Err(Errno::ENOSYS | Errno::EPERM) => transfer_by_file(nr, remote, local, len),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// As [`transfer`], through the process's memory as a file.
-#[cold]
-fn transfer_by_file(nr: u32, remote: GuestAddr, local: usize, len: usize) -> Result<usize, Errno> {
-    use crate::sys::file::{Access, OpenFile};
-    let memory = OpenFile::open(c"/proc/self/mem", Access::ReadWrite)?;
-    let nr = if nr == sysno::PROCESS_VM_READV { sysno::PREAD64 } else { sysno::PWRITE64 };
-    let args = [memory.fd().number(), local as u64, len as u64, remote.0, 0, 0];
-    // SAFETY: as for `transfer`.
-    match unsafe { call(nr, args) } {
-        Ok(len) => Ok(len as usize),
-        Err(Errno::EIO) => Err(Errno::EFAULT), // what is not mapped (fs/proc/base.c, `mem_rw`)
-        Err(errno) => Err(errno),
     }
 }
 

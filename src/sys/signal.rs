@@ -1,12 +1,10 @@
 //! Signal actions and masks. Zone: call.
 
-use super::{call, process, program_call};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{SIG_SETMASK, SIG_UNBLOCK, SigAction, SigInfo, Signal, SignalSet};
 use crate::abi::sysno;
-
-/// The length of a signal set, in bytes.
-pub(super) const SET_LEN: u64 = size_of::<SignalSet>() as u64;
+use crate::sys::ids::{self, SET_LEN};
+use crate::sys::{call, program_call};
 
 /// The action of `signal`.
 ///
@@ -34,7 +32,7 @@ pub fn set_action(signal: Signal, action: &SigAction) -> Result<(), Errno> {
 
 /// Sends `signal` to the calling thread.
 pub fn raise(signal: Signal) {
-    let args = [u64::from(process::id()), u64::from(process::thread_id()), signal.0.into(), 0, 0, 0];
+    let args = [u64::from(ids::id()), u64::from(ids::thread_id()), signal.0.into(), 0, 0, 0];
     // SAFETY: what the signal does is up to the program's dispositions.
     let _ = unsafe { call(sysno::TGKILL, args) };
 }
@@ -100,7 +98,7 @@ pub fn unblock(set: SignalSet) -> Option<SignalSet> {
 pub fn queue(info: &SigInfo) -> Result<(), Errno> {
     let at = core::ptr::from_ref(info).addr() as u64;
     let number = u64::from(info.signo.cast_unsigned());
-    let args = [u64::from(process::id()), u64::from(process::thread_id()), number, at, 0, 0];
+    let args = [u64::from(ids::id()), u64::from(ids::thread_id()), number, at, 0, 0];
     // SAFETY: the kernel reads `info`; what the signal does is up to the program's dispositions.
     unsafe { call(sysno::RT_TGSIGQUEUEINFO, args) }.map(drop)
 }

@@ -7,18 +7,20 @@
 //! Forms and lengths: SDM vol. 2A 2.1 and 2.2, vol. 2D appendix A.
 
 use crate::addr::GuestAddr;
-use crate::x86::decode::{Insn, Kind, MAX_LEN};
-
-/// Bytes that must be there: the longest instruction, and so every index below is in bounds.
-pub(super) const WINDOW: usize = 16;
+use crate::x86::insn::{Insn, Kind, MAX_LEN, WINDOW};
 
 /// The prefixes before an opcode. REX counts apart, fs as nothing.
 const BARE: u8 = 1;
+
 const OPERAND_SIZE: u8 = 2;
+
 const F2: u8 = 4;
+
 const F3: u8 = 8;
+
 /// 2e, or 66 more than once, as only filler has.
 const FILLER: u8 = 16;
+
 /// f0, which wants an operand in memory.
 const LOCK: u8 = 32;
 

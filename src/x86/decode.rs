@@ -4,53 +4,17 @@
 //! branch with a 66 prefix and no REX.W takes `rel32` on Intel and `rel16` on AMD (SDM vol. 2A 2.2.1.2, AMD64
 //! APM vol. 3 1.2.4). So is what user code cannot execute, except `hlt`, which C libraries use as a trap.
 
-use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
-
-use heapless::Vec;
-use iced_x86::{Code, Decoder as Iced, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory};
-use iced_x86::{InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register};
-
 use crate::addr::GuestAddr;
 use crate::x86::common;
+use crate::x86::insn::{self, Insn, Kind, MAX_LEN};
 use crate::x86::moves::{self, Left};
-
-/// The longest instruction the processor accepts, in bytes (SDM vol. 2A 2.3.11).
-pub const MAX_LEN: usize = 15;
-
-/// What an instruction does to the flow of control.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// `syscall`, with whatever prefixes.
-    Syscall,
-    /// `int 0x80`, with whatever prefixes.
-    Int80,
-    /// A direct jump.
-    Jump {
-        /// Where it goes.
-        target: GuestAddr,
-    },
-    /// A direct jump that may fall through: `jcc`, `loop`, `jrcxz`, `xbegin`.
-    CondJump {
-        /// Where it goes if it does not fall through.
-        target: GuestAddr,
-    },
-    /// A call.
-    Call {
-        /// Where it goes, if it is direct.
-        target: Option<GuestAddr>,
-    },
-    /// `ret` and its kin.
-    Return,
-    /// A jump through a register or memory.
-    IndirectJump,
-    /// An instruction that always faults or stops: `ud2`, `int3`, `hlt`.
-    Trap,
-    /// An instruction that does nothing, of any length.
-    Nop,
-    /// Whatever else; control goes to the next instruction.
-    Other,
-}
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use heapless::Vec;
+use iced_x86::{
+    Code, Decoder as Iced, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
+    InstructionInfoOptions, Mnemonic, OpAccess, OpKind, Register,
+};
 
 /// Why bytes are not an instruction that user code executes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,52 +37,6 @@ impl fmt::Display for DecodeError {
             Self::Ambiguous => "an instruction whose length depends on the vendor",
             Self::Privileged => "a privileged instruction",
         })
-    }
-}
-
-/// A decoded instruction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Insn {
-    /// Its length in bytes, 1 to 15.
-    pub len: u8,
-    /// What it does to the flow of control.
-    pub kind: Kind,
-    /// Where its RIP-relative `disp32` lies, in bytes from its start.
-    pub rip_disp_at: Option<u8>,
-    /// Whether control always goes to the next instruction and nothing but its operands matters.
-    pub straight: bool,
-}
-
-impl Kind {
-    /// Whether it is a system call, of whatever table.
-    #[must_use]
-    pub const fn is_call_of_kernel(self) -> bool {
-        matches!(self, Self::Syscall | Self::Int80)
-    }
-}
-
-impl Insn {
-    /// Whether control can reach the byte after it.
-    #[must_use]
-    pub const fn falls_through(&self) -> bool {
-        !matches!(self.kind, Kind::Jump { .. } | Kind::Return | Kind::IndirectJump | Kind::Trap)
-    }
-
-    /// Whether a compiler's function can end with it: a call is its last instruction only if the callee does not
-    /// return.
-    #[must_use]
-    pub const fn ends_function(&self) -> bool {
-        !self.falls_through() || matches!(self.kind, Kind::Call { .. })
-    }
-
-    /// Where a direct branch goes, a call included.
-    #[must_use]
-    pub const fn target(&self) -> Option<GuestAddr> {
-        match self.kind {
-            Kind::Jump { target } | Kind::CondJump { target } => Some(target),
-            Kind::Call { target } => target,
-            _ => None,
-        }
     }
 }
 
@@ -190,7 +108,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The bytes from the last decoded instruction on, if they are enough for any.
-    fn last_window(&self) -> Option<&'a [u8; common::WINDOW]> {
+    fn last_window(&self) -> Option<&'a [u8; insn::WINDOW]> {
         self.bytes.get(self.last_at..)?.first_chunk()
     }
 

@@ -6,5 +6,6 @@
 mod common;
 pub mod decode;
 pub mod encode;
+pub mod insn;
 mod moves;
 pub mod scan;

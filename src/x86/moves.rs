@@ -1,7 +1,7 @@
 //! What the commonest moves do to registers and memory, read without the full decoder, which a program may then never
 //! need. As [`common`](super::common), held against it by a test.
 
-use crate::x86::common::WINDOW;
+use crate::x86::insn::WINDOW;
 
 /// What an instruction does beyond going on to the next.
 #[derive(Clone, Copy)]

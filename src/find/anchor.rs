@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
-use crate::patch::site::Text;
-use crate::patch::trace::NUMBER_END;
-use crate::x86::decode::{Decoder, Gpr, MAX_LEN, Value};
+use crate::find::site::Text;
+use crate::find::trace::NUMBER_END;
+use crate::x86::decode::{Decoder, Gpr, Value};
 use crate::x86::encode::JMP_REL32;
+use crate::x86::insn::MAX_LEN;
 use crate::x86::scan::INT80;
 
 /// The largest text that is searched for branches, in bytes: a larger one makes start-up pay for its size.

@@ -8,8 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
-use crate::patch::plan::{Edit, Plan, TrapSite};
-use crate::patch::stub;
+use crate::plan::{Edit, Plan, TrapSite, stub};
 
 /// One byte that is no instruction (SDM vol. 2B, `PUSH ES` in 64-bit mode), and so traps, whatever prefix stands before it.
 pub const TRAP: u8 = 0x06;
@@ -93,9 +92,10 @@ mod tests {
     use super::*;
     use crate::addr::AddrRange;
     use crate::elf::functions::Functions;
-    use crate::patch::plan::{Gate, Input, plan};
-    use crate::patch::site::{Site, Span, Text};
-    use crate::patch::space::Space;
+    use crate::find::site::{Site, Span, Text};
+    use crate::plan::planner::plan;
+    use crate::plan::space::Space;
+    use crate::plan::{Gate, Input};
     use proptest::prelude::*;
 
     const GATE: Gate = Gate {

@@ -15,30 +15,16 @@
 //! An instruction that writes memory is never evicted. It might be the last of a restartable sequence, which
 //! commits by that very store (rseq(2)); all others of such a sequence the kernel restarts or the site is outside.
 
-use alloc::vec::Vec;
-
 use crate::addr::{AddrRange, GuestAddr};
-use crate::patch::draft::{Decision, Draft};
-use crate::patch::lapping::Lapping;
-use crate::patch::padding::Chain;
-use crate::patch::plan::{Bytes, Evicted};
-use crate::patch::site::{Site, Span};
-use crate::patch::stub::{self, Again, Instruction};
+use crate::find::site::{Site, Span};
+use crate::plan::draft::{self, Decision, Draft};
+use crate::plan::lapping::Lapping;
+use crate::plan::padding::Chain;
+use crate::plan::stub::{self, Again, Instruction};
+use crate::plan::{Evicted, Tactic};
 use crate::x86::decode::{self, Gpr, Value};
 use crate::x86::encode::{self, INT3, JMP_REL8_LEN, JMP_REL32, JMP_REL32_LEN, UD2};
-
-/// How a site leads to its stub.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tactic {
-    /// A short jump to a long one in padding.
-    ShortJump,
-    /// A long jump in place of the instruction before.
-    Eviction,
-    /// A long jump over the bytes that follow.
-    Pun,
-    /// An instruction that traps.
-    Trap,
-}
+use alloc::vec::Vec;
 
 /// Which instructions may be evicted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -193,7 +179,7 @@ fn pun(draft: &mut Draft<'_, '_>, site: &Site, entry: GuestAddr) -> Option<()> {
     let lowest = i64::from(i32::from_le_bytes([0, a, b, c])).cast_unsigned();
     let start = opcode.wrapping_add(JMP_REL32_LEN as u64).wrapping_add(lowest);
     let window = AddrRange { start, end: start.checked_add(0x100)? };
-    let (landing, long) = land(draft, window, entry)?;
+    let (landing, long) = draft::land(draft, window, entry)?;
     draft.landing(landing, &long)?;
     let [low, ..] = landing.rel32_from(opcode.wrapping_add(JMP_REL32_LEN as u64))?.to_le_bytes();
     draft.lock(back, upper.len() as u64);
@@ -207,21 +193,6 @@ fn trap(draft: &mut Draft<'_, '_>, site: &Site, entry: GuestAddr) {
             draft.trap(site.at.wrapping_add(prefix), entry);
         }
     }
-}
-
-/// Takes room for a jump to `entry` that starts inside `window`.
-pub(super) fn land(
-    draft: &mut Draft<'_, '_>,
-    window: AddrRange,
-    entry: GuestAddr,
-) -> Option<(GuestAddr, Bytes)> {
-    let reaches = encode::jmp_rel32(window.start, entry).and(encode::jmp_rel32(window.end, entry)).is_some();
-    let len = if reaches { JMP_REL32_LEN } else { encode::JMP_ABS_LEN };
-    let landing = draft.space.take(window, len as u64)?;
-    let near = encode::jmp_rel32(landing, entry).filter(|_| reaches);
-    let long =
-        near.map_or_else(|| Bytes::from_slice(&encode::jmp_abs(entry)), |jump| Bytes::from_slice(&jump));
-    Some((landing, long.ok()?))
 }
 
 /// A `jmp rel32` at `at` that ends at `entry`, through a near trampoline if the gate is out of reach.

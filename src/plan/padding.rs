@@ -14,9 +14,10 @@ use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
 use crate::elf::functions::{Function, Functions, Source};
-use crate::patch::site::Text;
-use crate::x86::decode::{Decoder, Insn, Kind};
+use crate::find::site::Text;
+use crate::x86::decode::Decoder;
 use crate::x86::encode::{INT3, JMP_REL8_LEN, JMP_REL32_LEN};
+use crate::x86::insn::{Insn, Kind};
 
 /// The largest stretch that is decoded for its padding, in bytes.
 const STRETCH_MAX: u64 = 1 << 16;

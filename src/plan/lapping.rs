@@ -6,9 +6,8 @@
 //! reach, each as long as the bytes below the trapping one can count.
 
 use crate::addr::{AddrRange, GuestAddr, PAGE};
-use crate::patch::draft::Draft;
-use crate::patch::plan::Bytes;
-use crate::patch::tactic;
+use crate::plan::Bytes;
+use crate::plan::draft::{self, Draft};
 
 /// One-byte opcodes that raise #UD in 64-bit mode whatever follows (SDM vol. 2D, table A-2, superscript i64).
 pub(super) const UD_OPCODES: [u8; 18] = [
@@ -53,13 +52,13 @@ impl Lapping {
                 let window = self.window_around(end, at);
                 let usable = window.map(|window| window.intersection(&page));
                 let next = window.map_or_else(|| self.next_window(end, at), |window| window.end);
-                if let Some(landed) = usable.and_then(|usable| tactic::land(draft, usable, entry)) {
+                if let Some(landed) = usable.and_then(|usable| draft::land(draft, usable, entry)) {
                     return Some(landed);
                 }
                 at = next;
             }
         }
-        self.windows(end).find_map(|window| tactic::land(draft, window, entry))
+        self.windows(end).find_map(|window| draft::land(draft, window, entry))
     }
 
     /// How many bits of the displacement are free below the byte that traps.

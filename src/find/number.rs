@@ -1,12 +1,13 @@
 //! A quick look at the bytes before a hit: could a system call's number be loaded there at all?
 //!
-//! In code that no file tells of, such a load is what proves a call ([`crate::patch::find`]). Generated code holds the bytes
+//! In code that no file tells of, such a load is what proves a call ([`crate::find::search`]). Generated code holds the bytes
 //! of a call by chance, every few hundred KiB, and a program that generates code changes the rights of all of it hundreds of
 //! times a second: without this look, all of it would be decoded each time.
 
-use crate::patch::site::Text;
-use crate::patch::trace::NUMBER_END;
-use crate::x86::decode::{Decoder, Gpr, MAX_LEN, Value};
+use crate::find::site::Text;
+use crate::find::trace::NUMBER_END;
+use crate::x86::decode::{Decoder, Gpr, Value};
+use crate::x86::insn::MAX_LEN;
 
 /// How far back is looked, in bytes.
 const LEAD_MAX: usize = 256;
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
     use crate::addr::GuestAddr;
     use crate::elf::functions::Functions;
-    use crate::patch::find;
+    use crate::find::search;
     use proptest::prelude::*;
     use std::vec::Vec;
 
@@ -90,8 +91,8 @@ mod tests {
         ) {
             let bytes = picks.into_iter().map(|pick| PIECES[pick]).collect::<Vec<_>>().concat();
             let functions = Functions::unknown();
-            let quick = find::hits(&text(&bytes), 0, &functions);
-            prop_assert_eq!(quick.hits, find::judged_hits(&text(&bytes), 0, &functions).hits);
+            let quick = search::hits(&text(&bytes), 0, &functions);
+            prop_assert_eq!(quick.hits, search::judged_hits(&text(&bytes), 0, &functions).hits);
         }
     }
 }

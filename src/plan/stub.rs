@@ -275,7 +275,8 @@ pub fn read(stub: &[u8; LEN], at: GuestAddr) -> Option<Fields<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::x86::decode::{Decoder, Kind};
+    use crate::x86::decode::Decoder;
+    use crate::x86::insn::Kind;
     use proptest::prelude::*;
 
     const AT: GuestAddr = GuestAddr(0x7fff_0000_0040);

@@ -8,14 +8,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::addr::GuestAddr;
-use crate::patch::lapping::UD_OPCODES;
-use crate::patch::plan::{Plan, Stub};
-use crate::patch::relay::JUMPS_MAX;
-use crate::patch::site::Text;
-use crate::patch::stub;
-use crate::patch::tactic::Tactic;
-use crate::x86::decode::{self, Kind, MAX_LEN};
+use crate::find::site::Text;
+use crate::plan::lapping::UD_OPCODES;
+use crate::plan::relay::JUMPS_MAX;
+use crate::plan::{Plan, Stub, Tactic, stub};
+use crate::x86::decode;
 use crate::x86::encode::JMP_ABS_LEN;
+use crate::x86::insn::{self, Kind, MAX_LEN};
 
 /// What is wrong with a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,7 +173,7 @@ impl<'a> Code<'a> {
     }
 }
 
-fn jump(insn: decode::Insn) -> Option<(GuestAddr, usize)> {
+fn jump(insn: insn::Insn) -> Option<(GuestAddr, usize)> {
     match insn.kind {
         Kind::Jump { target } => Some((target, usize::from(insn.len))),
         _ => None,
@@ -186,9 +185,10 @@ mod tests {
     use super::*;
     use crate::addr::AddrRange;
     use crate::elf::functions::Functions;
-    use crate::patch::plan::{Bytes, Edit, Gate, Input, plan};
-    use crate::patch::site::{Site, Span};
-    use crate::patch::space::Space;
+    use crate::find::site::{Site, Span};
+    use crate::plan::planner::plan;
+    use crate::plan::space::Space;
+    use crate::plan::{Bytes, Edit, Gate, Input};
 
     const BYTES: [u8; 8] = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3];
     const TEXT: Text<'static> = Text { at: GuestAddr(0x40_0000), bytes: &BYTES };

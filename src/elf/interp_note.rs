@@ -18,10 +18,12 @@ use goblin::elf64::header::Header as RawFileHeader;
 use goblin::elf64::program_header::{PT_INTERP, ProgramHeader as RawProgramHeader};
 use goblin::elf64::section_header::{SHN_LORESERVE, SHT_PROGBITS, SectionHeader as RawSectionHeader};
 
-use super::error::{Error, Role};
-use super::header::{FILE_HEADER_LEN, FileHeader, PROGRAM_HEADER_LEN, SECTION_HEADER_LEN, SectionHeader};
-use super::image::{Image, PATH_MAX, ProgramHeader};
-use super::section;
+use crate::elf::error::{Error, Role};
+use crate::elf::header::{
+    FILE_HEADER_LEN, FileHeader, PROGRAM_HEADER_LEN, SECTION_HEADER_LEN, SectionHeader,
+};
+use crate::elf::image::{Image, PATH_MAX, ProgramHeader};
+use crate::elf::section;
 
 /// What a record starts with.
 const MAGIC: [u8; 8] = *b"\x7fLOADER1";

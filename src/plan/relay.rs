@@ -6,7 +6,7 @@
 //! walk meets the site before it meets the stub.
 
 use crate::addr::{AddrRange, GuestAddr};
-use crate::patch::padding::HOPS_MAX;
+use crate::plan::padding::HOPS_MAX;
 use crate::x86::encode::{JMP_ABS_LEN, JMP_REL8, JMP_REL8_LEN, JMP_REL32, JMP_REL32_LEN, jmp_abs};
 
 /// How many jumps lie between a site and its stub at most: its own, those of a chain, a long one, a trampoline's.

@@ -5,9 +5,9 @@
 //! readings of what is before those agree that an instruction starts there.
 
 use crate::addr::GuestAddr;
-use crate::patch::anchor;
-use crate::patch::find::Found;
-use crate::patch::site::{Site, Span, Text, Verdict};
+use crate::find::anchor;
+use crate::find::search::Found;
+use crate::find::site::{Site, Span, Text, Verdict};
 
 /// The length of `mov eax, imm32` in bytes.
 pub const LOAD_LEN: usize = 5;
@@ -38,7 +38,7 @@ pub fn site(text: &Text<'_>, at: GuestAddr, nr: u32, found: &Found) -> Option<Si
 mod tests {
     use super::*;
     use crate::elf::functions::Functions;
-    use crate::patch::find;
+    use crate::find::search;
 
     const AT: GuestAddr = GuestAddr(0x1000);
     /// mov eax, 39; syscall
@@ -46,7 +46,7 @@ mod tests {
 
     fn site_in(code: &[u8], offset: u64, nr: u32) -> Option<Site> {
         let text = Text { at: AT, bytes: code };
-        site(&text, AT.wrapping_add(offset), nr, &find::hits(&text, 0, &Functions::unknown()))
+        site(&text, AT.wrapping_add(offset), nr, &search::hits(&text, 0, &Functions::unknown()))
     }
 
     #[test]

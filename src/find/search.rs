@@ -13,10 +13,10 @@ use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
 use crate::elf::functions::{Functions, Source};
-use crate::patch::anchor::{self, Branch};
-use crate::patch::number;
-use crate::patch::site::{Hit, RESTORER, Reason, Site, Text, Unproved, Verdict};
-use crate::patch::trace::{Number, STRETCH_MAX, Spoiled, Trace};
+use crate::find::anchor::{self, Branch};
+use crate::find::number;
+use crate::find::site::{Hit, RESTORER, Reason, Site, Text, Unproved, Verdict};
+use crate::find::trace::{Number, STRETCH_MAX, Spoiled, Trace};
 use crate::x86::scan::{SYSCALL, SyscallBytes};
 
 /// Zeros that are no instruction's: the longest has 15 bytes.
@@ -387,7 +387,7 @@ mod tests {
     use super::*;
     use crate::elf::functions::Extent;
     use crate::elf::functions::tests::symbol;
-    use crate::patch::site::Span;
+    use crate::find::site::Span;
     use proptest::prelude::*;
 
     const START: u64 = 0x1000;

@@ -1,51 +1,19 @@
 //! A plan in the making: what is locked, what is taken, and the steps that every tactic is made of.
 
+use crate::addr::{AddrRange, GuestAddr, PAGE};
+use crate::find::site::{Site, Text};
+use crate::plan::padding::Padding;
+use crate::plan::space::Space;
+use crate::plan::stub::{self, Again, Instruction};
+use crate::plan::{
+    Bytes, Edit, Evicted, Gate, Plan, RefusalReason, Stub, TRAMPOLINE_LEN, Tactic, Trampoline, TrapSite,
+    tactic,
+};
+use crate::x86::decode::Decoder;
+use crate::x86::encode::{self, JMP_REL32_LEN};
+use crate::x86::insn::Kind;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-
-use crate::addr::{AddrRange, GuestAddr, PAGE};
-use crate::patch::padding::Padding;
-use crate::patch::plan::{
-    Bytes, Edit, Evicted, Gate, Input, Plan, Refusal, RefusalReason, Stub, TRAMPOLINE_LEN, Trampoline,
-    TrapSite,
-};
-use crate::patch::site::{Site, Text};
-use crate::patch::space::Space;
-use crate::patch::stub::{self, Again, Instruction};
-use crate::patch::tactic::{self, Tactic};
-use crate::x86::decode::{Decoder, Kind};
-
-/// Plans all sites.
-pub(super) fn plan(input: Input<'_, '_>) -> Plan {
-    let Input { text, sites, bias, functions, dead_ends, gate, stubs, near, space } = input;
-    let mut draft = Draft {
-        text,
-        decoder: Decoder::new(text.bytes, text.at),
-        padding: Padding::new(text, bias, functions, dead_ends),
-        gate,
-        near,
-        space,
-        locked: BTreeMap::new(),
-        opened: BTreeSet::new(),
-        // Their final lengths, or nearly: growing would leave every size behind that they have been.
-        plan: Plan {
-            stubs: Vec::with_capacity(sites.len()),
-            edits: Vec::with_capacity(2 * sites.len()),
-            ..Plan::default()
-        },
-    };
-    // Two sites could want the same bytes only if they overlap; the later one in the text comes first.
-    for (index, site) in sites.iter().enumerate().rev() {
-        if let Err(reason) = draft.add(site, stubs.get(index).copied().flatten()) {
-            draft.plan.refusals.push(Refusal { at: site.at, reason });
-        }
-    }
-    let mut plan = draft.plan;
-    plan.edits.sort_unstable_by_key(|edit| edit.at);
-    plan.traps.sort_unstable_by_key(|trap| trap.at);
-    plan.refusals.reverse();
-    plan
-}
 
 /// A plan in the making.
 pub(super) struct Draft<'a, 'f> {
@@ -53,13 +21,13 @@ pub(super) struct Draft<'a, 'f> {
     pub(super) decoder: Decoder<'a>,
     pub(super) padding: Padding<'a, 'f>,
     pub(super) gate: Gate,
-    near: Option<AddrRange>,
+    pub(super) near: Option<AddrRange>,
     pub(super) space: &'a mut Space,
     /// Bytes that a patch writes or relies on: start to end.
-    locked: BTreeMap<GuestAddr, GuestAddr>,
+    pub(super) locked: BTreeMap<GuestAddr, GuestAddr>,
     /// Pages that trampolines were put into where jumps point.
-    opened: BTreeSet<GuestAddr>,
-    plan: Plan,
+    pub(super) opened: BTreeSet<GuestAddr>,
+    pub(super) plan: Plan,
 }
 
 /// What a tactic decided for one site.
@@ -71,7 +39,7 @@ pub(super) struct Decision {
 }
 
 impl Draft<'_, '_> {
-    fn add(&mut self, site: &Site, stub: Option<GuestAddr>) -> Result<(), RefusalReason> {
+    pub(super) fn add(&mut self, site: &Site, stub: Option<GuestAddr>) -> Result<(), RefusalReason> {
         let at = stub.ok_or(RefusalReason::NoStub)?;
         let insn = self.text.offset(site.at).and_then(|offset| self.decoder.decode(offset).ok());
         let instruction = match insn.filter(|insn| insn.len == site.len).map(|insn| insn.kind) {
@@ -148,4 +116,19 @@ impl Draft<'_, '_> {
         }
         is_usable.then_some(area.start)
     }
+}
+
+/// Takes room for a jump to `entry` that starts inside `window`.
+pub(super) fn land(
+    draft: &mut Draft<'_, '_>,
+    window: AddrRange,
+    entry: GuestAddr,
+) -> Option<(GuestAddr, Bytes)> {
+    let reaches = encode::jmp_rel32(window.start, entry).and(encode::jmp_rel32(window.end, entry)).is_some();
+    let len = if reaches { JMP_REL32_LEN } else { encode::JMP_ABS_LEN };
+    let landing = draft.space.take(window, len as u64)?;
+    let near = encode::jmp_rel32(landing, entry).filter(|_| reaches);
+    let long =
+        near.map_or_else(|| Bytes::from_slice(&encode::jmp_abs(entry)), |jump| Bytes::from_slice(&jump));
+    Some((landing, long.ok()?))
 }

@@ -5,8 +5,8 @@
 //! nobody's.
 
 use crate::addr::GuestAddr;
-use crate::patch::plan::Bytes;
-use crate::patch::stub::{self, Fields};
+use crate::plan::Bytes;
+use crate::plan::stub::{self, Fields};
 use crate::x86::decode;
 use crate::x86::encode::{JMP_REL8, JMP_REL32, UD2};
 
@@ -35,7 +35,7 @@ pub fn may_begin(bytes: [u8; 2]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::patch::stub::{Again, Instruction};
+    use crate::plan::stub::{Again, Instruction};
     use crate::x86::scan::{INT80, SYSCALL};
 
     const STUB: GuestAddr = GuestAddr(0x7fff_0000_0040);

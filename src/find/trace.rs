@@ -14,8 +14,9 @@
 use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
-use crate::patch::site::{Span, Text};
-use crate::x86::decode::{DecodeError, Decoder, Gpr, Insn, Kind, Value};
+use crate::find::site::{Span, Text};
+use crate::x86::decode::{DecodeError, Decoder, Gpr, Value};
+use crate::x86::insn::{Insn, Kind};
 
 /// The longest stretch that is traced, in bytes.
 pub(super) const STRETCH_MAX: usize = 1 << 20;

@@ -1,0 +1,10 @@
+//! Finding system call instructions. Pure: bytes and addresses in, verdicts out.
+//!
+//! [`search`] decides about each byte pair that could be a call; [`executed`] decides about one that was seen to run.
+
+mod anchor;
+pub mod executed;
+mod number;
+pub mod search;
+pub mod site;
+mod trace;
