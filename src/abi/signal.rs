@@ -6,11 +6,12 @@
 //! Addresses stand in them as plain numbers, as in the arguments of a call.
 // tidy: table
 
+use crate::abi::packed::{Packed, join, total_len};
 use core::mem::{offset_of, size_of};
-
 use linux_raw_sys::general;
 
-use super::packed::{Packed, join, total_len};
+/// Where xmm0 to xmm15 stand in the vector state (SDM vol. 1, 10.5.1).
+pub const XMM_OFFSET: usize = 160;
 
 /// A signal number, 1 to 64. Not an enum: it comes from programs, which may pass any number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +46,7 @@ macro_rules! signals {
 }
 
 static JOINED_NAMES: [u8; total_len(&NAME_PARTS)] = join(&NAME_PARTS);
+
 static NAMES: Packed<COUNT> = Packed::new(&NAME_PARTS, &JOINED_NAMES);
 
 signals! {
@@ -121,52 +123,70 @@ const fn bit(signal: Signal) -> u64 {
 
 /// `SIG_DFL`: the kernel's default action.
 pub const SIG_DFL: u64 = 0;
+
 /// `SIG_IGN`: nothing happens.
 pub const SIG_IGN: u64 = 1;
 
 /// `sigaction::flags`: no `SIGCHLD` when a child stops.
 pub const SA_NOCLDSTOP: u64 = general::SA_NOCLDSTOP as u64;
+
 /// `sigaction::flags`: children leave no zombie.
 pub const SA_NOCLDWAIT: u64 = general::SA_NOCLDWAIT as u64;
+
 /// `sigaction::flags`: the handler takes three arguments.
 pub const SA_SIGINFO: u64 = general::SA_SIGINFO as u64;
+
 /// `sigaction::flags`: `restorer` is set; x86-64 delivers nothing without it.
 pub const SA_RESTORER: u64 = general::SA_RESTORER as u64;
+
 /// `sigaction::flags`: the handler runs on the alternate stack.
 pub const SA_ONSTACK: u64 = general::SA_ONSTACK as u64;
+
 /// `sigaction::flags`: interrupted calls are made again.
 pub const SA_RESTART: u64 = general::SA_RESTART as u64;
+
 /// `sigaction::flags`: the signal is not blocked while its handler runs.
 pub const SA_NODEFER: u64 = general::SA_NODEFER as u64;
+
 /// `sigaction::flags`: back to the default action before the handler runs.
 pub const SA_RESETHAND: u64 = general::SA_RESETHAND as u64;
 
 /// `how` of `rt_sigprocmask`: adds to the mask.
 pub const SIG_BLOCK: u32 = general::SIG_BLOCK;
+
 /// `how` of `rt_sigprocmask`: takes from the mask.
 pub const SIG_UNBLOCK: u32 = general::SIG_UNBLOCK;
+
 /// `how` of `rt_sigprocmask`: replaces the mask.
 pub const SIG_SETMASK: u32 = general::SIG_SETMASK;
 
 /// `SigInfo::code`: sent by `kill`.
 pub const SI_USER: i32 = general::SI_USER as i32;
+
 /// `SigInfo::code`: sent by the kernel, which says no more.
 pub const SI_KERNEL: i32 = general::SI_KERNEL as i32;
+
 /// `SigInfo::code`: sent by `rt_sigqueueinfo`.
 pub const SI_QUEUE: i32 = general::SI_QUEUE;
+
 /// `SigInfo::code`: a timer expired.
 pub const SI_TIMER: i32 = general::SI_TIMER;
+
 /// `SigInfo::code`: sent by `tkill` or `tgkill`.
 pub const SI_TKILL: i32 = general::SI_TKILL;
+
 /// `SigInfo::code` of `SIGSYS`: a seccomp filter returned `SECCOMP_RET_TRAP`.
 pub const SYS_SECCOMP: i32 = general::SYS_SECCOMP as i32;
+
 /// `SigInfo::code` of `SIGSYS`: Syscall User Dispatch caught the call.
 pub const SYS_USER_DISPATCH: i32 = general::SYS_USER_DISPATCH as i32;
 
 /// `SigStack::flags`: the thread is on the alternate stack.
 pub const SS_ONSTACK: u32 = general::SS_ONSTACK;
+
 /// `SigStack::flags`: there is no alternate stack.
 pub const SS_DISABLE: u32 = general::SS_DISABLE;
+
 /// `SigStack::flags`: disabled while a handler runs on it.
 pub const SS_AUTODISARM: u32 = general::SS_AUTODISARM;
 

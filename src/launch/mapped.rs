@@ -17,8 +17,8 @@ use crate::launch::{Failure, Fault, Found};
 use crate::load::Process;
 use crate::load::map::{self, Mapping};
 use crate::options::origin::Origin;
-use crate::runtime::room::Room;
-use crate::runtime::{modules, vdso};
+use crate::runtime::code::reach::Room;
+use crate::runtime::code::{patcher, vdso};
 use crate::sys::file::{self, Access, Identity, OpenFile, View};
 use crate::sys::{guest_memory, ids, process};
 use alloc::ffi::CString;
@@ -188,7 +188,7 @@ pub fn start(
 fn take(image: &Image<'_>, process: &Process) -> Result<(Mapping, GuestAddr), Errno> {
     let entry = process.aux(AuxKind::ENTRY.0).ok_or(Errno::ENOEXEC)?;
     let mapping = map::taken(image, entry.wrapping_sub(image.entry()));
-    let end = modules::adopt_in_place(image, &mapping, Room::behind(mapping.span))?;
+    let end = patcher::adopt_in_place(image, &mapping, Room::behind(mapping.span))?;
     Ok((mapping, end))
 }
 

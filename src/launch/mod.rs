@@ -18,8 +18,10 @@ use crate::exec::script;
 use crate::exec::stack::{Contents, InitialStack};
 use crate::load::map::{self, Base, Mapping};
 use crate::load::{Process, jump_asm, path, rendezvous};
-use crate::runtime::room::Room;
-use crate::runtime::{modules, net, text, vdso};
+use crate::runtime::backstop::sud;
+use crate::runtime::code::reach::Room;
+use crate::runtime::code::{patcher, vdso};
+use crate::runtime::memory::code_writer;
 use crate::sys::file::{self, Identity, OpenFile, View};
 use crate::sys::{mem, process};
 use alloc::ffi::CString;
@@ -208,7 +210,7 @@ pub fn start(
     settle(&image, &mapping, &stack, break_start);
     if image.stack() == StackProtection::Executable {
         make_stack_executable(stack.sp);
-        modules::note_writable(stack.sp);
+        patcher::note_writable(stack.sp);
     }
     rendezvous::announce(&rendezvous::Program {
         path: &exe,
@@ -228,10 +230,10 @@ pub fn start(
 ///
 /// Everything that the program needs is mapped; nothing on the kernel's initial stack is looked at any more.
 unsafe fn enter(stack: &InitialStack, entry: GuestAddr) -> ! {
-    net::begin();
+    sud::begin();
     // SAFETY: as the caller vouches; the loader runs on a stack of its own.
     unsafe {
-        text::write(stack.sp, &stack.bytes);
+        code_writer::write(stack.sp, &stack.bytes);
         jump_asm::start_program(stack.sp.0, entry.0)
     }
 }
@@ -253,7 +255,7 @@ fn place(image: &Image<'_>, file: OpenFile, base: Base) -> Result<(Mapping, Gues
     drop(file);
     let is_apart = image.kind() == Kind::Fixed || matches!(base, Base::Preferred(_));
     let room = is_apart.then(|| Room::behind(mapping.span));
-    let end = modules::adopt(image, &mapping, room).map_err(Fault::Kernel)?;
+    let end = patcher::adopt(image, &mapping, room).map_err(Fault::Kernel)?;
     Ok((mapping, end))
 }
 
@@ -274,7 +276,7 @@ fn entry(image: &Image<'_>, mapping: &Mapping, interpreter: Option<&Interpreter>
     if image.interpreter().is_some() {
         for (vaddr, addend) in needed::relative_relocations(image) {
             // SAFETY: the word lies in a writable segment of the program, which does not run yet.
-            unsafe { text::write(mapping.at(vaddr), &mapping.at(addend).0.to_ne_bytes()) };
+            unsafe { code_writer::write(mapping.at(vaddr), &mapping.at(addend).0.to_ne_bytes()) };
         }
     }
     mapping.at(image.entry())

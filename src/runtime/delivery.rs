@@ -18,13 +18,16 @@ use crate::abi::signal::{SIG_SETMASK, SigContext, Signal, SignalSet};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::plan::relay;
 use crate::plan::stub::{self, Fields, Instruction, Standing};
-use crate::runtime::block::{self, Block, Vectors};
-use crate::runtime::frame::Frame;
-use crate::runtime::handlers::{self, Handler};
-use crate::runtime::record::{self, Slot};
+use crate::runtime::backstop::{guest_sud, sud};
+use crate::runtime::gate::block::{self, Block, Vectors};
+use crate::runtime::gate::slots::{self, Slot};
+use crate::runtime::gate::unsaved::{self, Index, Taken, Value, Window};
+use crate::runtime::gate::{gate_asm, layout, record, restorer, slot_code, stubs};
+use crate::runtime::signal::fatal;
+use crate::runtime::signal::frame::Frame;
+use crate::runtime::signal::handlers::{self, Handler};
 use crate::runtime::state::STATE;
-use crate::runtime::windows::{self, Index, Taken, Value, Window};
-use crate::runtime::{dispatch, dispatching, fatal, gate_asm, net, processes, reserved, slot_code, trap};
+use crate::runtime::{dispatch, reserved_delivery, tasks};
 use crate::sys::signal;
 use core::sync::atomic::Ordering;
 
@@ -62,7 +65,7 @@ impl Delivery {
         let frame = unsafe { Frame::at(GuestAddr(at)) };
         let (handler, is_informed) = match handlers::of(entry)? {
             Handler::Program { at, is_informed } => (at, is_informed),
-            Handler::Reserved => (reserved::resolve(frame)?, true),
+            Handler::Reserved => (reserved_delivery::resolve(frame)?, true),
             Handler::Fatal => {
                 fatal::end(frame);
                 return None;
@@ -129,7 +132,7 @@ pub extern "C" fn delivered(block: &mut Block) -> u64 {
     else {
         // As the handler would have returned: the restorer finds the frame above its return address.
         block.regs.rsp += size_of::<u64>() as u64;
-        block.target = trap::way_out();
+        block.target = restorer::way_out();
         return 0;
     };
     let came_at = delivery.frame.context().rip;
@@ -221,32 +224,32 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
         if let Some(entry) = handlers::index_of(at) {
             return settle_below(delivery, entry, block);
         }
-        if let Some((fields, offset)) = stub_around(at) {
+        if let Some((fields, offset)) = stubs::stub_around(at) {
             show(context, &fields, offset);
             return Whereabouts::Program;
         }
-        if trap::is_on_way_out(at) {
+        if restorer::is_on_way_out(at) {
             // SAFETY: the kernel has built it there, and nobody else looks at it any more.
             frame.supersede(unsafe {
                 Frame::at(GuestAddr(context.rsp).wrapping_sub(size_of::<u64>() as u64))
             });
             continue;
         }
-        if let Some((slot, offset)) = record::slot_around(at) {
+        if let Some((slot, offset)) = slots::slot_around(at) {
             settle_in_slot(delivery, block, slot, offset);
             continue;
         }
-        if let Some(offset) = trap::offset_in_restorer(at) {
+        if let Some(offset) = restorer::offset_in_restorer(at) {
             // In its own the thread would be caught, perhaps at the end of a handler that blocks the signal for that.
-            let own = handlers::in_own_restorer(offset).filter(|_| !net::is_out());
+            let own = handlers::in_own_restorer(offset).filter(|_| !sud::is_out());
             context.rip = own.unwrap_or(at).0;
             return Whereabouts::Program;
         }
-        if trap::is_in_bare_call(at) {
+        if restorer::is_in_bare_call(at) {
             context.rip = context.rbx;
             continue;
         }
-        if let Some((window, taken)) = windows::around(at) {
+        if let Some((window, taken)) = unsaved::around(at) {
             match settle_in_window(delivery, block, window, taken) {
                 Some(found) => return found,
                 None => continue,
@@ -256,39 +259,21 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             if !delivery.is_fault || hook.raises.load(Ordering::Relaxed) != 0 {
                 return Whereabouts::Hook(hook.waits_for());
             }
-            if dispatching::faults_at(at) {
+            if guest_sud::faults_at(at) {
                 fatal::force(Signal::SIGSEGV);
             }
             abandon(delivery, hook);
             continue;
         }
-        match relay::entry_from(at, stubs(), |at| STATE.patched.window(at), origin) {
+        match relay::entry_from(at, stubs(), |at| STATE.patched.window(at), stubs::origin) {
             Some(entry) => context.rip = entry.0,
             None => return Whereabouts::Program,
         }
     }
 }
 
-fn stubs() -> AddrRange {
+pub(crate) fn stubs() -> AddrRange {
     AddrRange::new(GuestAddr(gate_asm::stubs()), GuestAddr(gate_asm::slots()))
-}
-
-/// The address of the original instruction that one in a stub stands for.
-fn origin(at: GuestAddr) -> Option<GuestAddr> {
-    let (fields, offset) = stub_around(at)?;
-    Some(if stub::standing(offset) == Standing::Evicted { fields.evicted_from() } else { fields.site() })
-}
-
-/// The stub that `at` lies in, and how far into it.
-fn stub_around(at: GuestAddr) -> Option<(Fields<'static>, usize)> {
-    if !stubs().contains(at) {
-        return None;
-    }
-    let offset = at.0 as usize % stub::LEN;
-    let start = at.wrapping_sub(offset as u64);
-    // SAFETY: the gate's pools are readable, and nobody changes a stub that a thread is in.
-    let bytes = unsafe { &*core::ptr::with_exposed_provenance::<[u8; stub::LEN]>(start.0 as usize) };
-    Some((stub::read(bytes, start)?, offset))
 }
 
 /// Shows a thread that is in a stub where the program would be.
@@ -354,7 +339,7 @@ fn settle_in_slot(delivery: &Delivery, block: &mut Block, slot: Slot, offset: us
             ended.pending.stub
         }
     };
-    context.rip = dispatch::in_stub(stub, stub::SYSCALL).0;
+    context.rip = stubs::in_stub(stub, stub::SYSCALL).0;
 }
 
 /// Runs the exit hooks of a call that has returned in a slot.
@@ -373,7 +358,7 @@ fn end(context: &mut SigContext, block: &mut Block, slot: Slot, is_child: bool) 
             ended.pending.stub
         }
     };
-    context.rip = dispatch::in_stub(stub, stub::RETURN).0;
+    context.rip = stubs::in_stub(stub, stub::RETURN).0;
 }
 
 /// In assembly between the program and a hook. `None` if the registers are the program's now, and the thread is in the
@@ -401,7 +386,7 @@ fn settle_in_window(
         }
         Window::Hooked(value, index) => {
             let stub = index_of(index, rax, rcx, gate_asm::stubs(), stub::LEN);
-            context.rip = dispatch::in_stub(stub, stub::SYSCALL).0;
+            context.rip = stubs::in_stub(stub, stub::SYSCALL).0;
             context.rax = value.of(rax).into();
             context.eflags = value.flags(rax, live);
         }
@@ -411,7 +396,7 @@ fn settle_in_window(
             context.eflags = flags.of(rax, live);
         }
         Window::Filtered(value, index) => {
-            let slot = Slot::at(index_of(index, rax, rcx, record::first_record(), record::SLOT_LEN));
+            let slot = Slot::at(index_of(index, rax, rcx, record::first_record(), layout::SLOT_LEN));
             context.rax = sign_extended(value.of(rax));
             context.eflags = value.flags(rax, live);
             end(context, block, slot, false);
@@ -426,15 +411,15 @@ fn settle_in_window(
         }
         Window::ToldResult | Window::ToldSpilled | Window::ToldArea => {
             let area = if window == Window::ToldArea { rax } else { rcx };
-            let (result, flags) = record::spilled(area);
+            let (result, flags) = slots::spilled(area);
             if window != Window::ToldResult {
                 context.rax = result;
             }
             if window == Window::ToldArea {
-                context.eflags = windows::with_flags(live, flags as u8, (flags >> 8) as u8);
+                context.eflags = unsaved::with_flags(live, flags as u8, (flags >> 8) as u8);
             }
             give_back(context, taken);
-            end(context, block, Slot::of_area(area), record::is_childs(area));
+            end(context, block, Slot::of_area(area), slots::is_childs(area));
             return None;
         }
         Window::Masking(masking) => {
@@ -505,7 +490,7 @@ fn leave(frame: Frame, window: Window) -> Option<Whereabouts> {
 fn abandon(delivery: &Delivery, hook: &Block) {
     load(delivery.frame, hook);
     let offset = if delivery.is_turned_down() { stub::RETURN } else { stub::SYSCALL };
-    delivery.frame.context().rip = dispatch::in_stub(hook.stub, offset).0;
+    delivery.frame.context().rip = stubs::in_stub(hook.stub, offset).0;
     if let Some(mask) = hook.take_mask() {
         delivery.frame.ucontext().sigmask = mask;
     }
@@ -536,7 +521,7 @@ fn settle_below(delivery: &Delivery, entry: u32, block: &mut Block) -> Whereabou
         }
         Whereabouts::Hook(hook) => {
             frame.take_state(below.frame);
-            below.hold(block::take_shared(processes::fs_base()), hook);
+            below.hold(block::take_shared(tasks::fs_base()), hook);
             Whereabouts::Hook(hook)
         }
     }

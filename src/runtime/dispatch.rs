@@ -12,47 +12,33 @@
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
-use crate::abi::signal::SignalSet;
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::hook::chain::Told;
 use crate::hook::interest::Interest;
 use crate::hook::tool::Verdict;
 use crate::plan::stub;
-use crate::runtime::block::{self, Block};
-use crate::runtime::guest::Memory;
-use crate::runtime::pending::{Collected, Pending, Returns, Side};
-use crate::runtime::record::{self, Slot};
-use crate::runtime::state::{Frozen, STATE};
-use crate::runtime::{
-    altstacks, dispatching, exec, filter, gate_asm, identity, io_uring, mappings, net, processes, seccomp,
-    signals, trap_mask,
-};
+use crate::runtime::backstop::{guest_sud, sud};
+use crate::runtime::calls::{exec, exit_filter, io_uring, mappings, proc_exe, processes, seccomp};
+use crate::runtime::gate::block::{self, Block};
+use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
+use crate::runtime::gate::slots::{self, Slot};
+use crate::runtime::gate::step::Step;
+use crate::runtime::gate::{altstacks, dedicated, gate_asm, layout, stubs};
+use crate::runtime::session::Frozen;
+use crate::runtime::session::guest::Memory;
+use crate::runtime::session::output::LEAVING;
+use crate::runtime::signal::{action, reserved_mask};
+use crate::runtime::state::STATE;
+use crate::runtime::tasks;
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
-
-/// How a call goes on after its enter hooks.
-#[derive(Clone, Copy, Debug)]
-pub enum Step {
-    /// To the kernel.
-    Pass,
-    /// To the kernel, and back here if the filter says so.
-    Filter,
-    /// To the kernel, never to come back: nothing may wait for it.
-    Leave,
-    /// To the kernel and back here.
-    Tell(Returns),
-    /// So, and the kernel is told of this mask without the signals that are reserved.
-    TellOfMask(SignalSet),
-    /// Back to the program.
-    Answer(Outcome),
-}
 
 /// Runs the enter hooks of the call in `block`.
 pub extern "C" fn entered(block: &mut Block) {
     settle(block);
-    let was_joining = net::join(block);
-    if STATE.dispatching.is_used() && dispatching::takes(block) {
+    let was_joining = sud::join(block);
+    if STATE.dispatching.is_used() && guest_sud::takes(block) {
         return;
     }
     let mut call = block.call();
@@ -66,7 +52,7 @@ pub extern "C" fn entered(block: &mut Block) {
         Verdict::Pass | Verdict::PassAndTell => Step::Pass,
     };
     if !was_joining {
-        net::join(block); // the call may have called for it
+        sud::join(block); // the call may have called for it
     }
     go(block, step, &call, told);
 }
@@ -99,22 +85,9 @@ pub const SPECIAL: [u32; 24] = [
     sysno::IO_URING_SETUP,
 ];
 
-/// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then.
-pub const LEAVING: [u32; 9] = [
-    sysno::CHROOT,
-    sysno::PIVOT_ROOT,
-    sysno::UNSHARE,
-    sysno::SETNS,
-    sysno::SETUID,
-    sysno::SETREUID,
-    sysno::SETRESUID,
-    sysno::SETFSUID,
-    sysno::CAPSET,
-];
-
 /// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
 const HANDLED: Interest = {
-    let handled = filter::CALLS
+    let handled = exit_filter::CALLS
         .with(sysno::CLOSE)
         .with(sysno::RT_SIGPROCMASK)
         .with(sysno::RT_SIGPENDING)
@@ -151,14 +124,14 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::EXIT => processes::exit_thread(block, frozen),
         sysno::EXIT_GROUP => processes::exit_process(frozen),
         sysno::ARCH_PRCTL => processes::set_base(call),
-        sysno::PRCTL if dispatching::is_set_by(call) => dispatching::set(call),
+        sysno::PRCTL if guest_sud::is_set_by(call) => guest_sud::set(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
         sysno::MUNMAP => {
             processes::free_base(block, call);
             mappings::unmap(block, call)
         }
         sysno::SIGALTSTACK => Step::Tell(Returns::Once),
-        sysno::RT_SIGACTION => signals::set_action(block, call),
+        sysno::RT_SIGACTION => action::set_action(block, call),
         sysno::CLOSE => {
             frozen.output.before_close(call);
             Step::Pass
@@ -167,14 +140,14 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
             frozen.output.before_leaving(frozen);
             Step::Pass
         }
-        sysno::RT_SIGPROCMASK => trap_mask::begin(block, call),
-        sysno::RT_SIGPENDING => trap_mask::pending(call),
-        sysno::RT_SIGTIMEDWAIT => trap_mask::wait(block, call),
+        sysno::RT_SIGPROCMASK => reserved_mask::begin(block, call),
+        sysno::RT_SIGPENDING => reserved_mask::pending(call),
+        sysno::RT_SIGTIMEDWAIT => reserved_mask::wait(block, call),
         sysno::REBOOT => processes::end_machine(call, frozen),
         nr if io_uring::CALLS.contains(&nr) => io_uring::begin(call, frozen),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
-        nr if filter::CALLS.contains(nr) => Step::Filter,
+        nr if exit_filter::CALLS.contains(nr) => Step::Filter,
         _ => Step::Pass,
     }
 }
@@ -182,11 +155,11 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
 fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
     match step {
         Step::Pass if told.is_empty() && *call == block.call() => {
-            block.target = in_stub(block.stub, stub::SYSCALL);
+            block.target = stubs::in_stub(block.stub, stub::SYSCALL);
         }
         Step::Leave => {
             block.set_call(call);
-            block.target = in_stub(block.stub, stub::SYSCALL);
+            block.target = stubs::in_stub(block.stub, stub::SYSCALL);
         }
         step => go_and_return(block, step, call, told),
     }
@@ -195,7 +168,7 @@ fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
 /// As [`go`], for calls that are answered or come back.
 #[inline(never)]
 fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
-    let mut limit = record::ORDINARY;
+    let mut limit = slots::ORDINARY;
     let mut mask = None;
     let returns = match step {
         Step::Answer(mut outcome) => {
@@ -203,23 +176,23 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
                 frozen.tools.exit(told, call, &mut outcome, &Memory);
             }
             block.regs.rax = outcome.0;
-            block.target = in_stub(block.stub, stub::RETURN);
+            block.target = stubs::in_stub(block.stub, stub::RETURN);
             return;
         }
         Step::Filter
             if told.is_empty()
                 && *call == block.call()
-                && let Some(slot) = filter::slot(block.stub, call.nr, way_back(block.stub)) =>
+                && let Some(slot) = dedicated::slot(block.stub, call.nr, stubs::way_back(block.stub)) =>
         {
             block.target = slot;
             return;
         }
         Step::Tell(returns) => {
-            limit = record::SLOTS;
+            limit = layout::SLOTS;
             returns
         }
         Step::TellOfMask(set) => {
-            limit = record::SLOTS;
+            limit = layout::SLOTS;
             mask = Some(set);
             Returns::Once
         }
@@ -229,7 +202,7 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     let Call { nr: original_nr, args: originals } = block.call();
     block.set_call(call);
     let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns, mask };
-    let prepared = record::prepare(&pending, way_back(block.stub), block, limit);
+    let prepared = slots::prepare(&pending, stubs::way_back(block.stub), block, limit);
     block.target = prepared.map_or_else(|| go_without_slot(block, &pending), |prepared| prepared.code);
     if let Some(mask_at) = prepared.and_then(|prepared| prepared.mask_at) {
         block.regs.rsi = mask_at;
@@ -239,9 +212,9 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
 /// No slot is free: the call is made all the same, unless the net must be put under a child.
 #[cold]
 fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
-    record::count_missed();
-    if pending.returns == Returns::Once || !net::refuses_unarmed_child() {
-        return in_stub(block.stub, stub::SYSCALL);
+    slots::count_missed();
+    if pending.returns == Returns::Once || !sud::refuses_unarmed_child() {
+        return stubs::in_stub(block.stub, stub::SYSCALL);
     }
     let mut outcome = Outcome::failure(Errno::EAGAIN);
     let collected = Collected { pending: *pending, side: Side::Caller, vforks: 0, ran_owned: false };
@@ -251,7 +224,7 @@ fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
     }
     block.set_arguments(pending.originals);
     block.regs.rax = outcome.0;
-    in_stub(block.stub, stub::RETURN)
+    stubs::in_stub(block.stub, stub::RETURN)
 }
 
 /// Runs the exit hooks of the call that has returned in a slot.
@@ -260,7 +233,7 @@ pub extern "C" fn returned(block: &mut Block) {
     let ended = end(block, block.area, Outcome(block.regs.rax));
     block.set_arguments(ended.pending.originals);
     block.regs.rax = ended.outcome.0;
-    block.target = in_stub(ended.pending.stub, stub::RETURN);
+    block.target = stubs::in_stub(ended.pending.stub, stub::RETURN);
 }
 
 /// A call that is over.
@@ -276,7 +249,7 @@ pub struct Ended {
 /// [`Errno::is_restart`](crate::abi::errno::Errno::is_restart) says. The hooks run on `block`.
 pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
     let failed = outcome.errno().is_some();
-    let Some(collected) = record::collect(block, area, failed) else {
+    let Some(collected) = slots::collect(block, area, failed) else {
         unreachable!("a slot's area lies in its record");
     };
     let pending = &collected.pending;
@@ -302,10 +275,10 @@ fn end_special(block: &mut Block, collected: &Collected, outcome: Outcome) -> Ou
     mappings::note_mapping(call, outcome);
     mappings::note_attached(call, outcome);
     if call.nr == sysno::SHMAT {
-        net::join(block);
+        sud::join(block);
     }
     altstacks::note(call, outcome);
-    trap_mask::finish(call, collected.pending.mask, outcome);
+    reserved_mask::finish(call, collected.pending.mask, outcome);
     seccomp::finish(call, outcome);
     end_filtered(call, outcome)
 }
@@ -318,13 +291,13 @@ pub extern "C" fn filtered(block: &mut Block) {
     };
     let call = Call { nr, ..block.call() };
     block.regs.rax = end_filtered(&call, Outcome(block.regs.rax)).0;
-    block.target = in_stub(stub, stub::RETURN);
+    block.target = stubs::in_stub(stub, stub::RETURN);
 }
 
 /// Ends a call that has returned in a dedicated slot.
 pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
     match STATE.frozen() {
-        Some(frozen) if filter::wants(call, outcome) => identity::corrected(call, outcome, frozen),
+        Some(frozen) if exit_filter::wants(call, outcome) => proc_exe::corrected(call, outcome, frozen),
         _ => outcome,
     }
 }
@@ -347,30 +320,16 @@ pub fn settle(block: &Block) {
 
 #[cold]
 fn settle_shared(block: &Block) {
-    match processes::own_base() {
-        Some(base) if processes::is_own_process() => block::adopt(base),
-        _ => processes::claim(block),
+    match tasks::own_base() {
+        Some(base) if tasks::is_own_process() => block::adopt(base),
+        _ => tasks::claim(block),
     }
-}
-
-/// An address in stub `index`.
-#[must_use]
-pub fn in_stub(index: u32, offset: usize) -> GuestAddr {
-    GuestAddr(gate_asm::stubs()).wrapping_add(u64::from(index) * stub::LEN as u64 + offset as u64)
 }
 
 /// The stub whose `syscall` ends at `at`.
 #[must_use]
 pub fn stub_at(at: GuestAddr) -> Option<u32> {
     let offset = at.0.checked_sub(gate_asm::stubs())?;
-    let index = u32::try_from(offset / stub::LEN as u64).ok().filter(|index| *index < gate_asm::STUBS)?;
+    let index = u32::try_from(offset / stub::LEN as u64).ok().filter(|index| *index < layout::STUBS)?;
     (offset % stub::LEN as u64 == stub::RETURN as u64).then_some(index)
-}
-
-/// The address after the site of stub `index`, from the stub itself.
-#[must_use]
-pub fn way_back(index: u32) -> GuestAddr {
-    let at = in_stub(index, stub::BACK);
-    // SAFETY: the call came through this stub, so it is written, and its page stays readable.
-    GuestAddr(unsafe { *core::ptr::with_exposed_provenance::<u64>(at.0 as usize) })
 }

@@ -3,57 +3,19 @@
 //!
 //! Read [`dispatch`] first: it holds the whole story of one call.
 
-pub mod altstacks;
-pub mod base_asm;
-pub mod bases;
-pub mod block;
-pub mod candidate;
-pub mod claim;
-pub mod delivery;
+pub mod memory;
+pub mod gate;
+pub mod tasks;
+pub mod session;
+pub mod signal;
+pub mod code;
+pub mod backstop;
+pub mod calls;
 pub mod dispatch;
-pub mod dispatching;
-pub mod enter_asm;
-pub mod exec;
-pub mod fatal;
-pub mod file_pages;
-pub mod filter;
-pub mod filter_asm;
-pub mod frame;
-pub mod gate_asm;
-pub mod guest;
-pub mod handlers;
-pub mod identity;
-pub mod int80;
-pub mod io_uring;
-pub mod landings;
-pub mod leave_asm;
-pub mod mappings;
-pub mod maps;
-pub mod modules;
-pub mod natively;
-pub mod net;
-pub mod output;
-pub mod patched;
-pub mod pending;
-pub mod processes;
-pub mod program_file;
-pub mod record;
+pub mod delivery;
+pub mod reserved_delivery;
 pub mod report;
-pub mod reserved;
-pub mod room;
-pub mod seccomp;
-pub mod selector_asm;
-pub mod served;
-pub mod signals;
-pub mod slot_code;
 pub mod state;
-pub mod stubs;
-pub mod text;
-pub mod trap;
-pub mod trap_mask;
-pub mod tree;
-pub mod vdso;
-pub mod windows;
 
 use crate::abi::auxv::AuxKind;
 use crate::abi::errno::Errno;
@@ -61,7 +23,13 @@ use crate::abi::map::Protection;
 use crate::hook::interest::NUMBERS;
 use crate::hook::tool::Newcomer;
 use crate::load::Process;
-use crate::runtime::state::{Frozen, STATE};
+use crate::runtime::backstop::sud;
+use crate::runtime::calls::{exit_filter, io_uring};
+use crate::runtime::code::notes;
+use crate::runtime::gate::{block, gate_asm, slots};
+use crate::runtime::session::{Frozen, guest, output};
+use crate::runtime::signal::{fatal, reserved, reserved_mask};
+use crate::runtime::state::STATE;
 use crate::sys::file::Identity;
 use crate::sys::{ids, mem};
 use core::ffi::CStr;
@@ -90,7 +58,7 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     STATE.generation.store(1, Ordering::Relaxed);
     STATE.vforks.store(1, Ordering::Relaxed);
     block::set_up()?;
-    record::grow();
+    slots::grow();
     mem::name(gate_asm::pools(), c"loader:gate");
     let fsgsbase = process.aux(AuxKind::HWCAP2.0).unwrap_or(0) & FSGSBASE != 0;
     STATE.process.store(ids::id(), Ordering::Relaxed);
@@ -99,9 +67,9 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     STATE.stack_top.store(process.aux(AuxKind::EXECFN.0).unwrap_or(0), Ordering::Relaxed);
     STATE.own_inode.store(frozen.own.map_or(0, Identity::inode), Ordering::Relaxed);
     if !process.is_interpreter() {
-        filter::set_up(); // else the kernel's links lead to the program itself
+        exit_filter::set_up(); // else the kernel's links lead to the program itself
     }
-    trap_mask::take_over(None, trap::SIGNAL);
+    reserved_mask::take_over(None, reserved::TRAP_SIGNAL);
     let interest = frozen.tools.interest();
     (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(|nr| STATE.hook(nr));
     if interest.contains(NUMBERS) {
@@ -110,12 +78,12 @@ pub fn set_up(process: &Process, frozen: &'static Frozen, name: &CStr) -> Result
     dispatch::SPECIAL.iter().for_each(|&nr| STATE.hook(nr));
     io_uring::set_up(frozen);
     output::set_up(frozen);
-    report::set_up(frozen)?;
+    notes::set_up(frozen)?;
     STATE.freeze(frozen);
     if frozen.report.is_some() || frozen.common.is_some() && frozen.is_root {
         fatal::arm()?;
     }
-    net::set_up(frozen);
+    sud::set_up(frozen);
     frozen.tools.started(Newcomer::Program(name.to_bytes()), &guest::Memory);
     Ok(())
 }

@@ -4,48 +4,50 @@
 //! decided before the program starts is in [`Frozen`], written once and only read from then on.
 
 use crate::addr::GuestAddr;
-use crate::hook::chain::Chain;
 use crate::hook::interest::NUMBERS;
-use crate::options::{Intercept, Report};
-use crate::runtime::altstacks::AltStacks;
-use crate::runtime::bases::Bases;
-use crate::runtime::block::Adopted;
-use crate::runtime::dispatching::Dispatching;
-use crate::runtime::file_pages::FilePages;
-use crate::runtime::filter::Filters;
-use crate::runtime::handlers::Handlers;
-use crate::runtime::modules::Modules;
-use crate::runtime::net::Net;
-use crate::runtime::output::{Kept, Output};
-use crate::runtime::patched::Patched;
-use crate::runtime::record::Records;
-use crate::runtime::report::Noted;
-use crate::runtime::reserved::Reserved;
-use crate::runtime::trap::Traps;
-use crate::runtime::trap_mask::Masks;
-use crate::runtime::tree::{Common, Tree};
-use crate::sys::file::Identity;
+use crate::runtime::backstop::guest_sud::Dispatching;
+use crate::runtime::backstop::sud::Net;
+use crate::runtime::code::notes::Noted;
+use crate::runtime::code::patched::Patched;
+use crate::runtime::code::patcher::Modules;
+use crate::runtime::code::traps::Traps;
+use crate::runtime::gate::altstacks::AltStacks;
+use crate::runtime::gate::block::Adopted;
+use crate::runtime::gate::dedicated::Filters;
+use crate::runtime::gate::record::Records;
+use crate::runtime::memory::file_pages::FilePages;
+use crate::runtime::session::Frozen;
+use crate::runtime::session::output::Kept;
+use crate::runtime::session::tree::Tree;
+use crate::runtime::signal::handlers::Handlers;
+use crate::runtime::signal::reserved::Reserved;
+use crate::runtime::signal::reserved_mask::Masks;
+use crate::runtime::tasks::fs_bases::Bases;
 use crate::sys::lock::RobustLock;
 use crate::sys::process;
-use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// Call numbers that the policy tells apart: the low 16 bits; others alias one of them and are told apart by the hook.
 pub const POLICY_LEN: usize = 1 << 16;
+
 /// Policy of a call that is hooked.
 pub const HOOKED: u8 = 1;
-/// Policy of a call that is hooked if its filter says so when it has returned ([`crate::runtime::filter`]).
+
+/// Policy of a call that is hooked if its filter says so when it has returned ([`crate::runtime::calls::exit_filter`]).
 pub const FILTERED: u8 = 2;
-/// Part of every call's policy while a thread has its calls dispatched ([`crate::runtime::dispatching`]).
+
+/// Part of every call's policy while a thread has its calls dispatched ([`crate::runtime::backstop::guest_sud`]).
 pub const DISPATCHED: u8 = 4;
 
-/// Part of every call's policy while threads run that the net is not under yet ([`crate::runtime::net`]).
+/// Part of every call's policy while threads run that the net is not under yet ([`crate::runtime::backstop::sud`]).
 pub const UNARMED: u8 = 8;
 
 /// Nobody has said the last words.
 const UNSAID: u32 = 0;
+
 /// A thread is saying them.
 const SPEAKING: u32 = 1;
+
 /// They are said.
 const SAID: u32 = 2;
 
@@ -61,7 +63,7 @@ pub struct State {
     pub shared_blocks: AtomicU64,
     /// The end of the shared blocks.
     pub shared_blocks_end: AtomicU64,
-    /// How many forks lead from the loader's start to this process, plus one: see [`crate::runtime::block`].
+    /// How many forks lead from the loader's start to this process, plus one: see [`crate::runtime::gate::block`].
     pub generation: AtomicU32,
     /// How many `vfork`s there have been, plus one.
     pub vforks: AtomicU32,
@@ -96,7 +98,7 @@ pub struct State {
     pub process: AtomicU32,
     /// 1 in the process that was started first, and in guests in its memory.
     pub is_root: AtomicU32,
-    /// 1 while the signals that end the process by default come to the loader first: see [`crate::runtime::fatal`].
+    /// 1 while the signals that end the process by default come to the loader first: see [`crate::runtime::signal::fatal`].
     pub heeds_signals: AtomicU32,
     /// Threads of this process besides the first.
     pub more_threads: AtomicU32,
@@ -140,43 +142,6 @@ pub struct State {
     last_words_are: AtomicU32,
     /// For a run without common memory.
     pub tree: Tree,
-}
-
-/// What is decided before the program starts.
-///
-/// It lies outside of [`STATE`], which is to be all zero.
-#[expect(missing_debug_implementations, reason = "tools need not be printable")]
-pub struct Frozen {
-    /// Who hears of the calls.
-    pub tools: Chain<'static>,
-    /// Where their words go.
-    pub output: Output,
-    /// The program's file, as `/proc/self/exe` would show it.
-    pub program: &'static CStr,
-    /// The loader's own file, as `/proc/self/exe` shows it.
-    pub loader: &'static CStr,
-    /// Which file that is; `None` if it could not be found out.
-    pub own: Option<Identity>,
-    /// The words that started the loader, up to the last option: its name first.
-    pub words: &'static [&'static CStr],
-    /// Whether what the program execs runs under the loader too.
-    pub follows: bool,
-    /// What is done about system call instructions that can't be proved.
-    pub intercept: Intercept,
-    /// Whether the program ends rather than have a call pass unseen.
-    pub is_strict: bool,
-    /// Whether the program is told that there is no io_uring.
-    pub refuses_io_uring: bool,
-    /// How each process tells, when it ends, what was intercepted in it; `None` if it does not.
-    pub report: Option<Report>,
-    /// What this process has in common with the others of the run.
-    pub tree: &'static Tree,
-    /// The memory that it lies in, if there is more than that.
-    pub common: Option<Common>,
-    /// The process that was started first, by its own id: its end is the tools' end.
-    pub root: u32,
-    /// Whether that is this one.
-    pub is_root: bool,
 }
 
 /// The state of this process: all zero at first, so that it takes no room in the file.
@@ -303,11 +268,6 @@ impl State {
     pub fn unfinish(&self) {
         self.last_words_are.store(UNSAID, Ordering::Release);
     }
-}
-
-/// Adds one; counters are read at the end, so no order is needed.
-pub fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The address of the policy table.

@@ -1,0 +1,469 @@
+//! The net under the gate: the kernel reports system calls from elsewhere (Syscall User Dispatch, Linux 5.11). Zone: call.
+//!
+//! The kernel lets calls through that return into the gate, all of the loader's own among them, and raises SIGSYS instead
+//! of every other one (kernel/entry/syscall_user_dispatch.c). What comes of those is in [`crate::runtime::backstop::caught`].
+//!
+//! The net belongs to threads, and no child inherits it: each is armed before it leaves the gate for the first time.
+
+use crate::abi::errno::Errno;
+use crate::abi::signal::Signal;
+use crate::addr::{AddrRange, GuestAddr};
+use crate::options::Intercept;
+use crate::runtime::code::patcher::{self, Modules};
+use crate::runtime::gate::block::Block;
+use crate::runtime::gate::gate_asm;
+use crate::runtime::memory::maps;
+use crate::runtime::session::{Frozen, last_words, not_followed};
+use crate::runtime::signal::{reserved, reserved_mask};
+use crate::runtime::state::{STATE, UNARMED};
+use crate::runtime::tasks;
+use crate::sys::counter::count;
+use crate::sys::ids::{self, Status};
+use crate::sys::line::Line;
+use crate::sys::process;
+use crate::sys::signal::AllBlocked;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// The signal that the kernel raises.
+const SIGNAL: Signal = Signal::SIGSYS;
+/// Threads that are told apart when the net is put out late.
+const CAPACITY: usize = 1024;
+/// Part of the count of armed threads once some have not been told apart.
+const UNCOUNTABLE: u32 = 1 << 31;
+
+/// Why the net is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Reason {
+    /// It is out whether it is needed or not.
+    Asked = 1,
+    /// Something may be a system call instruction, and could not be proved to be one.
+    Unproved,
+    /// A system call instruction could not be replaced.
+    Refused,
+    /// Memory is writable and executable at once.
+    Writable,
+    /// Executable memory is shared, and others may write to it.
+    Shared,
+    /// The program has its own calls dispatched, those of sites that are not proved too.
+    Dispatched,
+}
+
+impl Reason {
+    const ALL: [Self; 6] =
+        [Self::Asked, Self::Unproved, Self::Refused, Self::Writable, Self::Shared, Self::Dispatched];
+
+    /// What it is, in a few words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Asked => "it was asked for",
+            Self::Unproved => "what may be a system call instruction is not proved",
+            Self::Refused => "a system call instruction can't be replaced",
+            Self::Writable => "memory is writable and executable",
+            Self::Shared => "executable memory is shared",
+            Self::Dispatched => "the program has its own calls dispatched",
+        }
+    }
+}
+
+/// How the net stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It is never put out.
+    Off,
+    /// Nothing has called for it.
+    NotNeeded,
+    /// It is out.
+    Out {
+        /// Why.
+        why: Reason,
+        /// Where the cause lies; 0 if it has no place.
+        place: GuestAddr,
+        /// Whether it has been out since before the program's first instruction.
+        since_start: bool,
+    },
+    /// It was called for, and can't be had.
+    Unavailable(Errno),
+}
+
+/// What is known of the net; all of it is zero at first.
+#[derive(Debug)]
+pub struct Net {
+    /// Whether threads that start are armed.
+    is_out: AtomicBool,
+    /// Whether the program runs.
+    has_begun: AtomicBool,
+    is_since_start: AtomicBool,
+    /// Whether a filter of the program's does not go with it.
+    gives_way: AtomicBool,
+    /// A [`Reason`], or 0.
+    why: AtomicU32,
+    place: AtomicU64,
+    /// The error number that arming failed with, or 0.
+    errno: AtomicU32,
+    /// Whether threads that ran before may not be armed yet.
+    is_joining: AtomicBool,
+    /// Threads that are armed, while that is so.
+    joined: AtomicU32,
+    /// Their ids; 0 where there is none.
+    armed: [AtomicU32; CAPACITY],
+    /// Calls that were caught.
+    pub served: AtomicU64,
+    /// Of those, calls that were made without a stub, since there was none left.
+    pub bare: AtomicU64,
+    /// Sites that were patched after a call of theirs was caught.
+    pub patched: AtomicU64,
+    /// Threads and processes that run without the net.
+    pub unarmed: AtomicU64,
+}
+
+impl Net {
+    /// It is not out.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            is_out: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
+            is_since_start: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
+            why: AtomicU32::new(0),
+            place: AtomicU64::new(0),
+            errno: AtomicU32::new(0),
+            is_joining: AtomicBool::new(false),
+            joined: AtomicU32::new(0),
+            armed: [const { AtomicU32::new(0) }; CAPACITY],
+            served: AtomicU64::new(0),
+            bare: AtomicU64::new(0),
+            patched: AtomicU64::new(0),
+            unarmed: AtomicU64::new(0),
+        }
+    }
+
+    fn why(&self) -> Option<Reason> {
+        let why = self.why.load(Ordering::Relaxed);
+        Reason::ALL.into_iter().find(|reason| *reason as u32 == why)
+    }
+
+    /// Whether threads that start are armed.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.is_out.load(Ordering::SeqCst)
+    }
+
+    fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
+    }
+
+    fn is_armed(&self, thread: u32) -> bool {
+        thread != 0 && self.armed.iter().any(|armed| armed.load(Ordering::Relaxed) == thread)
+    }
+
+    fn add_armed(&self, thread: u32) {
+        let is_free = |armed: &&AtomicU32| {
+            armed.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if thread == 0 || self.armed.iter().find(is_free).is_none() {
+            self.joined.fetch_or(UNCOUNTABLE, Ordering::Relaxed);
+        }
+    }
+
+    fn remove_armed(&self, thread: u32) {
+        for armed in self.armed.iter().filter(|armed| armed.load(Ordering::Relaxed) == thread) {
+            armed.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How it stands.
+#[must_use]
+pub fn standing() -> Standing {
+    let net = &STATE.net;
+    let errno = Some(Errno(net.errno.load(Ordering::Relaxed) as u16)).filter(|errno| errno.0 != 0);
+    match (errno, net.why()) {
+        (Some(errno), _) => Standing::Unavailable(errno),
+        (None, Some(why)) if net.is_out() => Standing::Out {
+            why,
+            place: GuestAddr(net.place.load(Ordering::Relaxed)),
+            since_start: net.is_since_start.load(Ordering::Relaxed),
+        },
+        _ if STATE.frozen().is_some_and(|frozen| frozen.intercept == Intercept::Fast) => Standing::Off,
+        _ => Standing::NotNeeded,
+    }
+}
+
+/// Puts the net out before the program is there, where that is asked for.
+pub fn set_up(frozen: &Frozen) {
+    if frozen.intercept != Intercept::Exhaustive {
+        return;
+    }
+    let armed = patcher::lock().stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
+    let armed = armed.and_then(|()| arm_thread());
+    note(Reason::Asked, GuestAddr(0));
+    STATE.net.is_since_start.store(true, Ordering::Relaxed);
+    match armed {
+        Ok(()) => STATE.net.is_out.store(true, Ordering::SeqCst),
+        Err(errno) => fail(errno),
+    }
+}
+
+fn note(why: Reason, place: GuestAddr) {
+    let none = STATE.net.why.compare_exchange(0, why as u32, Ordering::Relaxed, Ordering::Relaxed);
+    if none.is_ok() {
+        STATE.net.place.store(place.0, Ordering::Relaxed);
+    }
+}
+
+/// There can't be one.
+fn fail(errno: Errno) {
+    STATE.net.errno.store(errno.0.into(), Ordering::Relaxed);
+    if is_strict() {
+        end(format_args!("the kernel does not report calls from elsewhere than the gate: {errno}"));
+    }
+}
+
+/// From now on the kernel reports the calling thread's calls from outside of the gate.
+fn arm_thread() -> Result<(), Errno> {
+    process::dispatch_calls(Some(gate_asm::whole()))
+}
+
+/// Whether memory that is writable and executable calls for the net.
+#[must_use]
+pub fn minds_rights() -> bool {
+    is_strict() && STATE.net.why().is_none()
+}
+
+/// Before another program runs natively, which `reason` is for: under `--strict` it must not.
+#[must_use]
+pub fn refuses_native(path: &[u8], reason: not_followed::Reason) -> bool {
+    if !is_strict() {
+        return false;
+    }
+    let mut line = Line::<512>::new();
+    line.push(b"loader: --strict: ");
+    line.push(path.get(..256).unwrap_or(path));
+    let _ = line.write_fmt(format_args!(" would run natively: {}\n", reason.text()));
+    line.to_stderr();
+    true
+}
+
+/// Whether it is out.
+#[must_use]
+pub fn is_out() -> bool {
+    STATE.net.is_out()
+}
+
+/// The program is about to have its calls filtered in a way that does not go with the net: by the addresses that they come
+/// from, or so that no signal handler can return. Rather than break it, threads that are caught run without the net from
+/// then on; under `--strict` the filter meets the calls of the gate.
+pub fn give_way() {
+    if STATE.net.is_out() && !is_strict() {
+        STATE.net.gives_way.store(true, Ordering::Relaxed);
+        let _ = take_in();
+    }
+}
+
+/// Whether the calling thread, which was caught, runs without the net from now on.
+#[must_use]
+pub fn yields() -> bool {
+    STATE.net.gives_way() && take_in()
+}
+
+/// Takes the net away from the calling thread. Returns whether that could be done.
+fn take_in() -> bool {
+    let is_done = process::dispatch_calls(None).is_ok();
+    if is_done {
+        count(&STATE.net.unarmed);
+    }
+    is_done
+}
+
+impl Modules {
+    /// Something at `place` may make calls that nobody would see: puts the net out, or ends the process, as the options say.
+    pub fn need(&mut self, why: Reason, place: GuestAddr) {
+        let Some(frozen) = STATE.frozen() else { return };
+        let is_enough =
+            matches!(why, Reason::Unproved | Reason::Refused | Reason::Dispatched) || frozen.is_strict;
+        if !is_enough || STATE.net.why().is_some() {
+            return;
+        }
+        match frozen.intercept {
+            Intercept::Fast if frozen.is_strict && why != Reason::Dispatched => {
+                end(format_args!("{}", Cause(why, place)))
+            }
+            Intercept::Fast | Intercept::Exhaustive => {}
+            Intercept::Auto => self.put_out(why, place),
+        }
+    }
+
+    /// Puts the net out. Threads that run already are armed at their next calls, which are hooked for that.
+    fn put_out(&mut self, why: Reason, place: GuestAddr) {
+        let net = &STATE.net;
+        note(why, place);
+        let reserved = self.stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
+        let has_begun = net.has_begun.load(Ordering::Relaxed);
+        // The loader's own calls come from the gate, so while there are no others this is soon enough.
+        let armed = reserved.and_then(|()| if has_begun { Ok(()) } else { arm_thread() });
+        if let Err(errno) = armed {
+            return fail(errno);
+        }
+        net.is_since_start.store(!has_begun, Ordering::Relaxed);
+        net.is_out.store(true, Ordering::SeqCst);
+        if has_begun {
+            reserved::unblock_in_handlers(SIGNAL);
+            net.is_joining.store(true, Ordering::Relaxed);
+            STATE.hook_all(UNARMED);
+        }
+    }
+}
+
+/// The program's first instruction is next.
+pub fn begin() {
+    let net = &STATE.net;
+    net.has_begun.store(true, Ordering::Relaxed);
+    if net.is_out() {
+        reserved_mask::take_over(None, SIGNAL);
+    }
+}
+
+/// Arms the calling thread, whose hook runs on `block`, if the net has been put out since it started. Returns whether
+/// there are such threads.
+pub fn join(block: &mut Block) -> bool {
+    let is_joining = STATE.net.is_joining.load(Ordering::Relaxed);
+    if is_joining {
+        join_late(block);
+    }
+    is_joining
+}
+
+#[cold]
+#[inline(never)]
+fn join_late(block: &mut Block) {
+    if has_joined(block) {
+        return;
+    }
+    reserved_mask::take_over(Some(block), SIGNAL);
+    if let Err(errno) = arm_thread() {
+        fail(errno);
+        count(&STATE.net.unarmed);
+    }
+    count_joined(block);
+}
+
+/// Whether the calling thread is armed, or can't be.
+fn has_joined(block: &Block) -> bool {
+    let owner = block.owner.load(Ordering::Relaxed);
+    owner != 0 && block.armed_for == owner || STATE.net.is_armed(ids::thread_id())
+}
+
+/// The calling thread need not join any more. Other processes in this memory are not counted, and armed at each of their
+/// calls: a `vfork` child has its parent's block.
+fn count_joined(block: &mut Block) {
+    let net = &STATE.net;
+    if !tasks::is_own_process() {
+        return;
+    }
+    block.armed_for = block.owner.load(Ordering::Relaxed);
+    net.add_armed(ids::thread_id());
+    net.joined.fetch_add(1, Ordering::Relaxed);
+    let threads = STATE.more_threads.load(Ordering::Relaxed) + 1;
+    let are_all =
+        STATE.relatives.load(Ordering::Relaxed) == 0 && net.joined.load(Ordering::Relaxed) == threads;
+    if are_all && let Some(_blocked) = AllBlocked::new() {
+        let _modules = patcher::lock();
+        stop_joining();
+    }
+}
+
+/// All threads are armed.
+fn stop_joining() {
+    if STATE.net.is_joining.swap(false, Ordering::Relaxed) {
+        STATE.unhook_all(UNARMED);
+    }
+}
+
+/// Before the calling thread exits, whose hook runs on `block`.
+pub fn leave(block: &mut Block) {
+    let net = &STATE.net;
+    if net.is_joining.load(Ordering::Relaxed) && has_joined(block) {
+        block.armed_for = 0;
+        net.remove_armed(ids::thread_id());
+        net.joined.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Puts the net under a child before it leaves the gate; `is_process` says that it has the memory for itself.
+pub fn begin_child(block: &mut Block, is_process: bool) {
+    let net = &STATE.net;
+    if is_process {
+        stop_joining();
+    }
+    if !net.is_out() {
+        return;
+    }
+    if net.gives_way() {
+        return count(&net.unarmed);
+    }
+    match arm_thread() {
+        Ok(()) => {}
+        Err(errno) if is_strict() => {
+            end(format_args!("the kernel would not report the calls of a child: {errno}"))
+        }
+        Err(_) => count(&net.unarmed),
+    }
+    if net.is_joining.load(Ordering::Relaxed) {
+        count_joined(block);
+    }
+}
+
+/// A child is made for which there is no slot, and nobody to arm it. Returns whether it must not be made.
+#[must_use]
+pub fn refuses_unarmed_child() -> bool {
+    STATE.net.is_out() && {
+        count(&STATE.net.unarmed);
+        is_strict()
+    }
+}
+
+/// Whether a call must not pass unseen.
+#[must_use]
+pub fn is_strict() -> bool {
+    STATE.frozen().is_some_and(|frozen| frozen.is_strict)
+}
+
+/// Ends the process, since a call would pass unseen.
+#[cold]
+pub fn end(why: fmt::Arguments<'_>) -> ! {
+    let mut line = Line::<512>::new();
+    let _ = line.write_fmt(format_args!("loader: --strict: {why}\n"));
+    line.to_stderr();
+    if !STATE.net.has_begun.load(Ordering::Relaxed) {
+        ids::exit_all(Status::CannotRun);
+    }
+    if let Some(frozen) = STATE.frozen() {
+        last_words::end_process(frozen);
+    }
+    ids::exit_all(Status::Internal)
+}
+
+/// A reason and its place, by file and offset where there is a file.
+struct Cause(Reason, GuestAddr);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(why, at) = *self;
+        f.write_str(why.text())?;
+        let here = maps::within(AddrRange::new(at, at.wrapping_add(1))).ok();
+        match here.as_ref().and_then(|found| found.first()).filter(|mapping| mapping.inode != 0) {
+            Some(mapping) => write!(f, ": {}+{:#x}", mapping.name.to_string_lossy(), mapping.offset),
+            None => write!(f, ": {:#x}", at.0),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The calls that must be followed, one file for each family. Zone: call.
+
+pub mod exec;
+pub mod exec_check;
+pub mod exit_filter;
+pub mod exit_filter_asm;
+pub mod io_uring;
+pub mod mapped_program;
+pub mod mappings;
+pub mod proc_exe;
+pub mod processes;
+pub mod seccomp;

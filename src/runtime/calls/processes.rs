@@ -1,0 +1,265 @@
+//! New threads and processes, and their ends. Zone: call.
+
+use crate::abi::call::{Call, Outcome};
+use crate::abi::process::{ARCH_SET_FS, CLONE_SETTLS, CLONE_THREAD, CLONE_VFORK, CLONE_VM, ends_machine};
+use crate::abi::sysno;
+use crate::addr::GuestAddr;
+use crate::hook::tool::Newcomer;
+use crate::runtime::backstop::{guest_sud, sud};
+use crate::runtime::code::patcher;
+use crate::runtime::gate::block::{self, Block};
+use crate::runtime::gate::claim::Lost;
+use crate::runtime::gate::pending::{Collected, Returns};
+use crate::runtime::gate::slots;
+use crate::runtime::gate::step::Step;
+use crate::runtime::memory::read;
+use crate::runtime::session::guest::Memory;
+use crate::runtime::session::{Frozen, last_words};
+use crate::runtime::signal::{reserved, reserved_mask};
+use crate::runtime::state::STATE;
+use crate::runtime::tasks;
+use crate::sys::{ids, process};
+use core::sync::atomic::Ordering;
+
+/// Others are about to have the calling thread's fs base, until [`withdraw_base`].
+fn share_base() {
+    // In this order: no hook may adopt the block again.
+    STATE.shared_bases.insert(tasks::fs_base(), 0);
+    disown(tasks::fs_base());
+}
+
+fn disown(base: u64) {
+    if let Some(slot) = block::disown(base) {
+        slots::release_spare(slot);
+    }
+}
+
+/// The flags of a call that makes a thread or process; `None` if its arguments can't be read.
+fn flags_of(call: &Call, stack: GuestAddr) -> Option<u64> {
+    match call.nr {
+        sysno::FORK => Some(0),
+        sysno::VFORK => Some(CLONE_VM | CLONE_VFORK),
+        sysno::CLONE => Some(call.args[0]),
+        // clone3's struct starts with the flags (include/uapi/linux/sched.h).
+        _ => read::read(GuestAddr(call.args[0]), stack).map(u64::from_ne_bytes),
+    }
+}
+
+/// Before `fork`, `vfork`, `clone`, `clone3`: the call returns twice, with every register as the kernel leaves it. What
+/// is counted here is counted before the child can end, and taken back if the call fails.
+pub fn split(block: &Block, call: &Call) -> Step {
+    let Some(flags) = flags_of(call, GuestAddr(block.regs.rsp)) else {
+        return Step::Tell(Returns::Once); // the kernel will say EFAULT
+    };
+    if is_relative(flags) {
+        if STATE.process.load(Ordering::Relaxed) == 0 {
+            STATE.process.store(ids::id(), Ordering::Relaxed);
+        }
+        forget_the_dead(block);
+        STATE.relatives.fetch_add(1, Ordering::Relaxed);
+        STATE.vforks.fetch_add(1, Ordering::Relaxed);
+    }
+    if flags & CLONE_THREAD != 0 && tasks::is_own_process() {
+        STATE.more_threads.fetch_add(1, Ordering::Relaxed);
+    }
+    if shares_base(flags) {
+        share_base();
+    }
+    Step::Tell(Returns::Twice { flags })
+}
+
+/// Whether the child is another process in this memory.
+const fn is_relative(flags: u64) -> bool {
+    flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM
+}
+
+const fn shares_base(flags: u64) -> bool {
+    flags & CLONE_VM != 0 && flags & (CLONE_SETTLS | CLONE_VFORK) == 0
+}
+
+/// Takes back what other processes in this memory held when they were killed.
+fn forget_the_dead(block: &Block) {
+    if STATE.relatives.load(Ordering::Relaxed) != 0 && STATE.other_namespace.load(Ordering::Relaxed) == 0 {
+        let lost = Lost::Gone(process::is_gone);
+        slots::release(lost, None);
+        block::release(lost, block);
+        // What bears the base of one of the dead, and no id, it had not come to leave its id with. Where it had its
+        // parent's base, only the parent itself knows that it is not its own.
+        let release = |base| block::release(Lost::Since { base, vforks: 0 }, block);
+        STATE.relative_bases.forget(process::is_gone, release);
+        STATE.shared_bases.forget(process::is_gone, |base| {
+            if base == tasks::fs_base() {
+                release(base);
+            }
+        });
+    }
+}
+
+/// In the caller, after such a call: a failed one has made nobody, and a `vfork` child is gone, whatever it held.
+pub fn finish_split(block: &Block, collected: &Collected, outcome: Outcome) {
+    let returns = collected.pending.returns;
+    let Returns::Twice { flags } = returns else { return };
+    let has_failed = outcome.errno().is_some();
+    if returns.wait_for_child() && !has_failed {
+        guest_sud::forget(outcome.0 as u32);
+    }
+    if has_failed && flags & CLONE_THREAD != 0 && tasks::is_own_process() {
+        STATE.more_threads.fetch_sub(1, Ordering::Relaxed);
+    }
+    if is_relative(flags) && (has_failed || returns.wait_for_child()) {
+        STATE.relatives.fetch_sub(1, Ordering::Relaxed);
+    }
+    if shares_base(flags) {
+        if has_failed {
+            tasks::withdraw_base(0);
+        } else {
+            STATE.shared_bases.assign(tasks::fs_base(), outcome.0 as u32);
+        }
+    } else if returns.wait_for_child()
+        && let Some(base) = tasks::own_base()
+    {
+        if collected.ran_owned {
+            block::release_owned(base, block);
+        }
+        release(Lost::Since { base, vforks: collected.vforks }, base, block);
+    }
+}
+
+fn release(lost: Lost, base: u64, block: &Block) {
+    slots::release(lost, block::spare_of(base));
+    block::release(lost, block);
+}
+
+/// In the child, after such a call.
+pub fn begin_child(block: &mut Block, returns: Returns) {
+    let Returns::Twice { flags } = returns else { return };
+    let is_process = flags & CLONE_VM == 0;
+    let newcomer = if is_process {
+        begin_process(block);
+        Newcomer::Process
+    } else {
+        guest_sud::forget_own();
+        if is_relative(flags) {
+            begin_relative(flags);
+            Newcomer::Lodger
+        } else {
+            Newcomer::Thread
+        }
+    };
+    sud::begin_child(block, is_process);
+    if let Some(frozen) = STATE.frozen() {
+        frozen.tools.started(newcomer, &Memory);
+    }
+}
+
+/// In another process in this memory.
+fn begin_relative(flags: u64) {
+    if flags & CLONE_SETTLS != 0 {
+        STATE.relative_bases.insert(tasks::fs_base(), ids::thread_id());
+    }
+    if ids::parent_id() == 0 {
+        STATE.other_namespace.store(tasks::namespace(), Ordering::Relaxed);
+    }
+}
+
+/// In a copy of the memory, with the one thread that made it: what others held there is free.
+fn begin_process(block: &Block) {
+    // SAFETY: the thread that is here holds no lock, and the others are not here.
+    unsafe {
+        patcher::break_lock();
+        reserved::break_locks();
+    }
+    guest_sud::forget_all();
+    STATE.shared_bases.clear();
+    STATE.departing.clear();
+    STATE.relative_bases.clear();
+    let base = tasks::own_base();
+    let next = STATE.generation.load(Ordering::Relaxed) + 1;
+    block::keep_busy(block, base, next);
+    slots::release_all_but(base);
+    STATE.generation.store(next, Ordering::Release);
+    block.keep_waiting(next); // signals that have come meanwhile, and are held by blocks of the old generation
+    block::forget_owners(base);
+    STATE.is_root.store(0, Ordering::Relaxed);
+    STATE.unfinish();
+    STATE.more_threads.store(0, Ordering::Relaxed);
+    STATE.relatives.store(0, Ordering::Relaxed);
+    STATE.other_namespace.store(0, Ordering::Relaxed);
+    STATE.process.store(0, Ordering::Relaxed); // asked for when there is a need
+}
+
+/// Before `arch_prctl`: a thread that sets its fs base no longer shares the one it had, once that has happened.
+pub fn set_base(call: &Call) -> Step {
+    let shared = tasks::fs_base();
+    if call.args[0] as u32 == ARCH_SET_FS {
+        reserved_mask::rename(call.args[1]);
+    }
+    if call.args[0] as u32 != ARCH_SET_FS || shared == 0 || !STATE.shared_bases.contains(shared) {
+        return Step::Pass;
+    }
+    // SAFETY: it is the program's own call; the loader does not use the fs base.
+    Step::Answer(match unsafe { crate::sys::call(call.nr, call.args) } {
+        Ok(value) => {
+            STATE.shared_bases.remove(shared, ids::thread_id());
+            Outcome(value)
+        }
+        Err(errno) => Outcome::failure(errno),
+    })
+}
+
+/// Before `munmap`: a thread that frees the memory at its own fs base gives up all that is found by it.
+pub fn free_base(block: &Block, call: &Call) {
+    let [at, len, ..] = call.args;
+    let base = tasks::fs_base();
+    if base != 0 && base.checked_sub(at).is_some_and(|offset| offset < len) {
+        give_up(block);
+        STATE.departing.insert(base, ids::thread_id());
+    }
+}
+
+/// Gives back all that is found by the calling thread's fs base: its block, and what hooks and calls hold that a handler
+/// has left by a jump or a cancellation.
+fn give_up(block: &Block) {
+    if let Some(base) = tasks::own_base() {
+        block::release_owned(base, block);
+        release(Lost::Since { base, vforks: 0 }, base, block);
+        disown(base);
+    }
+}
+
+/// Before `exit`: what the thread holds is free for others; the last thread's end is the process's.
+pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
+    guest_sud::forget_own();
+    if !tasks::is_own_process() {
+        tasks::withdraw_base(ids::thread_id());
+        return Step::Leave;
+    }
+    sud::leave(block);
+    if tasks::own_base().is_some() {
+        give_up(block);
+    } else {
+        let thread = ids::thread_id();
+        if !STATE.departing.remove(tasks::fs_base(), thread) {
+            tasks::withdraw_base(thread);
+        }
+    }
+    if STATE.more_threads.fetch_sub(1, Ordering::AcqRel) == 0 {
+        last_words::finish_for_good(frozen);
+    }
+    Step::Leave
+}
+
+/// Before `exit_group`.
+pub fn exit_process(frozen: &Frozen) -> Step {
+    last_words::end_process(frozen);
+    Step::Leave
+}
+
+/// Before `reboot`: where it ends the machine, no process comes to its own end, so the last words are said now.
+pub fn end_machine(call: &Call, frozen: &Frozen) -> Step {
+    let is_said = frozen.tree.table().is_some();
+    if !is_said && ends_machine(call.args) && process::may_reboot() {
+        STATE.finish_once(|| frozen.output.last_words(frozen));
+    }
+    Step::Pass
+}

@@ -1,0 +1,574 @@
+//! What is mapped executable, and the patches in it. Zone: load, and call with the lock held.
+//!
+//! Code is patched before it first becomes executable: a mapping that asks for execution is made without it, its
+//! system calls are replaced, and then it gets the rights that were asked for. All of it happens under one lock and
+//! with all signals blocked, so a handler that maps something itself waits its turn instead of deadlocking.
+
+use crate::abi::errno::Errno;
+use crate::abi::map::Protection;
+use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil, page_floor};
+use crate::elf::functions::Functions;
+use crate::elf::image::Image;
+use crate::find::executed;
+use crate::find::search::{self, Found};
+use crate::find::site::{Hit, Site, Text, Verdict};
+use crate::load::map::Mapping;
+use crate::plan::live::Change;
+use crate::plan::space::Space;
+use crate::plan::stub::Fields;
+use crate::plan::{self, Input, Plan, planner, relay, undo};
+use crate::runtime::backstop::sud;
+use crate::runtime::code::patched::Content;
+use crate::runtime::code::reach::{self, Room};
+use crate::runtime::code::stub_pool::{self, Stubs};
+use crate::runtime::code::{notes, pun_pages, traps};
+use crate::runtime::gate::stubs;
+use crate::runtime::memory::code_writer::{self, LiveMemory};
+use crate::runtime::memory::read;
+use crate::runtime::signal::reserved;
+use crate::runtime::state::STATE;
+use crate::sys::fd::Fd;
+use crate::sys::file::{self, View};
+use crate::sys::lock::RobustGuard;
+use crate::sys::signal::AllBlocked;
+use crate::sys::{mem, process};
+use crate::x86::encode::UD2;
+use crate::x86::scan::SyscallBytes;
+use crate::{heap, x86};
+use alloc::vec::Vec;
+
+/// What is patched, and what is left.
+#[derive(Debug)]
+pub struct Modules {
+    /// The gate's stubs.
+    pub stubs: Stubs,
+    /// How many patches there have been.
+    patches: u64,
+    /// How many hits are neither proved nor disproved.
+    pub unproved: u64,
+    /// How many proved sites could not be replaced.
+    pub refused: u64,
+}
+
+impl Modules {
+    /// Nothing is patched.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { stubs: Stubs::new(), patches: 0, unproved: 0, refused: 0 }
+    }
+}
+
+impl Default for Modules {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How the bytes of a text can be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// They are writable, nobody executes them, and they are still the file's: nobody has written to them.
+    Fresh,
+    /// They are writable, and nobody executes them.
+    Writable,
+    /// They are executable already, and nobody executes them yet.
+    Executable,
+    /// Threads may be executing them.
+    Live {
+        /// Whether they can be written as data can.
+        is_writable: bool,
+    },
+}
+
+impl Access {
+    /// What trampolines for such a text are mapped with: written by the same way, and executable in the end.
+    const fn for_trampolines(self) -> Protection {
+        match self {
+            Self::Fresh | Self::Writable => Protection::READ_WRITE,
+            Self::Executable | Self::Live { .. } => Protection::READ_EXECUTE,
+        }
+    }
+
+    /// Writes code.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    ///
+    /// # Safety
+    ///
+    /// The range is mapped, and in the state that `self` says.
+    unsafe fn write(self, at: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Fresh | Self::Writable => {
+                // SAFETY: it is writable and nobody executes it, as the caller vouches.
+                unsafe { code_writer::write(at, bytes) };
+                Ok(())
+            }
+            Self::Executable | Self::Live { .. } => code_writer::write_live(at, bytes),
+        }
+    }
+}
+
+/// A text to be patched, and the file it comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a, 'f> {
+    /// The bytes in memory, and where they run.
+    pub text: Text<'a>,
+    /// How to write them.
+    pub access: Access,
+    /// The file, if it is one that says something about its functions.
+    pub image: Option<&'a Image<'f>>,
+    /// Run-time minus link-time address.
+    pub bias: u64,
+    /// Where trampolines may lie that punned jumps point at.
+    pub room: Room,
+    /// How far from where it will run the text lies for now.
+    pub shift: u64,
+    /// The one hit that is to be patched, and the number that it was executed with; `None` for all that are proved.
+    pub executed: Option<(GuestAddr, u32)>,
+}
+
+/// Patches a freshly mapped image and gives its texts their rights. Punned jumps get their trampolines in `room`, or
+/// around the image; returns the end of the highest.
+///
+/// # Errors
+///
+/// The kernel's, if the rights can't be had.
+pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
+    let _blocked = AllBlocked::new();
+    let mut modules = lock();
+    STATE.file_pages.insert(mapping.span);
+    mapping.texts.iter().for_each(|part| STATE.file_pages.remove(part.range));
+    let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
+    let mut end = mapping.span.end;
+    for part in &mapping.texts {
+        let len = readable_len(image, part.range.start.0.wrapping_sub(mapping.bias), part.range.len());
+        // SAFETY: the pages were just mapped readable, and the file reaches that far.
+        let bytes = unsafe { read::bytes_of(part.range.start, len) };
+        let text = Text { at: part.range.start, bytes };
+        let room = room.unwrap_or_else(|| Room::around(part.range));
+        let job =
+            Job { text, access, image: Some(image), bias: mapping.bias, room, shift: 0, executed: None };
+        end = end.max(modules.patch(&job));
+        mem::protect(part.range, part.protection)?;
+        if part.protection.writable() {
+            modules.need(sud::Reason::Writable, part.range.start);
+        }
+    }
+    Ok(end)
+}
+
+/// Memory at `at` has been made writable and executable for the program.
+pub fn note_writable(at: GuestAddr) {
+    let _blocked = AllBlocked::new();
+    lock().need(sud::Reason::Writable, at);
+}
+
+/// Patches an image that the kernel has mapped executable; nobody executes it yet. Its bytes are read from the file and
+/// written only where something is replaced, so breakpoints that a debugger has set already stay. Returns the end of the
+/// highest trampoline.
+///
+/// # Errors
+///
+/// The kernel's, if the rights can't be had back.
+pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Result<GuestAddr, Errno> {
+    let _blocked = AllBlocked::new();
+    let mut modules = STATE.modules.lock();
+    let mut end = mapping.span.end;
+    let segments = image.segments().iter().filter(|segment| segment.executable);
+    for (segment, part) in segments.zip(&mapping.texts) {
+        let len = readable_len(image, page_floor(segment.vaddr), part.range.len());
+        let offset = page_floor(segment.offset) as usize;
+        let bytes = image.file().get(offset..).unwrap_or_default();
+        let bytes = bytes.get(..len as usize).unwrap_or(bytes);
+        if SyscallBytes::of(bytes).next().is_none() {
+            notes::note_without_hits(part.range);
+            continue;
+        }
+        mem::protect(part.range, part.protection.while_patching())?;
+        let text = Text { at: part.range.start, bytes };
+        let job = Job {
+            text,
+            access: Access::Writable,
+            image: Some(image),
+            bias: mapping.bias,
+            room,
+            shift: 0,
+            executed: None,
+        };
+        end = end.max(modules.patch(&job));
+        mem::protect(part.range, part.protection)?;
+        if part.protection.writable() {
+            modules.need(sud::Reason::Writable, part.range.start);
+        }
+    }
+    Ok(end)
+}
+
+/// How much of `len` bytes from link-time address `vaddr` on can be read without running past the end of the file.
+fn readable_len(image: &Image<'_>, vaddr: u64, len: u64) -> u64 {
+    let segment = image.segments().iter().find(|segment| page_floor(segment.vaddr) == vaddr);
+    segment.map_or(0, |segment| {
+        let file_end = page_ceil(image.file().len() as u64).unwrap_or(0);
+        let last = page_ceil(segment.vaddr.wrapping_add(segment.file_size)).unwrap_or(0);
+        len.min(last.saturating_sub(vaddr)).min(file_end.saturating_sub(page_floor(segment.offset)))
+    })
+}
+
+impl Modules {
+    /// Replaces the proved system calls of a text; what can't be replaced is counted and stays as it is. Returns the
+    /// end of the highest trampoline, or 0.
+    pub fn patch(&mut self, job: &Job<'_, '_>) -> GuestAddr {
+        self.forget(job.text.range());
+        if !has_hits(&job.text, job.access) {
+            return GuestAddr(0);
+        }
+        // SAFETY: `patch_hits` keeps nothing on the heap.
+        unsafe { with_scratch(|| self.patch_hits(job)) }.end
+    }
+
+    /// Patches pages that were mapped from `offset` of the file behind `fd`.
+    pub fn patch_file(&mut self, range: AddrRange, fd: Fd, offset: u64, access: Access) {
+        self.forget(range);
+        let Some(text) = mapped_text(range, range.start, fd, offset) else { return };
+        if has_hits(&text, access) {
+            // SAFETY: the image lives no longer than the call, and `patch_hits` keeps nothing on the heap.
+            unsafe { with_scratch(|| self.patch_viewed(text, 0, Some((fd, offset)), access)) };
+        }
+    }
+
+    /// As [`Self::patch`], for a text that was mapped from the offset of that file, if it was. Its memory lies `shift`
+    /// bytes on for now.
+    pub fn patch_viewed(
+        &mut self,
+        text: Text<'_>,
+        shift: u64,
+        file: Option<(Fd, u64)>,
+        access: Access,
+    ) -> Applied {
+        self.patch_viewed_at(text, shift, file, access, None)
+    }
+
+    /// As [`Self::patch_viewed`], but where a hit has been executed that and no other.
+    pub fn patch_viewed_at(
+        &mut self,
+        text: Text<'_>,
+        shift: u64,
+        file: Option<(Fd, u64)>,
+        access: Access,
+        executed: Option<(GuestAddr, u32)>,
+    ) -> Applied {
+        let was_armed = reserved::owns_trap();
+        let view = file.and_then(|(fd, _)| View::of(fd).ok());
+        let image = view.as_ref().and_then(|view| Image::parse(view.bytes()).ok());
+        let vaddr = image.as_ref().zip(file).and_then(|(image, (_, offset))| vaddr_of(image, offset));
+        let applied = self.patch_hits(&Job {
+            text,
+            access,
+            image: vaddr.and(image.as_ref()),
+            bias: text.at.0.wrapping_sub(vaddr.unwrap_or(text.at.0)),
+            room: Room::around(text.range()),
+            shift,
+            executed,
+        });
+        if reserved::owns_trap() && !was_armed {
+            reserved::unblock_in_handlers(reserved::TRAP_SIGNAL);
+        }
+        applied
+    }
+
+    #[inline(never)]
+    fn patch_hits(&mut self, job: &Job<'_, '_>) -> Applied {
+        let [start, end] = [job.text.at, job.text.range().end].map(|at| at.wrapping_sub(job.bias).0);
+        let functions =
+            job.image.map_or_else(Functions::unknown, |image| Functions::of(image).around(start, end));
+        let found = search::hits(&job.text, job.bias, &functions);
+        let known = Found::default();
+        let (sites, news) = match job.executed {
+            None => (self.sites_of(&found), &found),
+            Some((at, nr)) => (executed::site(&job.text, at, nr, &found).into_iter().collect(), &known),
+        };
+        self.patches += 1;
+        let patch = self.patches;
+        if sites.is_empty() {
+            notes::note(&job.text, job.shift, news, None, true);
+            give_back(&job.text, job.access);
+            return Applied { patch, end: GuestAddr(0) };
+        }
+        let memory = LiveMemory::open().ok();
+        let stubs = self.stubs.assign(&sites, job.text.range(), memory.as_ref());
+        let gate = stub_pool::gate();
+        let near_len = plan::near_len(&job.text, sites.len(), &gate);
+        let rights = job.access.for_trampolines();
+        let near = reach::reserve_near(&job.text, near_len, rights);
+        let draft = |room: &[AddrRange]| {
+            planner::plan(Input {
+                text: job.text,
+                sites: &sites,
+                bias: job.bias,
+                functions: &functions,
+                dead_ends: &found.dead_ends,
+                gate,
+                stubs: &stubs,
+                near,
+                space: &mut Space::of(room),
+            })
+        };
+        let (plan, landings) = pun_pages::plan(&job.room.0, near, rights, draft);
+        self.refused += plan.refusals.len() as u64;
+        let is_applied = self.apply(job, &plan, memory.as_ref(), near, &landings).is_ok();
+        if !is_applied {
+            self.refused += plan.stubs.len() as u64;
+        }
+        notes::note(&job.text, job.shift, news, Some(&plan), is_applied);
+        let refused = plan.refusals.first().map(|refusal| refusal.at);
+        if let Some(at) = refused.or(sites.first().map(|site| site.at).filter(|_| !is_applied)) {
+            self.need(sud::Reason::Refused, at);
+        }
+        self.stubs.give_back(&stubs, &plan.stubs);
+        let end = landings.iter().map(|page| page.wrapping_add(PAGE)).max().unwrap_or_default();
+        Applied { patch, end }
+    }
+
+    /// The proved ones of what was found; for the others it is said what they call for.
+    fn sites_of(&mut self, found: &Found) -> Vec<Site> {
+        let is_unproved = |hit: &&Hit| matches!(hit.verdict, Verdict::Unproved(_));
+        let is_suspect =
+            |hit: &&Hit| matches!(hit.verdict, Verdict::Unproved(unproved) if unproved.is_plausible);
+        self.unproved += found.hits.iter().filter(is_unproved).count() as u64;
+        if let Some(hit) = found.hits.iter().find(is_suspect) {
+            self.need(sud::Reason::Unproved, hit.at);
+        }
+        let site = |hit: &Hit| match hit.verdict {
+            Verdict::Site(site) => Some(site),
+            Verdict::Inside(_) | Verdict::Restorer | Verdict::Unproved(_) => None,
+        };
+        found.hits.iter().filter_map(site).collect()
+    }
+
+    /// Writes what the plan says: first all that a patched site leads to, then the sites.
+    fn apply(
+        &mut self,
+        job: &Job<'_, '_>,
+        plan: &Plan,
+        memory: Option<&LiveMemory>,
+        near: Option<AddrRange>,
+        landings: &[GuestAddr],
+    ) -> Result<(), Errno> {
+        let pages = landings.iter().map(|&page| AddrRange::new(page, page.wrapping_add(PAGE)));
+        let areas = || near.into_iter().chain(pages.clone());
+        let has_room = STATE.patched.has_room_for(1 + areas().count());
+        let is_ready = if has_room { self.stubs.write(&plan.stubs, memory) } else { Err(Errno::ENOMEM) };
+        is_ready.inspect_err(|_| areas().for_each(mem::unmap))?;
+        let content = if job.access == Access::Fresh { Content::FileText } else { Content::Text };
+        STATE.patched.insert(job.text.range(), content, self.patches);
+        areas().for_each(|area| {
+            STATE.patched.insert(area, Content::Trampolines, self.patches);
+        });
+        for trampoline in &plan.trampolines {
+            // SAFETY: it lies in the near area or on the landing pages, which nobody else writes.
+            unsafe { job.access.write(trampoline.at, &trampoline.bytes) }?;
+        }
+        areas().try_for_each(|area| mem::protect(area, Protection::READ_EXECUTE))?;
+        if !plan.traps.is_empty() {
+            reserved::reserve_trap()?;
+            if !plan.traps.iter().all(|site| traps::add(site.at, site.entry)) {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        if let Access::Live { is_writable } = job.access {
+            return change_live(plan, is_writable);
+        }
+        for edit in &plan.edits {
+            // SAFETY: the text is as the job says; the edit lies inside it.
+            unsafe { job.access.write(edit.at.wrapping_add(job.shift), &edit.new) }?;
+        }
+        Ok(())
+    }
+
+    /// The code in `range` is gone, or is about to be other code: what led from it to the gate is free.
+    #[inline(never)]
+    pub fn forget(&mut self, range: AddrRange) {
+        if STATE.patched.overlaps(range) {
+            self.stubs.retire(range);
+            traps::forget(range);
+            self.drop_patches(range, None);
+        }
+    }
+
+    /// As [`Self::forget`], but for the patch `kept`, which is in force there now; the stubs of the others are `old`.
+    pub fn supersede(&mut self, range: AddrRange, old: &[u32], kept: u64) {
+        self.stubs.retire_each(old);
+        traps::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
+        self.drop_patches(range, Some(kept));
+    }
+
+    /// The patch `dropped` of `range`, whose stubs are `new`, is not to come into force.
+    pub fn withdraw(&mut self, range: AddrRange, new: &[u32], dropped: u64) {
+        STATE.patched.remove_patch(dropped);
+        self.supersede(AddrRange::new(range.end, range.end), new, dropped);
+        traps::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
+    }
+
+    /// Gives the code in `range`, which is writable and which nobody executes, its own bytes back.
+    pub fn restore(&mut self, range: AddrRange) {
+        self.restore_moved(range, 0);
+        self.forget(range);
+    }
+
+    /// As [`Self::restore`], for code that now lies in `range` and was patched `shift` bytes before.
+    pub fn restore_moved(&mut self, range: AddrRange, shift: u64) {
+        let old = AddrRange::new(range.start.wrapping_sub(shift), range.end.wrapping_sub(shift));
+        let intact = self.stubs.active_in(old).filter(|(_, fields)| is_intact(fields, old, shift));
+        for (at, bytes) in intact.filter_map(|(_, fields)| undo::original(&fields)) {
+            // SAFETY: it is writable and nobody executes it, as the caller vouches.
+            unsafe { code_writer::write(at.wrapping_add(shift), &bytes) };
+        }
+    }
+
+    /// The program may have written over patches in `range`: those that are no longer there are forgotten.
+    pub fn forget_overwritten(&mut self, range: AddrRange) {
+        let overwritten: Vec<u32> = self
+            .stubs
+            .active_in(range)
+            .filter(|(_, fields)| !is_intact(fields, range, 0))
+            .map(|(index, _)| index)
+            .collect();
+        self.stubs.retire_each(&overwritten);
+        traps::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
+    }
+
+    fn drop_patches(&mut self, range: AddrRange, kept: Option<u64>) {
+        STATE.patched.remove(range, kept);
+        while let Some(area) = STATE.patched.take_orphan() {
+            mem::unmap(area);
+        }
+    }
+}
+
+/// Carries out the edits of a plan while threads may execute what they change. Meanwhile more traps are known; behind them
+/// stands a jump, which [`traps::resolve`] finds where a trap was met just before.
+fn change_live(plan: &Plan, is_writable: bool) -> Result<(), Errno> {
+    let change = Change::of(plan, is_writable);
+    let known = || plan.traps.iter().map(|site| site.at);
+    let more = || change.traps.iter().filter(|site| known().all(|at| at != site.at));
+    if !change.traps.is_empty() {
+        reserved::reserve_trap()?;
+    }
+    if !more().all(|site| traps::add(site.at, site.entry)) {
+        return Err(Errno::ENOMEM);
+    }
+    // SAFETY: the edits lie in the text, which is mapped so.
+    unsafe { code_writer::change_live(&change, is_writable) }?;
+    more().for_each(|site| traps::forget(AddrRange::new(site.at, site.at.wrapping_add(1))));
+    Ok(())
+}
+
+/// Whether the patch that leads to a stub still stands in `text`, which lies `shift` bytes on.
+fn is_intact(fields: &Fields<'_>, text: AddrRange, shift: u64) -> bool {
+    let code = |at: GuestAddr| match text.contains(at) {
+        true => Some(window(at.wrapping_add(shift), text.end.0 - at.0)),
+        false => STATE.patched.window(at),
+    };
+    let Some((start, _)) = undo::original(fields) else { return false };
+    let entry = relay::entry_from(start, stubs::range(), code, |_| Some(start));
+    let entry = entry
+        .or_else(|| traps::entry_of(start).filter(|_| code(start).is_some_and(|it| it.starts_with(&UD2))));
+    entry.is_some_and(|entry| stubs::index_of(entry) == stubs::index_of(fields.at))
+}
+
+/// The first bytes of the `len` at `at`, which are readable; zeros past their end.
+fn window(at: GuestAddr, len: u64) -> relay::Window {
+    let mut window = relay::Window::default();
+    // SAFETY: as the caller vouches.
+    let bytes = unsafe { read::bytes_of(at, len.min(window.len() as u64)) };
+    window.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    window
+}
+
+/// What became of a text.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied {
+    /// The number of the patch.
+    pub patch: u64,
+    /// The end of the highest trampoline, or 0.
+    pub end: GuestAddr,
+}
+
+/// The part of `range`, which was mapped from `offset` of the file behind `fd`, that the file reaches, as the text that
+/// runs at `at`.
+pub fn mapped_text<'a>(range: AddrRange, at: GuestAddr, fd: Fd, offset: u64) -> Option<Text<'a>> {
+    let facts = file::facts(fd).ok()?;
+    let in_file = page_ceil(facts.len).unwrap_or(0).saturating_sub(offset);
+    // SAFETY: the pages were just mapped readable, and the file reaches that far.
+    Some(Text { at, bytes: unsafe { read::bytes_of(range.start, range.len().min(in_file)) } })
+}
+
+/// Whether there is anything to patch.
+pub fn has_hits(text: &Text<'_>, access: Access) -> bool {
+    let has_hits = SyscallBytes::of(text.bytes).next().is_some();
+    if !has_hits {
+        notes::note_without_hits(text.range());
+        give_back(text, access);
+    }
+    has_hits
+}
+
+/// Unmaps the file's pages that only the scan has touched: the program will want few of them.
+fn give_back(text: &Text<'_>, access: Access) {
+    if access == Access::Fresh {
+        let at = GuestAddr(text.bytes.as_ptr().addr() as u64);
+        mem::discard(AddrRange::new(at, at.wrapping_add(text.bytes.len() as u64)));
+    }
+}
+
+/// Runs `patch` and gives back the heap that it took, unless the decoder made its tables there, which it does once.
+///
+/// # Safety
+///
+/// `patch` leaves nothing behind that was allocated in it.
+pub unsafe fn with_scratch<R>(patch: impl FnOnce() -> R) -> R {
+    let had_tables = x86::decode::has_tables();
+    let before = heap::mark();
+    let result = patch();
+    if x86::decode::has_tables() == had_tables {
+        // SAFETY: nothing is left, as the caller vouches, and nobody else allocates meanwhile.
+        unsafe { heap::reset(before) };
+    }
+    result
+}
+
+/// The link-time address of the byte at `offset` of the file.
+fn vaddr_of(image: &Image<'_>, offset: u64) -> Option<u64> {
+    image.segments().iter().filter(|segment| segment.executable).find_map(|segment| {
+        let start = page_floor(segment.offset);
+        let end = page_ceil(segment.offset.checked_add(segment.file_size)?)?;
+        (start..end).contains(&offset).then(|| page_floor(segment.vaddr).wrapping_add(offset - start))
+    })
+}
+
+/// Takes the lock of all patching, with all signals blocked. If its last holder died over a patch, that is dropped: what
+/// the lock guards is changed by single stores, so at worst a page of stubs is lost.
+pub fn lock() -> RobustGuard<'static, Modules> {
+    let modules = STATE.modules.lock();
+    if modules.is_inherited() {
+        // SAFETY: only the holder of this lock uses the heap, and it is dead.
+        unsafe { heap::abandon_patch() };
+    }
+    modules
+}
+
+/// In a forked child: takes the lock away from a thread that has not come along.
+///
+/// # Safety
+///
+/// Whoever may hold it will never run again, and nobody waits.
+pub unsafe fn break_lock() {
+    if STATE.modules.is_locked() {
+        // SAFETY: only the holder of this lock uses the heap, and it is not here.
+        unsafe { heap::abandon_patch() };
+        // SAFETY: as the caller vouches.
+        unsafe { STATE.modules.force_unlock() };
+    }
+}

@@ -1,0 +1,79 @@
+//! Where trampolines may lie. Zone: load, and call with the modules' lock held.
+
+use crate::abi::map::Protection;
+use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
+use crate::find::site::Text;
+use crate::runtime::gate::block;
+use crate::runtime::state::STATE;
+use crate::sys::mem::{self, Place};
+use core::sync::atomic::Ordering;
+
+/// Address space for trampolines that must lie at certain addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Room(pub [AddrRange; 3]);
+
+impl Room {
+    /// How far a mapping may grow before it meets a trampoline: new mappings go below old ones.
+    const CLEARANCE: u64 = 256 << 20;
+    /// How far a module's other segments are likely to reach behind its text.
+    const MODULE: u64 = 16 << 20;
+    /// What is kept free below the loader's view of the stack, for the stack to grow.
+    const STACK: u64 = 64 << 20;
+    /// Just short of what a `rel32` spans.
+    const REACH: u64 = (1 << 31) - (1 << 20);
+
+    /// Around a text that lies among the mappings that the kernel places.
+    #[must_use]
+    pub fn around(text: AddrRange) -> Self {
+        let stack = GuestAddr(STATE.stack_top.load(Ordering::Relaxed));
+        let highest = text.start.wrapping_add(Self::REACH);
+        let top = if stack > text.start { highest.min(stack.wrapping_sub(Self::STACK)) } else { highest };
+        let below = GuestAddr(text.end.0.saturating_sub(Self::REACH).max(Self::CLEARANCE));
+        // The module's own data come first.
+        let above = AddrRange::new(text.end.page_floor().wrapping_add(Self::MODULE), top.page_floor());
+        let own = own_mappings();
+        Self([
+            AddrRange::new(above.start, above.end.min(own.start)),
+            AddrRange::new(above.start.max(own.end), above.end),
+            AddrRange::new(below.page_floor(), text.start.wrapping_sub(Self::CLEARANCE).page_floor()),
+        ])
+    }
+
+    /// Behind a program, where nothing lies but its break, which is put behind the trampolines.
+    #[must_use]
+    pub fn behind(span: AddrRange) -> Self {
+        const REACH: u64 = (1 << 30) - (1 << 20);
+        let nothing = AddrRange::new(span.start, span.start);
+        Self([AddrRange::new(span.end, span.end.wrapping_add(REACH)), nothing, nothing])
+    }
+}
+
+/// What the kernel has put next to each other: the blocks, the loader's image, and above it the heap and the vDSO. Puns
+/// would point there often, since what follows a system call is the same few instructions everywhere, and each costs
+/// another plan.
+fn own_mappings() -> AddrRange {
+    const ABOVE: u64 = 8 << 20;
+    let blocks = block::mapping();
+    let state = GuestAddr((&raw const STATE).addr() as u64);
+    let image_end = state.wrapping_add(size_of_val(&STATE) as u64 + PAGE).page_floor();
+    AddrRange::new(blocks.start.min(state), blocks.end.max(image_end).wrapping_add(ABOVE))
+}
+
+/// Maps `len` bytes within reach of all of `text`: below it, where no break grows, else above.
+pub fn reserve_near(text: &Text<'_>, len: u64, rights: Protection) -> Option<AddrRange> {
+    const STEP: u64 = 1 << 16;
+    const TRIES: u64 = 256;
+    if len == 0 {
+        return None;
+    }
+    let len = page_ceil(len)?;
+    let end = text.addr(text.bytes.len()).0.checked_next_multiple_of(PAGE)?;
+    let below = (1..=TRIES).filter_map(|step| text.at.0.checked_sub(len + step * STEP));
+    let above = (1..=TRIES).filter_map(|step| end.checked_add(step * STEP));
+    below.chain(above).find_map(|at| {
+        let at = mem::map_anonymous(Place::Free(GuestAddr(at)), len, rights).ok()?;
+        let area = AddrRange::new(at, at.wrapping_add(len));
+        mem::name(area, c"loader:trampolines");
+        Some(area)
+    })
+}

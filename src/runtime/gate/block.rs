@@ -1,0 +1,510 @@
+//! Blocks: the loader's own stacks, one for each hook that runs. Zone: call.
+//!
+//! A hook never runs on the program's stack, which may have no room at all. An *owned* block belongs to the thread
+//! whose fs base it stores: found by hashing the fs base (a mere key, never dereferenced), taken without a locked
+//! instruction, which next to a system call would cost more than all the rest. The *shared* blocks serve everybody
+//! else: threads without an fs base or with one that others may share, hash collisions, processors without FSGSBASE,
+//! and hooks nested in a hook of the same thread. They are taken with `xchg`.
+//!
+//! An owner is a key, not a promise that the thread lives: that of a dead thread serves the next one with the same fs
+//! base. Two threads that have one fs base at the same time must not own a block, so whoever is about to share its
+//! base, or to free the memory that it points to, disowns its block first.
+//!
+//! A block is busy while it bears the number of the current *generation*. A forked child starts the next one, which
+//! frees, without touching them, all blocks that other threads were on when the memory was copied, page by page and so
+//! not even in one moment.
+//!
+//! A block's header stands at its upper end, next to the stack's first page, so that a small hook touches one page.
+
+use crate::abi::call::Call;
+use crate::abi::errno::Errno;
+use crate::abi::map::Protection;
+use crate::abi::signal::SignalSet;
+use crate::addr::{AddrRange, GuestAddr};
+use crate::runtime::gate::claim::{Claim, Lost};
+use crate::runtime::state::STATE;
+use crate::sys::mem::{self, Place};
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// TF, DF, NT and AC: what only `popfq` can set, and what Rust code must not run with.
+pub(super) const CONTROL_FLAGS: u64 = 0x4_4500;
+
+/// `log2` of the bytes of a block.
+pub const SHIFT: u32 = 16;
+
+/// Bytes of a block: room for planning patches and for two signal frames with AMX state (AT_MINSIGSTKSZ, 11 KiB).
+pub const LEN: u64 = 1 << SHIFT;
+
+/// Owned blocks; a power of two.
+pub const OWNED: u64 = 128;
+
+/// Shared blocks.
+pub const SHARED: u64 = 64;
+
+/// Spreads fs bases, which are alike in their low bits and 8 MiB or less apart, over the owned blocks: 2^32 divided by
+/// the golden ratio, as an immediate of `imul`.
+pub const HASH: i32 = 0x9e37_79b1_u32 as i32;
+
+/// The product's bits from here on are the index; those above depend on high bits only, in which threads are alike.
+pub const HASH_SHIFT: u32 = 41;
+
+/// The general registers of the program at a call, and where it goes on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rbp: u64,
+    pub rsp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rflags: u64,
+}
+
+/// The header of a block; offsets are used by `enter_asm`.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Block {
+    /// The owner's fs base plus one; 0 while nobody owns it.
+    pub owner: AtomicU64,
+    /// What `owner` becomes when the current hook ends.
+    pub next_owner: AtomicU64,
+    /// The generation, or a later one, while a hook runs on it.
+    pub busy: AtomicU32,
+    /// Index of the stub that the call came through; set on the way in.
+    pub stub: u32,
+    /// The area of the record whose call has returned; set on the way in of a told call.
+    pub area: u64,
+    /// Where to jump when the hook is done.
+    pub target: GuestAddr,
+    /// The block that holds the first signal that waits for the hook to end; 0 if none does.
+    pub waiting: AtomicU64,
+    /// Where this block holds a signal: the next one that waits for the same hook; 0 if there is none.
+    next: AtomicU64,
+    /// 1 while its hook sends the thread a signal that looks as if the kernel had raised it.
+    pub raises: AtomicU32,
+    /// The owner that the net has been put under ([`crate::runtime::backstop::sud`]); 0 if none has.
+    pub armed_for: u64,
+    /// 1 while its hook has all signals blocked.
+    pub masked: AtomicU32,
+    /// The mask that it had found.
+    pub mask: SignalSet,
+    /// What rax held when they were about to be blocked.
+    pub spilled: u64,
+    /// The block whose hook the signal on this one waits for; 0 if there is none.
+    pub holds_for: AtomicU64,
+    /// Whose hook runs on it, where nobody owns it.
+    pub claim: Claim,
+    /// A record slot kept for its owner's next call.
+    pub spare: Spare,
+    /// A mapping for the arguments of an exec that has very many; 0 while there was none.
+    pub far_words: u64,
+    /// The program's registers.
+    pub regs: Registers,
+    /// xmm0 to xmm15; the upper halves are never touched.
+    pub xmm: Vectors,
+}
+
+/// Room for a record slot: the slot plus one, 0 if none, and in the upper half the generation. What a former generation
+/// left in it is no longer there.
+#[derive(Debug)]
+pub struct Spare(AtomicU64);
+
+impl Spare {
+    /// The slot that is there.
+    #[must_use]
+    pub fn slot(&self) -> Option<u32> {
+        let word = self.0.load(Ordering::Relaxed);
+        let is_current = (word >> 32) as u32 == STATE.generation.load(Ordering::Relaxed);
+        (word as u32).checked_sub(1).filter(|_| is_current)
+    }
+
+    /// Puts a slot in, or takes it out.
+    pub fn set(&self, slot: Option<u32>) {
+        let generation = STATE.generation.load(Ordering::Relaxed);
+        let word = slot.map_or(0, |slot| u64::from(generation) << 32 | u64::from(slot + 1));
+        self.0.store(word, Ordering::Relaxed);
+    }
+}
+
+/// Sixteen vector registers; `movaps` wants them aligned.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug)]
+pub struct Vectors([[u64; 2]; 16]);
+
+impl Vectors {
+    /// As the kernel gives them to a handler.
+    pub const ZERO: Self = Self([[0; 2]; 16]);
+}
+
+/// Bytes at a block's upper end that its header takes.
+pub const HEADER: u64 = 1024;
+
+const _: () = assert!(size_of::<Block>() as u64 <= HEADER);
+
+impl Block {
+    /// The call that the registers spell.
+    #[must_use]
+    pub const fn call(&self) -> Call {
+        let regs = &self.regs;
+        Call { nr: regs.rax as u32, args: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] }
+    }
+
+    /// Puts a call that a hook may have changed into the registers.
+    pub const fn set_call(&mut self, call: &Call) {
+        self.regs.rax = call.nr as u64;
+        self.set_arguments(call.args);
+    }
+
+    /// Puts arguments into their registers.
+    pub const fn set_arguments(&mut self, args: [u64; 6]) {
+        [self.regs.rdi, self.regs.rsi, self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9] = args;
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn header(&self) -> GuestAddr {
+        GuestAddr(core::ptr::from_ref(self).expose_provenance() as u64)
+    }
+
+    /// Its lowest byte.
+    #[must_use]
+    pub fn lowest(&self) -> GuestAddr {
+        GuestAddr((core::ptr::from_ref(self).addr() as u64 + HEADER).wrapping_sub(LEN))
+    }
+
+    /// What the last instructions of a hook do: it is anybody's again.
+    pub fn leave(&self) {
+        self.masked.store(0, Ordering::Relaxed);
+        self.owner.store(self.next_owner.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.free();
+    }
+
+    /// The mask to put back, if all signals are blocked for what runs here; whoever asks does so.
+    #[must_use]
+    pub fn take_mask(&self) -> Option<SignalSet> {
+        (self.masked.swap(0, Ordering::Relaxed) != 0).then_some(self.mask)
+    }
+
+    /// Nothing runs on it any more, and it holds nothing.
+    pub fn free(&self) {
+        self.holds_for.store(0, Ordering::Relaxed);
+        self.claim.clear();
+        self.busy.store(0, Ordering::Release);
+    }
+
+    /// Keeps the blocks whose signals wait for its hook in `generation`.
+    pub fn keep_waiting(&self, generation: u32) {
+        let first = Self::at(&self.waiting);
+        let waiting = core::iter::successors(first, |block| Self::at(&block.next));
+        waiting.for_each(|block| block.busy.store(generation, Ordering::Relaxed));
+    }
+
+    /// Its hook was lost, with all that it has left behind.
+    fn forget(&self) {
+        for link in [&self.waiting, &self.next] {
+            link.store(0, Ordering::Relaxed);
+        }
+        self.masked.store(0, Ordering::Relaxed);
+        self.raises.store(0, Ordering::Relaxed);
+        self.free();
+    }
+
+    /// Whether it is `own`, or holds a signal that waits for what runs there.
+    fn belongs_to(&self, own: &Self) -> bool {
+        core::ptr::eq(self, own) || self.holds_for.load(Ordering::Relaxed) == own.header().0
+    }
+
+    /// The block whose end a signal waits for that has interrupted what runs on this one.
+    #[must_use]
+    pub fn waits_for(&'static self) -> &'static Self {
+        Self::at(&self.holds_for).unwrap_or(self)
+    }
+
+    /// Whether signals wait for its hook to end.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) != 0
+    }
+
+    /// Makes the signal on `holder` wait for this one's hook. One that comes meanwhile waits for what runs on `holder`, so
+    /// nothing else changes the list.
+    pub fn append_waiting(&self, holder: &Self) {
+        let first = Self::at(&self.waiting);
+        let end = first.map_or(&self.waiting, |first| &first.last().next);
+        end.store(holder.header().0, Ordering::Relaxed);
+        holder.holds_for.store(self.header().0, Ordering::Relaxed);
+    }
+
+    /// Takes all of them out: the first, with the others behind it. One instruction, since another may come at any time.
+    pub fn take_waiting(&self) -> Option<&'static Self> {
+        Self::taken(&self.waiting)
+    }
+
+    /// What came after the signal that this one holds: those that waited for its delivery, then those that waited with it.
+    pub fn take_followers(&self) -> Option<&'static Self> {
+        let behind = Self::taken(&self.next);
+        let inner = self.take_waiting();
+        if let (Some(inner), Some(behind)) = (inner, behind) {
+            inner.last().next.store(behind.header().0, Ordering::Relaxed);
+        }
+        inner.or(behind)
+    }
+
+    fn last(&'static self) -> &'static Self {
+        core::iter::successors(Some(self), |block| Self::at(&block.next)).last().unwrap_or(self)
+    }
+
+    fn at(link: &AtomicU64) -> Option<&'static Self> {
+        Self::behind(link.load(Ordering::Relaxed))
+    }
+
+    fn taken(link: &AtomicU64) -> Option<&'static Self> {
+        Self::behind(link.swap(0, Ordering::Relaxed))
+    }
+
+    fn behind(header: u64) -> Option<&'static Self> {
+        // SAFETY: links hold addresses of blocks, and blocks are mapped for good.
+        (header != 0).then(|| unsafe { &*core::ptr::with_exposed_provenance::<Self>(header as usize) })
+    }
+
+    /// Whose hook runs on it, as a [`Claim`] has it.
+    #[must_use]
+    pub fn holder(&self) -> u64 {
+        match self.owner.load(Ordering::Relaxed) {
+            0 => self.claim.holder(),
+            owner => owner - 1,
+        }
+    }
+
+    /// Whether it belongs to a thread, and still will when the current hook has ended.
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) != 0 && self.next_owner.load(Ordering::Relaxed) != 0
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) >= STATE.generation.load(Ordering::Relaxed)
+    }
+}
+
+/// Maps the blocks.
+///
+/// # Errors
+///
+/// The kernel's, if there is no room.
+pub fn set_up() -> Result<(), Errno> {
+    let len = (OWNED + SHARED) * LEN;
+    // One block more, so that an aligned start exists inside.
+    let at = mem::map_anonymous(Place::Anywhere, len + LEN, Protection::READ_WRITE)?;
+    let start = GuestAddr(at.0.next_multiple_of(LEN));
+    let end = start.wrapping_add(len);
+    mem::unmap(AddrRange::new(at, start));
+    mem::unmap(AddrRange::new(end, at.wrapping_add(len + LEN)));
+    mem::name(AddrRange::new(start, end), c"loader:stacks");
+    let header = LEN - HEADER;
+    STATE.blocks.store(start.0 + header, Ordering::Relaxed);
+    STATE.shared_blocks.store(start.0 + OWNED * LEN + header, Ordering::Relaxed);
+    STATE.shared_blocks_end.store(end.0, Ordering::Relaxed);
+    Ok(())
+}
+
+/// All blocks.
+#[must_use]
+pub fn mapping() -> AddrRange {
+    let start = STATE.blocks.load(Ordering::Relaxed).wrapping_sub(LEN - HEADER);
+    AddrRange::new(GuestAddr(start), GuestAddr(STATE.shared_blocks_end.load(Ordering::Relaxed)))
+}
+
+/// The block whose stack or header `at` lies in.
+#[must_use]
+pub fn around(at: GuestAddr) -> Option<&'static Block> {
+    let all = mapping();
+    // A stack that is still empty ends where the next block begins.
+    let inside = at.wrapping_sub(1);
+    all.contains(inside).then(|| header_at(&STATE.blocks, (inside.0 - all.start.0) / LEN))
+}
+
+/// Takes a shared block for `holder`, for as long as it is not freed.
+pub fn take_shared(holder: u64) -> &'static mut Block {
+    let generation = STATE.generation.load(Ordering::Relaxed);
+    loop {
+        for index in 0..SHARED {
+            let block = header_at(&STATE.shared_blocks, index);
+            if !block.is_busy() && block.busy.swap(generation, Ordering::Acquire) < generation {
+                block.claim.stamp(holder);
+                // SAFETY: whoever has made it busy is its only user.
+                return unsafe { &mut *pointer_at(&STATE.shared_blocks, index) };
+            }
+        }
+    }
+}
+
+/// The index of the owned block that `fs_base` hashes to; the same arithmetic as in `enter_asm`.
+#[must_use]
+pub const fn index_of(fs_base: u64) -> u64 {
+    fs_base.wrapping_mul(HASH as i64 as u64) >> HASH_SHIFT & (OWNED - 1)
+}
+
+fn header_at(first: &AtomicU64, index: u64) -> &'static Block {
+    // SAFETY: `set_up` mapped the blocks for good before any call came; a header is valid when all zero, and what
+    // threads share of it is atomic.
+    unsafe { &*pointer_at(first, index) }
+}
+
+fn pointer_at(first: &AtomicU64, index: u64) -> *mut Block {
+    core::ptr::with_exposed_provenance_mut((first.load(Ordering::Relaxed) + index * LEN) as usize)
+}
+
+/// Makes the thread with `fs_base` the owner of its block for the next hooks, if nobody else is.
+pub fn adopt(fs_base: u64) {
+    let block = header_at(&STATE.blocks, index_of(fs_base));
+    let key = fs_base.wrapping_add(1);
+    if block.owner.load(Ordering::Relaxed) == 0
+        && block.owner.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    {
+        block.next_owner.store(key, Ordering::Relaxed);
+        STATE.adopted.insert(index_of(fs_base));
+    }
+}
+
+/// The block that the thread with `fs_base` owns, if it does.
+fn owned_by(fs_base: u64) -> Option<&'static Block> {
+    let block = header_at(&STATE.blocks, index_of(fs_base));
+    (block.owner.load(Ordering::Relaxed) == fs_base.wrapping_add(1)).then_some(block)
+}
+
+/// The record slot that is kept in the block of the thread with `fs_base`.
+#[must_use]
+pub fn spare_of(fs_base: u64) -> Option<u32> {
+    owned_by(fs_base)?.spare.slot()
+}
+
+/// Leaves the block of the calling thread, whose fs base is `fs_base`, to nobody once no hook runs on it: the thread
+/// exits, or its base is about to be another's as well. Returns the record slot that was kept in it.
+pub fn disown(fs_base: u64) -> Option<u32> {
+    let block = owned_by(fs_base)?;
+    let spare = block.spare.slot();
+    block.spare.set(None);
+    block.next_owner.store(0, Ordering::Relaxed);
+    if !block.is_busy() {
+        block.owner.store(0, Ordering::Relaxed);
+    }
+    spare
+}
+
+/// The shared blocks that have ever been taken. They are taken from the first on, so behind one that was not there is
+/// none, and untouched pages stay untouched.
+fn taken_shared() -> impl Iterator<Item = &'static Block> {
+    let shared = (0..SHARED).map(|index| header_at(&STATE.shared_blocks, index));
+    shared.take_while(|block| block.claim.vforks() != 0)
+}
+
+/// Frees the shared blocks of hooks that were lost, but for `own` and what waits for it.
+pub fn release(lost: Lost, own: &Block) {
+    for block in taken_shared().filter(|block| block.claim.is_of(lost) && !block.belongs_to(own)) {
+        block.forget();
+    }
+}
+
+/// Frees the block that the thread with `fs_base` owns from a hook that was lost, unless it belongs to `own`.
+pub fn release_owned(fs_base: u64, own: &Block) {
+    if let Some(block) = owned_by(fs_base).filter(|block| !block.belongs_to(own)) {
+        block.forget();
+    }
+}
+
+/// In a forked child: the blocks that its one thread is on, `own` and those of hooks that the
+/// handler that forked has interrupted, stay busy in the generation `next`.
+pub fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
+    let is_kept = |block: &Block| block.belongs_to(own) || Some(block.holder()) == fs_base;
+    for block in taken_shared().chain(adopted()).filter(|block| block.is_busy()) {
+        if is_kept(block) {
+            block.busy.store(next, Ordering::Relaxed);
+        } else {
+            block.forget();
+        }
+    }
+}
+
+fn adopted() -> impl Iterator<Item = &'static Block> {
+    let adopted = (0..OWNED).filter(|index| STATE.adopted.contains(*index));
+    adopted.map(|index| header_at(&STATE.blocks, index))
+}
+
+/// In a forked child: threads that have not come along own nothing. One that is missed, because its block was adopted
+/// while the memory was copied, only keeps others from owning that block.
+pub fn forget_owners(fs_base: Option<u64>) {
+    let own = fs_base.map_or(0, |base| base.wrapping_add(1));
+    for block in adopted() {
+        if ![0, own].contains(&block.owner.load(Ordering::Relaxed)) {
+            block.owner.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The owned blocks that have ever had an owner.
+#[derive(Debug)]
+pub struct Adopted([AtomicU64; OWNED as usize / 64]);
+
+impl Adopted {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; OWNED as usize / 64])
+    }
+
+    fn contains(&self, index: u64) -> bool {
+        self.0
+            .get(index as usize / 64)
+            .is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (index % 64)) != 0)
+    }
+
+    fn insert(&self, index: u64) {
+        if let Some(word) = self.0.get(index as usize / 64) {
+            word.fetch_or(1 << (index % 64), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Adopted {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The offset in a block of a register that is saved there.
+pub(super) const fn register(offset: usize) -> usize {
+    offset_of!(Block, regs) + offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_fs_base_hashes_to_an_owned_block(fs_base in any::<u64>()) {
+            prop_assert!(index_of(fs_base) < OWNED);
+        }
+    }
+
+    #[test]
+    fn threads_of_one_process_spread_over_the_blocks() {
+        // glibc puts thread stacks 8 MiB and a guard page apart, the thread block at a fixed place of each.
+        let bases = (0..32_u64).map(|thread| 0x7fff_f7d8_a740 - thread * (8 * 1024 * 1024 + 4096));
+        let indices: std::collections::BTreeSet<_> = bases.map(index_of).collect();
+        assert!(indices.len() > 20, "{} different blocks for 32 threads", indices.len());
+    }
+}

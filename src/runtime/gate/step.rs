@@ -1,0 +1,22 @@
+//! How a call goes on after its enter hooks. Zone: call.
+
+use crate::abi::call::Outcome;
+use crate::abi::signal::SignalSet;
+use crate::runtime::gate::pending::Returns;
+
+/// How a call goes on after its enter hooks.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// To the kernel.
+    Pass,
+    /// To the kernel, and back here if the filter says so.
+    Filter,
+    /// To the kernel, never to come back: nothing may wait for it.
+    Leave,
+    /// To the kernel and back here.
+    Tell(Returns),
+    /// So, and the kernel is told of this mask without the signals that are reserved.
+    TellOfMask(SignalSet),
+    /// Back to the program.
+    Answer(Outcome),
+}

@@ -1,0 +1,353 @@
+//! Where a tool's words go. Zone: call.
+//!
+//! No descriptor is kept: a file is opened for each write, so the program can close what it likes and never meets one
+//! of ours. Only a program that closes its stderr, as coreutils do at their end, leaves us a copy of it; and one that
+//! restricts its calls, changes its root or gives up rights, an open file, since it may not be opened again or its path
+//! may not lead there any more. Such a file is used after a look at which one it is, for the program may have put its
+//! own in that place.
+
+use crate::abi::call::Call;
+use crate::abi::errno::Errno;
+use crate::abi::open::AT_FDCWD;
+use crate::abi::signal::Signal;
+use crate::abi::sysno;
+use crate::options::Report;
+use crate::runtime::report;
+use crate::runtime::session::Frozen;
+use crate::runtime::state::STATE;
+use crate::sys::counter::count;
+use crate::sys::fd::Fd;
+use crate::sys::file::{self, Access, OpenFile};
+use crate::sys::line::Line;
+use crate::sys::seccomp;
+use crate::sys::signal::{self, AllBlocked};
+use core::ffi::CStr;
+use core::fmt;
+use core::fmt::Write as _;
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then.
+pub const LEAVING: [u32; 9] = [
+    sysno::CHROOT,
+    sysno::PIVOT_ROOT,
+    sysno::UNSHARE,
+    sysno::SETNS,
+    sysno::SETUID,
+    sysno::SETREUID,
+    sysno::SETRESUID,
+    sysno::SETFSUID,
+    sysno::CAPSET,
+];
+
+/// Where a descriptor that must be kept goes if there is room: above the numbers that programs count through.
+const HIGH: u32 = 500;
+
+/// The process's stderr, or a file by its absolute path.
+#[derive(Debug)]
+pub enum Output {
+    /// Descriptor 2, whatever the program has made of it.
+    Stderr,
+    /// A file, made when the loader started.
+    File(&'static CStr),
+}
+
+impl Output {
+    /// Makes a file for it, or empties it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn create(path: &CStr) -> Result<(), Errno> {
+        OpenFile::open(path, Access::Create).map(drop)
+    }
+
+    /// Before the program closes a descriptor: keeps a copy of its stderr if the tools still need it.
+    pub fn before_close(&self, call: &Call) {
+        if matches!(self, Self::Stderr) && Fd::from_argument(call.args[0]) == file::STDERR {
+            STATE.kept.take(file::STDERR);
+        }
+    }
+
+    /// Opens the file for good, if the tools will need it: it may be the last time that it can be opened.
+    pub fn keep(&self, frozen: &Frozen) {
+        if let Self::File(path) = self
+            && frozen.common.is_some()
+            && STATE.kept.get().is_none()
+            && let Ok(open) = OpenFile::open(path, Access::Append)
+        {
+            STATE.kept.take(open.fd());
+        }
+    }
+
+    /// Whether the program's filters would keep the file from being opened again and written to.
+    #[must_use]
+    pub fn is_needed_open(&self) -> bool {
+        const NEEDED: [u32; 6] =
+            [sysno::OPENAT, sysno::WRITE, sysno::CLOSE, sysno::FSTAT, sysno::FLOCK, sysno::FTRUNCATE];
+        let Self::File(path) = self else { return false };
+        let args = [AT_FDCWD, path.as_ptr().addr() as u64, Access::Append.flags(), 0o666, 0, 0];
+        !NEEDED.iter().all(|&nr| seccomp::allows(nr, args))
+    }
+
+    /// Closes what [`Self::keep`] has left open, where the file can be opened again.
+    pub fn let_go(&self) {
+        if let Self::File(_) = self
+            && !STATE.kept.for_good.load(Ordering::Relaxed)
+        {
+            STATE.kept.close();
+        }
+    }
+
+    /// Before a call after which the process may not reach the file: keeps it open.
+    pub fn before_leaving(&self, frozen: &Frozen) {
+        STATE.kept.for_good.store(true, Ordering::Relaxed);
+        self.keep(frozen);
+    }
+
+    /// Takes over what the loader that exec'd this one has kept open.
+    pub fn inherit(file: &OpenFile) {
+        STATE.kept.for_good.store(true, Ordering::Relaxed);
+        STATE.kept.take(file.fd());
+    }
+
+    /// The file that is kept open, for an exec'd loader to inherit.
+    #[must_use]
+    pub fn inheritance(&self) -> Option<OpenFile> {
+        let Self::File(_) = self else { return None };
+        let copy = OpenFile::copy_of(STATE.kept.get()?).ok()?;
+        copy.keep_at_exec().is_ok().then_some(copy)
+    }
+
+    /// How many bytes its file has; `None` where it is none.
+    #[must_use]
+    pub fn file_len(&self) -> Option<u64> {
+        let Self::File(path) = self else { return None };
+        let facts = STATE.kept.get().map_or_else(|| file::facts_at(path), file::facts);
+        facts.ok().filter(file::Facts::is_regular).map(|facts| facts.len)
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; a file that has gone is not made again.
+    pub fn append(&self, bytes: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Stderr => write_quietly(STATE.kept.get().unwrap_or(file::STDERR), bytes),
+            Self::File(path) => write_quietly(Sink::of(path)?.file().fd(), bytes),
+        }
+    }
+
+    /// Reports on the process, and lets the tools say what they have gathered.
+    pub fn last_words(&self, frozen: &Frozen) {
+        let Self::File(path) = self else {
+            frozen.tree.while_speaking(|| {
+                let mut write = |text: &[u8]| self.append(text);
+                Page::fill(&mut write, |page| report::print(frozen, page));
+                Page::fill(&mut write, |page| print_last_words(frozen, page));
+            });
+            return;
+        };
+        while_locked(path, |open| {
+            let mut write = |text: &[u8]| write_quietly(open.fd(), text);
+            Page::fill(&mut write, |page| report::print(frozen, page));
+            let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
+            let len = Page::fill(&mut write, |page| print_last_words(frozen, page));
+            frozen.tree.close((at, len));
+        });
+    }
+
+    /// Reports on a process of which the tools' last words are not, and lets them say those again, in place of what was
+    /// said before; only if that still ends the file. Processes that do so at the same time wait for each other, so the last
+    /// to write has the highest counts.
+    pub fn update_last_words(&self, frozen: &Frozen) {
+        let Self::File(path) = self else {
+            let mut write = |text: &[u8]| self.append(text);
+            frozen.tree.while_speaking(|| {
+                Page::fill(&mut write, |page| report::print(frozen, page));
+            });
+            return;
+        };
+        while_locked(path, |open| {
+            let mut write = |text: &[u8]| write_quietly(open.fd(), text);
+            let is_end = |&(at, len): &(u64, u64)| {
+                file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len)
+            };
+            let replaced = frozen.tree.table().filter(is_end).filter(|&(at, _)| open.truncate(at).is_ok());
+            let report_len = Page::fill(&mut write, |page| report::print(frozen, page));
+            if let Some((at, _)) = replaced {
+                let len = Page::fill(&mut write, |page| print_last_words(frozen, page));
+                frozen.tree.close((at + report_len, len));
+            }
+        });
+    }
+}
+
+/// Before the program starts: what has to be known for a report to be written in the end. Tools that see calls see these.
+pub fn set_up(frozen: &Frozen) {
+    if frozen.report.is_some() {
+        STATE.hook(sysno::CLOSE);
+        LEAVING.iter().for_each(|&nr| STATE.hook(nr));
+    }
+}
+
+/// The tools' last words, and what they can't speak for.
+fn print_last_words(frozen: &Frozen, page: &mut Page<'_>) {
+    frozen.tools.finish(page);
+    // As JSON that is in the report.
+    let is_text = frozen.report != Some(Report::Json) || !frozen.tools.interest().is_empty();
+    if let Some(common) = frozen.common.filter(|_| is_text) {
+        // Nothing can go wrong: a line that can't be written is counted.
+        let _ = write!(page, "{}", common.tree.natives);
+    }
+}
+
+/// Does `act` while no other process does so to the tools' file.
+fn while_locked(path: &CStr, act: impl FnOnce(&OpenFile)) {
+    let Ok(sink) = Sink::of(path) else { return count(&STATE.lost_lines) };
+    let open = sink.file();
+    let _ = open.lock();
+    act(open);
+    let _ = open.unlock(); // what stays open, here or in a child, would stay locked
+}
+
+/// Writes what the program itself would not have written: a reader that has gone and a limit on the size of files
+/// (RLIMIT_FSIZE) must not end it by their signals.
+fn write_quietly(fd: Fd, bytes: &[u8]) -> Result<(), Errno> {
+    let _blocked = AllBlocked::new();
+    let written = file::write_all(fd, bytes);
+    match written {
+        Err(Errno::EPIPE) => signal::discard(Signal::SIGPIPE),
+        Err(Errno::EFBIG) => signal::discard(Signal::SIGXFSZ),
+        _ => {}
+    }
+    written
+}
+
+/// The tools' file, open.
+enum Sink {
+    /// For this moment.
+    Opened(OpenFile),
+    /// For as long as the process lives.
+    Kept(ManuallyDrop<OpenFile>),
+}
+
+impl Sink {
+    fn of(path: &CStr) -> Result<Self, Errno> {
+        match STATE.kept.get() {
+            Some(kept) => Ok(Self::Kept(ManuallyDrop::new(OpenFile::inherited(kept.number() as u32)))),
+            None => OpenFile::open(path, Access::Append).map(Self::Opened),
+        }
+    }
+
+    fn file(&self) -> &OpenFile {
+        match self {
+            Self::Opened(file) => file,
+            Self::Kept(file) => file,
+        }
+    }
+}
+
+/// A file that is kept open.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its descriptor; 0 if there is none.
+    number: AtomicU32,
+    /// Which file it is.
+    device: AtomicU64,
+    inode: AtomicU64,
+    /// Whether its path may not lead to it any more.
+    for_good: AtomicBool,
+}
+
+impl Kept {
+    /// None.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            number: AtomicU32::new(0),
+            device: AtomicU64::new(0),
+            inode: AtomicU64::new(0),
+            for_good: AtomicBool::new(false),
+        }
+    }
+
+    /// Keeps a copy of `fd` out of the program's way.
+    fn take(&self, fd: Fd) {
+        if let Ok(facts) = file::facts(fd)
+            && let Ok(copy) = file::duplicate(fd, HIGH)
+        {
+            let (device, inode) = facts.identity.numbers();
+            self.device.store(device, Ordering::Relaxed);
+            self.inode.store(inode, Ordering::Relaxed);
+            self.number.store(copy.number() as u32, Ordering::Release);
+        }
+    }
+
+    /// Its descriptor, if the program has not closed it. Where a filter of the program's forbids to look, it is
+    /// taken to be there.
+    fn get(&self) -> Option<Fd> {
+        let number = self.number.load(Ordering::Acquire);
+        if number == 0 {
+            return None;
+        }
+        let fd = Fd::from_argument(number.into());
+        let identity = (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed));
+        let is_it = match file::facts(fd) {
+            Ok(facts) => facts.identity.numbers() == identity,
+            Err(errno) => errno == Errno::EPERM,
+        };
+        is_it.then_some(fd)
+    }
+
+    /// Closes it, if it is there.
+    fn close(&self) {
+        if let Some(fd) = self.get() {
+            self.number.store(0, Ordering::Relaxed);
+            drop(OpenFile::inherited(fd.number() as u32));
+        }
+    }
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Gathers text so that a table takes a few writes, not one for each number in it.
+struct Page<'w> {
+    write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>,
+    line: Line<4096>,
+    len: u64,
+}
+
+impl<'w> Page<'w> {
+    /// Writes what `print` prints; returns how many bytes that is.
+    fn fill(write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>, print: impl FnOnce(&mut Self)) -> u64 {
+        let mut page = Self { write, line: Line::new(), len: 0 };
+        print(&mut page);
+        page.flush();
+        page.len
+    }
+
+    fn flush(&mut self) {
+        let text = self.line.as_bytes();
+        if !text.is_empty() && (self.write)(text).is_err() {
+            count(&STATE.lost_lines);
+        }
+        self.len += text.len() as u64;
+        self.line = Line::new();
+    }
+}
+
+impl fmt::Write for Page<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.line.room() < text.len() {
+            self.flush();
+        }
+        self.line.push(text.as_bytes());
+        Ok(())
+    }
+}
