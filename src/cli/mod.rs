@@ -12,10 +12,9 @@ use crate::load::Process;
 use crate::options::origin::Origin;
 use crate::options::{self, Options, Parsed, UsageError};
 use crate::runtime;
-use crate::runtime::session::Frozen;
+use crate::runtime::session::Session;
 use crate::runtime::session::output::Output;
-use crate::runtime::session::tree::{Common, Room};
-use crate::runtime::state::STATE;
+use crate::runtime::session::tree::{self, Common, Room};
 use crate::sys::file::{self, OpenFile};
 use crate::sys::ids::{self, Status};
 use crate::sys::line::Line;
@@ -146,7 +145,7 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
     let has_words = options.summary.is_some() || options.trace || options.report.is_some();
     let common = has_words.then(|| common(&origin, memory, options, &output));
     let own = file::facts_at(loader).ok().map(|facts| facts.identity);
-    let frozen = Frozen {
+    let session = Session {
         tools: tools(options, common.as_ref()),
         program: kept(found.exe()),
         own,
@@ -160,13 +159,13 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
         is_strict: options.strict,
         refuses_io_uring: options.no_io_uring || options.strict,
         report: options.report,
-        tree: common.map_or(&STATE.tree, |common| common.tree),
+        tree: common.map_or(tree::alone(), |common| common.tree),
         common,
     };
-    let frozen: &Frozen = Box::leak(Box::new(frozen));
-    if let Err(errno) = runtime::set_up(process, frozen, &found.name()) {
+    let session: &Session = Box::leak(Box::new(session));
+    if let Err(errno) = runtime::set_up(process, session, &found.name()) {
         if process.is_interpreter() && !process.is_secure() {
-            mapped::restart(process, loader, frozen.words, frozen.program);
+            mapped::restart(process, loader, session.words, session.program);
         }
         complain(Status::Internal, format_args!("no memory for the gate: {errno}"));
     }

@@ -19,6 +19,7 @@ use crate::addr::{AddrRange, GuestAddr};
 use crate::plan::relay;
 use crate::plan::stub::{self, Fields, Instruction, Standing};
 use crate::runtime::backstop::{guest_sud, sud};
+use crate::runtime::code::patched;
 use crate::runtime::gate::block::{self, Block, Vectors};
 use crate::runtime::gate::slots::{self, Slot};
 use crate::runtime::gate::unsaved::{self, Index, Taken, Value, Window};
@@ -26,7 +27,6 @@ use crate::runtime::gate::{gate_asm, layout, record, restorer, slot_code, stubs}
 use crate::runtime::signal::fatal;
 use crate::runtime::signal::frame::Frame;
 use crate::runtime::signal::handlers::{self, Handler};
-use crate::runtime::state::STATE;
 use crate::runtime::{dispatch, reserved_delivery, tasks};
 use crate::sys::signal;
 use core::sync::atomic::Ordering;
@@ -265,7 +265,7 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             abandon(delivery, hook);
             continue;
         }
-        match relay::entry_from(at, stubs(), |at| STATE.patched.window(at), stubs::origin) {
+        match relay::entry_from(at, stubs(), |at| patched::known().window(at), stubs::origin) {
             Some(entry) => context.rip = entry.0,
             None => return Whereabouts::Program,
         }
@@ -461,7 +461,7 @@ fn give_back(context: &SigContext, taken: Taken) {
     let is_taken = match taken {
         Taken::No => false,
         Taken::Yes => true,
-        Taken::Perhaps => (context.rcx as u32) < STATE.generation.load(Ordering::Relaxed),
+        Taken::Perhaps => (context.rcx as u32) < block::generation(),
     };
     if is_taken && let Some(block) = block::around(GuestAddr(context.r11)) {
         block.free();

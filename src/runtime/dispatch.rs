@@ -25,11 +25,10 @@ use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::gate::slots::{self, Slot};
 use crate::runtime::gate::step::Step;
 use crate::runtime::gate::{altstacks, dedicated, gate_asm, layout, stubs};
-use crate::runtime::session::Frozen;
 use crate::runtime::session::guest::Memory;
 use crate::runtime::session::output::LEAVING;
+use crate::runtime::session::{self, Session};
 use crate::runtime::signal::{action, reserved_mask};
-use crate::runtime::state::STATE;
 use crate::runtime::tasks;
 use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
@@ -38,17 +37,17 @@ use core::sync::atomic::Ordering;
 pub extern "C" fn entered(block: &mut Block) {
     settle(block);
     let was_joining = sud::join(block);
-    if STATE.dispatching.is_used() && guest_sud::takes(block) {
+    if guest_sud::is_used() && guest_sud::takes(block) {
         return;
     }
     let mut call = block.call();
-    let Some(frozen) = STATE.frozen() else {
+    let Some(session) = session::get() else {
         return go(block, Step::Pass, &call, Told::default());
     };
-    let (verdict, told) = frozen.tools.enter(&mut call, &Memory);
+    let (verdict, told) = session.tools.enter(&mut call, &Memory);
     let step = match verdict {
         Verdict::Answer(outcome) => Step::Answer(outcome),
-        Verdict::Pass | Verdict::PassAndTell if HANDLED.contains(call.nr) => special(block, &call, frozen),
+        Verdict::Pass | Verdict::PassAndTell if HANDLED.contains(call.nr) => special(block, &call, session),
         Verdict::Pass | Verdict::PassAndTell => Step::Pass,
     };
     if !was_joining {
@@ -110,7 +109,7 @@ const fn with_all(mut set: Interest, mut numbers: &[u32]) -> Interest {
 ///
 /// Apart from [`entered`], whose stack frame would else be as large as that of the largest of them.
 #[inline(never)]
-fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
+fn special(block: &mut Block, call: &Call, session: &Session) -> Step {
     match call.nr {
         sysno::MMAP => mappings::map(block, call),
         sysno::MPROTECT | sysno::PKEY_MPROTECT => mappings::protect(block, call),
@@ -121,11 +120,11 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::PERSONALITY => mappings::set_personality(call),
         sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => processes::split(block, call),
         sysno::RT_SIGRETURN => Step::Leave,
-        sysno::EXIT => processes::exit_thread(block, frozen),
-        sysno::EXIT_GROUP => processes::exit_process(frozen),
+        sysno::EXIT => processes::exit_thread(block, session),
+        sysno::EXIT_GROUP => processes::exit_process(session),
         sysno::ARCH_PRCTL => processes::set_base(call),
         sysno::PRCTL if guest_sud::is_set_by(call) => guest_sud::set(call),
-        sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, frozen),
+        sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, session),
         sysno::MUNMAP => {
             processes::free_base(block, call);
             mappings::unmap(block, call)
@@ -133,20 +132,20 @@ fn special(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
         sysno::SIGALTSTACK => Step::Tell(Returns::Once),
         sysno::RT_SIGACTION => action::set_action(block, call),
         sysno::CLOSE => {
-            frozen.output.before_close(call);
+            session.output.before_close(call);
             Step::Pass
         }
         nr if LEAVING.contains(&nr) => {
-            frozen.output.before_leaving(frozen);
+            session.output.before_leaving(session);
             Step::Pass
         }
         sysno::RT_SIGPROCMASK => reserved_mask::begin(block, call),
         sysno::RT_SIGPENDING => reserved_mask::pending(call),
         sysno::RT_SIGTIMEDWAIT => reserved_mask::wait(block, call),
-        sysno::REBOOT => processes::end_machine(call, frozen),
-        nr if io_uring::CALLS.contains(&nr) => io_uring::begin(call, frozen),
+        sysno::REBOOT => processes::end_machine(call, session),
+        nr if io_uring::CALLS.contains(&nr) => io_uring::begin(call, session),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
-        sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, frozen),
+        sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, session),
         nr if exit_filter::CALLS.contains(nr) => Step::Filter,
         _ => Step::Pass,
     }
@@ -172,8 +171,8 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     let mut mask = None;
     let returns = match step {
         Step::Answer(mut outcome) => {
-            if let Some(frozen) = STATE.frozen() {
-                frozen.tools.exit(told, call, &mut outcome, &Memory);
+            if let Some(session) = session::get() {
+                session.tools.exit(told, call, &mut outcome, &Memory);
             }
             block.regs.rax = outcome.0;
             block.target = stubs::in_stub(block.stub, stub::RETURN);
@@ -219,8 +218,8 @@ fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
     let mut outcome = Outcome::failure(Errno::EAGAIN);
     let collected = Collected { pending: *pending, side: Side::Caller, vforks: 0, ran_owned: false };
     processes::finish_split(block, &collected, outcome);
-    if let Some(frozen) = STATE.frozen() {
-        frozen.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
+    if let Some(session) = session::get() {
+        session.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
     }
     block.set_arguments(pending.originals);
     block.regs.rax = outcome.0;
@@ -259,8 +258,8 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
             if HANDLED.contains(pending.call.nr) {
                 outcome = end_special(block, &collected, outcome);
             }
-            if let Some(frozen) = STATE.frozen() {
-                frozen.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
+            if let Some(session) = session::get() {
+                session.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
             }
         }
     }
@@ -296,8 +295,8 @@ pub extern "C" fn filtered(block: &mut Block) {
 
 /// Ends a call that has returned in a dedicated slot.
 pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
-    match STATE.frozen() {
-        Some(frozen) if exit_filter::wants(call, outcome) => proc_exe::corrected(call, outcome, frozen),
+    match session::get() {
+        Some(session) if exit_filter::wants(call, outcome) => proc_exe::corrected(call, outcome, session),
         _ => outcome,
     }
 }
@@ -305,9 +304,9 @@ pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
 /// Tells the tools, when a handler is about to be entered, of the `rt_sigreturn` that ends it: the bytes that make that
 /// call are what unwinders look for, and stay as they are.
 pub fn announce_return() {
-    if let Some(frozen) = STATE.frozen() {
+    if let Some(session) = session::get() {
         let mut call = Call { nr: sysno::RT_SIGRETURN, args: [0; 6] };
-        let _ = frozen.tools.enter(&mut call, &Memory);
+        let _ = session.tools.enter(&mut call, &Memory);
     }
 }
 

@@ -6,24 +6,23 @@
 use crate::options;
 use crate::report::json::Json;
 use crate::report::ledger::{Kind, Ledger, Module, Presence};
-use crate::report::{Caught, Facts, Net, Report, text};
+use crate::report::{Facts, Net, Report, text};
 use crate::runtime::backstop::sud::{self, Standing};
-use crate::runtime::code::notes;
-use crate::runtime::gate::{layout, restorer};
+use crate::runtime::calls::io_uring;
+use crate::runtime::code::{notes, patched};
+use crate::runtime::gate::{layout, restorer, slots};
 use crate::runtime::memory::maps;
-use crate::runtime::session::Frozen;
+use crate::runtime::session::Session;
 use crate::runtime::session::not_followed::AsJson;
-use crate::runtime::state::STATE;
 use crate::runtime::tasks;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes the report of the calling process, if there is to be one.
-pub fn print(frozen: &Frozen, out: &mut dyn fmt::Write) {
-    let (Some(form), Some(ledger)) = (frozen.report, notes::ledger()) else { return };
-    let natives = AsJson(&frozen.tree.natives);
+pub fn print(session: &Session, out: &mut dyn fmt::Write) {
+    let (Some(form), Some(ledger)) = (session.report, notes::ledger()) else { return };
+    let natives = AsJson(&session.tree.natives);
     let report = Report {
-        facts: facts(frozen, look_around(ledger)),
+        facts: facts(session, look_around(ledger)),
         ledger,
         natives: tasks::is_root().then_some(&natives as &dyn fmt::Display),
     };
@@ -34,13 +33,13 @@ pub fn print(frozen: &Frozen, out: &mut dyn fmt::Write) {
     };
 }
 
-fn facts(frozen: &Frozen, mappings: Option<u64>) -> Facts<'_> {
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+fn facts(session: &Session, mappings: Option<u64>) -> Facts<'_> {
+    let noted = notes::counts();
     Facts {
         process: tasks::own_id(),
-        program: frozen.program.to_bytes(),
-        intercept: frozen.intercept,
-        is_strict: frozen.is_strict,
+        program: session.program.to_bytes(),
+        intercept: session.intercept,
+        is_strict: session.is_strict,
         net: match sud::standing() {
             Standing::Off => Net::Off,
             Standing::NotNeeded => Net::NotNeeded,
@@ -50,20 +49,15 @@ fn facts(frozen: &Frozen, mappings: Option<u64>) -> Facts<'_> {
             }
             Standing::Unavailable(errno) => Net::Unavailable(errno),
         },
-        caught: Caught {
-            calls: count(&STATE.net.served),
-            bare: count(&STATE.net.bare),
-            patched: count(&STATE.net.patched),
-            unarmed: count(&STATE.net.unarmed),
-        },
-        writable: count(&STATE.noted.writable),
-        shared: count(&STATE.noted.shared),
-        shared_hits: count(&STATE.noted.shared_hits),
-        rings: count(&STATE.rings),
-        refuses_io_uring: frozen.refuses_io_uring,
-        missed_results: count(&STATE.missed_exits),
-        stubs: (count(&STATE.noted.stubs), (layout::STUBS - 1 - restorer::RESTORER_STUB).into()),
-        trampolines: STATE.patched.trampolines() as u64,
+        caught: sud::counts(),
+        writable: noted.writable,
+        shared: noted.shared,
+        shared_hits: noted.shared_hits,
+        rings: io_uring::rings(),
+        refuses_io_uring: session.refuses_io_uring,
+        missed_results: slots::missed_exits(),
+        stubs: (noted.highest_stub, (layout::STUBS - 1 - restorer::RESTORER_STUB).into()),
+        trampolines: patched::known().trampolines() as u64,
         mappings,
     }
 }

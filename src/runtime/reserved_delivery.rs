@@ -5,7 +5,6 @@ use crate::addr::GuestAddr;
 use crate::runtime::backstop::caught;
 use crate::runtime::signal::frame::Frame;
 use crate::runtime::signal::{fatal, reserved, reserved_mask};
-use crate::runtime::state::STATE;
 use crate::sys::signal;
 use crate::x86::scan::SYSCALL;
 
@@ -26,7 +25,7 @@ pub fn resolve(frame: Frame) -> Option<GuestAddr> {
 
 /// What the program does about a signal of its own.
 fn handler_for(signal: Signal, frame: Frame) -> Option<GuestAddr> {
-    let mut program = STATE.reserved.of(signal)?.program.lock();
+    let mut program = reserved::program_of(signal)?.lock();
     let action = program.get()?;
     let is_fault = frame.info().code > 0;
     // A fault kills whose signal the program has blocked, whatever its reserved::action (`force_sig_info_to_task`).

@@ -3,7 +3,6 @@
 //! Every one of them executes the single `syscall` instruction of [`gate_asm`], so that whoever watches the process
 //! (a seccomp filter, a debugger) sees the loader's own calls come from the gate.
 
-pub mod counter;
 pub mod fd;
 pub mod file;
 pub mod gate_asm;

@@ -16,20 +16,18 @@ use crate::hook::tool::Verdict;
 use crate::plan::relay;
 use crate::plan::stub::{self, Instruction};
 use crate::runtime::backstop::{int80, sud};
-use crate::runtime::code::patched::Content;
+use crate::runtime::code::patched::{self, Content};
 use crate::runtime::code::patcher::{self, Modules};
 use crate::runtime::code::traps;
 use crate::runtime::gate::{gate_asm, restorer, stubs};
 use crate::runtime::memory::maps::{self, Mapping};
 use crate::runtime::memory::{code_writer, read};
+use crate::runtime::session;
 use crate::runtime::session::guest::Memory;
 use crate::runtime::signal::action;
 use crate::runtime::signal::frame::Frame;
-use crate::runtime::state::STATE;
-use crate::sys::counter::count;
 use crate::sys::guest_memory;
 use crate::sys::signal::AllBlocked;
-use core::sync::atomic::Ordering;
 
 /// The longest text that is searched for what surrounds one site, in bytes.
 const TEXT_MAX: u64 = 16 << 20;
@@ -50,7 +48,7 @@ pub fn serve(frame: Frame) -> bool {
         context.rip -= instruction.bytes().len() as u64;
         return true;
     }
-    count(&STATE.net.served);
+    sud::count_caught();
     match entry_of(back, instruction, info.syscall()) {
         Some(entry) => int80::go_on(frame, entry),
         None => make_bare(context, instruction),
@@ -87,8 +85,8 @@ impl Modules {
             let stub = self.stubs.active_in(range).find(|(_, fields)| fields.back == site.back());
             return stub.map(|(_, fields)| fields.at.wrapping_add(stub::PLAIN_ENTRY as u64));
         }
-        if !STATE.patched.overlaps(range) {
-            let is_known = STATE.patched.insert(code_writer::pages(range), Content::Served, 0);
+        if !patched::known().overlaps(range) {
+            let is_known = patched::known().insert(code_writer::pages(range), Content::Served, 0);
             is_known.then_some(())?;
         }
         // SAFETY: nothing that is allocated is left.
@@ -103,7 +101,7 @@ impl Modules {
         // What is right before it is looked at first: most of what is caught goes no further.
         if guest_memory::read_memory(load, &mut before) != Ok(before.len())
             || before != executed::load_of(nr)
-            || STATE.address_filters.load(Ordering::Relaxed) != 0
+            || sud::has_address_filters()
         {
             return false;
         }
@@ -113,7 +111,7 @@ impl Modules {
         let is_patched = guest_memory::read_memory(range.start, &mut bytes) == Ok(2)
             && bytes != Instruction::Syscall.bytes();
         if is_patched {
-            count(&STATE.net.patched);
+            sud::count_patched();
         }
         is_patched
     }
@@ -147,7 +145,7 @@ impl Modules {
 /// be made so.
 #[cold]
 fn make_bare(context: &mut SigContext, instruction: Instruction) {
-    count(&STATE.net.bare);
+    sud::count_bare();
     if sud::is_strict() {
         sud::end(format_args!("no room in the gate for the call at {:#x}", context.rip));
     }
@@ -161,14 +159,14 @@ fn make_bare(context: &mut SigContext, instruction: Instruction) {
         (Instruction::Int80, _) | (_, sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3) => {
             Outcome::failure(Errno::EAGAIN)
         }
-        _ => match STATE.frozen() {
-            Some(frozen) => {
-                let (verdict, told) = frozen.tools.enter(&mut call, &Memory);
+        _ => match session::get() {
+            Some(session) => {
+                let (verdict, told) = session.tools.enter(&mut call, &Memory);
                 let mut outcome = match verdict {
                     Verdict::Answer(outcome) => outcome,
                     Verdict::Pass | Verdict::PassAndTell => action::as_it_is(&call),
                 };
-                frozen.tools.exit(told, &call, &mut outcome, &Memory);
+                session.tools.exit(told, &call, &mut outcome, &Memory);
                 outcome
             }
             None => action::as_it_is(&call),
@@ -182,7 +180,7 @@ fn make_bare(context: &mut SigContext, instruction: Instruction) {
 pub fn serve_trap(frame: Frame) -> bool {
     let at = GuestAddr(frame.context().rip);
     // Where none is known any more, a jump to a stub may have taken its place meanwhile.
-    let jump = || relay::entry_from(at, stubs::range(), |at| STATE.patched.window(at), |_| Some(at));
+    let jump = || relay::entry_from(at, stubs::range(), |at| patched::known().window(at), |_| Some(at));
     let entry = traps::entry_of(at).or_else(|| jump().filter(|_| frame.info().code > 0));
     entry.inspect(|entry| int80::go_on(frame, *entry)).is_some()
 }

@@ -24,11 +24,11 @@ use crate::runtime::backstop::selector_asm;
 use crate::runtime::backstop::sud::Reason;
 use crate::runtime::code::patcher;
 use crate::runtime::gate::block::{self, Block};
+use crate::runtime::gate::policy::{self, DISPATCHED};
 use crate::runtime::gate::step::Step;
 use crate::runtime::gate::stubs;
 use crate::runtime::signal::frame::Frame;
 use crate::runtime::signal::{fatal, handlers, reserved, reserved_mask};
-use crate::runtime::state::{DISPATCHED, STATE};
 use crate::sys::signal::{self, AllBlocked};
 use crate::sys::{ids, process};
 use crate::x86::scan::INT80;
@@ -112,7 +112,7 @@ impl Dispatching {
 
     /// Whether any thread has asked for it.
     #[must_use]
-    pub fn is_used(&self) -> bool {
+    fn is_used(&self) -> bool {
         self.users.load(Ordering::Relaxed) != 0
     }
 
@@ -151,6 +151,15 @@ impl Dispatching {
             self.users.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+/// The threads of this process that have asked for it. A fork's child starts with none.
+static USERS: Dispatching = Dispatching::new();
+
+/// Whether any thread has asked for it.
+#[must_use]
+pub fn is_used() -> bool {
+    USERS.is_used()
 }
 
 impl Default for Dispatching {
@@ -198,21 +207,21 @@ fn judged(call: &Call) -> Result<Option<Rule>, Errno> {
 fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
     let _blocked = AllBlocked::new().ok_or(Errno::EPERM)?;
     let mut modules = patcher::lock();
-    let was_used = STATE.dispatching.is_used();
+    let was_used = USERS.is_used();
     let is_done = match wanted {
-        Some(rule) => STATE.dispatching.insert(thread, rule),
+        Some(rule) => USERS.insert(thread, rule),
         None => {
-            STATE.dispatching.remove(thread);
+            USERS.remove(thread);
             true
         }
     };
-    match (was_used, STATE.dispatching.is_used()) {
+    match (was_used, USERS.is_used()) {
         (false, true) => {
-            STATE.hook(sysno::RT_SIGPROCMASK); // for good: once it was seen, part of a mask may be kept here
-            STATE.hook_all(DISPATCHED);
+            policy::hook(sysno::RT_SIGPROCMASK); // for good: once it was seen, part of a mask may be kept here
+            policy::hook_all(DISPATCHED);
             modules.need(Reason::Dispatched, GuestAddr(0));
         }
-        (true, false) => STATE.unhook_all(DISPATCHED),
+        (true, false) => policy::unhook_all(DISPATCHED),
         _ => {}
     }
     if is_done { Ok(()) } else { Err(Errno::ENOMEM) }
@@ -220,25 +229,25 @@ fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
 
 /// The calling thread is new, or about to exit: nothing of it is dispatched.
 pub fn forget_own() {
-    if STATE.dispatching.is_used() {
+    if USERS.is_used() {
         forget(ids::thread_id());
     }
 }
 
 /// The thread is gone.
 pub fn forget(thread: u32) {
-    if STATE.dispatching.is_used() && STATE.dispatching.of(thread).is_some() {
+    if USERS.is_used() && USERS.of(thread).is_some() {
         let _ = change(thread, None);
     }
 }
 
 /// In a forked child: its one thread starts with nothing dispatched.
 pub fn forget_all() {
-    if STATE.dispatching.is_used() {
-        let entries = STATE.dispatching.entries.iter();
+    if USERS.is_used() {
+        let entries = USERS.entries.iter();
         entries.for_each(|entry| entry.thread.store(0, Ordering::Relaxed));
-        STATE.dispatching.users.store(0, Ordering::Relaxed);
-        STATE.unhook_all(DISPATCHED);
+        USERS.users.store(0, Ordering::Relaxed);
+        policy::unhook_all(DISPATCHED);
     }
 }
 
@@ -271,7 +280,7 @@ pub fn takes_int80(frame: Frame, at: GuestAddr) -> bool {
 
 /// Whether the calling thread's call, whose instruction ends at `at`, is dispatched.
 fn is_dispatched(at: GuestAddr) -> bool {
-    let Some(entry) = STATE.dispatching.of(ids::thread_id()) else { return false };
+    let Some(entry) = USERS.of(ids::thread_id()) else { return false };
     let rule = entry.rule();
     if rule.lets_through(at) {
         return false;

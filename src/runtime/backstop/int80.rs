@@ -12,9 +12,8 @@ use crate::plan::stub::{self, Fields, Instruction};
 use crate::runtime::backstop::guest_sud;
 use crate::runtime::gate::stubs;
 use crate::runtime::session::guest::Memory;
-use crate::runtime::session::{Frozen, last_words};
+use crate::runtime::session::{self, Session, last_words};
 use crate::runtime::signal::frame::Frame;
-use crate::runtime::state::STATE;
 use crate::runtime::tasks;
 
 /// Before a trap goes on at `entry`: if its site is an `int 0x80`, tools hear of the call. Leaves in the frame where it goes on.
@@ -22,16 +21,16 @@ pub fn go_on(frame: Frame, entry: GuestAddr) {
     frame.context().rip = entry.0;
     let fields = stubs::fields(stubs::index_of(entry));
     if let Some(fields) = fields.filter(|fields| fields.instruction == Instruction::Int80)
-        && let Some(frozen) = STATE.frozen()
+        && let Some(session) = session::get()
     {
-        begin(frame, &fields, frozen);
+        begin(frame, &fields, session);
     }
 }
 
 #[cold]
-fn begin(frame: Frame, fields: &Fields<'_>, frozen: &Frozen) {
+fn begin(frame: Frame, fields: &Fields<'_>, session: &Session) {
     let context = frame.context();
-    if STATE.dispatching.is_used() && guest_sud::takes_int80(frame, fields.back) {
+    if guest_sud::is_used() && guest_sud::takes_int80(frame, fields.back) {
         return;
     }
     let nr = context.rax as u32;
@@ -39,15 +38,15 @@ fn begin(frame: Frame, fields: &Fields<'_>, frozen: &Frozen) {
     let args = [context.rbx, context.rcx, context.rdx, context.rsi, context.rdi, context.rbp]
         .map(|register| u64::from(register as u32));
     let mut call = Call { nr: sysno::of_i386(nr), args };
-    let (verdict, told) = frozen.tools.enter(&mut call, &Memory);
+    let (verdict, told) = session.tools.enter(&mut call, &Memory);
     match (verdict, nr) {
         (Verdict::Answer(mut outcome), _) => {
-            frozen.tools.exit(told, &call, &mut outcome, &Memory);
+            session.tools.exit(told, &call, &mut outcome, &Memory);
             context.rax = outcome.0;
             context.rip = fields.at.wrapping_add(stub::RETURN as u64).0;
         }
-        (_, sysno::I386_EXIT_GROUP) => last_words::end_process(frozen),
-        (_, sysno::I386_EXIT) if tasks::is_only_thread() => last_words::end_process(frozen),
+        (_, sysno::I386_EXIT_GROUP) => last_words::end_process(session),
+        (_, sysno::I386_EXIT) if tasks::is_only_thread() => last_words::end_process(session),
         _ => {}
     }
 }

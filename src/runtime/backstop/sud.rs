@@ -9,15 +9,15 @@ use crate::abi::errno::Errno;
 use crate::abi::signal::Signal;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::options::Intercept;
+use crate::report::Caught;
 use crate::runtime::code::patcher::{self, Modules};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::gate_asm;
+use crate::runtime::gate::policy::{self, UNARMED};
 use crate::runtime::memory::maps;
-use crate::runtime::session::{Frozen, last_words, not_followed};
+use crate::runtime::session::{self, Session, last_words, not_followed};
 use crate::runtime::signal::{reserved, reserved_mask};
-use crate::runtime::state::{STATE, UNARMED};
 use crate::runtime::tasks;
-use crate::sys::counter::count;
 use crate::sys::ids::{self, Status};
 use crate::sys::line::Line;
 use crate::sys::process;
@@ -110,13 +110,15 @@ pub struct Net {
     /// Their ids; 0 where there is none.
     armed: [AtomicU32; CAPACITY],
     /// Calls that were caught.
-    pub served: AtomicU64,
+    served: AtomicU64,
     /// Of those, calls that were made without a stub, since there was none left.
-    pub bare: AtomicU64,
+    bare: AtomicU64,
     /// Sites that were patched after a call of theirs was caught.
-    pub patched: AtomicU64,
+    patched: AtomicU64,
     /// Threads and processes that run without the net.
-    pub unarmed: AtomicU64,
+    unarmed: AtomicU64,
+    /// Seccomp filters of the program's that look at where calls come from.
+    address_filters: AtomicU64,
 }
 
 impl Net {
@@ -138,6 +140,7 @@ impl Net {
             bare: AtomicU64::new(0),
             patched: AtomicU64::new(0),
             unarmed: AtomicU64::new(0),
+            address_filters: AtomicU64::new(0),
         }
     }
 
@@ -176,16 +179,60 @@ impl Net {
     }
 }
 
+/// That of this process. A fork's child is armed anew.
+static BACKSTOP: Net = Net::new();
+
 impl Default for Net {
     fn default() -> Self {
         Self::new()
     }
 }
 
+/// Counters are read at the end, so no order is needed.
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts a call that was caught.
+pub fn count_caught() {
+    count(&BACKSTOP.served);
+}
+
+/// Counts a caught call that was made without a stub, since there was none left.
+pub fn count_bare() {
+    count(&BACKSTOP.bare);
+}
+
+/// Counts a site that was patched after a call of its had been caught.
+pub fn count_patched() {
+    count(&BACKSTOP.patched);
+}
+
+/// What has been counted so far.
+#[must_use]
+pub fn counts() -> Caught {
+    let [calls, bare, patched, unarmed] =
+        [&BACKSTOP.served, &BACKSTOP.bare, &BACKSTOP.patched, &BACKSTOP.unarmed]
+            .map(|counter| counter.load(Ordering::Relaxed));
+    Caught { calls, bare, patched, unarmed }
+}
+
+/// Whether a filter of the program's looks at where calls come from: code must not be patched then.
+#[must_use]
+pub fn has_address_filters() -> bool {
+    BACKSTOP.address_filters.load(Ordering::Relaxed) != 0
+}
+
+/// The program is about to install a filter that looks at where calls come from.
+pub fn meet_address_filter() {
+    count(&BACKSTOP.address_filters);
+    give_way();
+}
+
 /// How it stands.
 #[must_use]
 pub fn standing() -> Standing {
-    let net = &STATE.net;
+    let net = &BACKSTOP;
     let errno = Some(Errno(net.errno.load(Ordering::Relaxed) as u16)).filter(|errno| errno.0 != 0);
     match (errno, net.why()) {
         (Some(errno), _) => Standing::Unavailable(errno),
@@ -194,36 +241,36 @@ pub fn standing() -> Standing {
             place: GuestAddr(net.place.load(Ordering::Relaxed)),
             since_start: net.is_since_start.load(Ordering::Relaxed),
         },
-        _ if STATE.frozen().is_some_and(|frozen| frozen.intercept == Intercept::Fast) => Standing::Off,
+        _ if session::get().is_some_and(|session| session.intercept == Intercept::Fast) => Standing::Off,
         _ => Standing::NotNeeded,
     }
 }
 
 /// Puts the net out before the program is there, where that is asked for.
-pub fn set_up(frozen: &Frozen) {
-    if frozen.intercept != Intercept::Exhaustive {
+pub fn set_up(session: &Session) {
+    if session.intercept != Intercept::Exhaustive {
         return;
     }
     let armed = patcher::lock().stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
     let armed = armed.and_then(|()| arm_thread());
     note(Reason::Asked, GuestAddr(0));
-    STATE.net.is_since_start.store(true, Ordering::Relaxed);
+    BACKSTOP.is_since_start.store(true, Ordering::Relaxed);
     match armed {
-        Ok(()) => STATE.net.is_out.store(true, Ordering::SeqCst),
+        Ok(()) => BACKSTOP.is_out.store(true, Ordering::SeqCst),
         Err(errno) => fail(errno),
     }
 }
 
 fn note(why: Reason, place: GuestAddr) {
-    let none = STATE.net.why.compare_exchange(0, why as u32, Ordering::Relaxed, Ordering::Relaxed);
+    let none = BACKSTOP.why.compare_exchange(0, why as u32, Ordering::Relaxed, Ordering::Relaxed);
     if none.is_ok() {
-        STATE.net.place.store(place.0, Ordering::Relaxed);
+        BACKSTOP.place.store(place.0, Ordering::Relaxed);
     }
 }
 
 /// There can't be one.
 fn fail(errno: Errno) {
-    STATE.net.errno.store(errno.0.into(), Ordering::Relaxed);
+    BACKSTOP.errno.store(errno.0.into(), Ordering::Relaxed);
     if is_strict() {
         end(format_args!("the kernel does not report calls from elsewhere than the gate: {errno}"));
     }
@@ -237,7 +284,7 @@ fn arm_thread() -> Result<(), Errno> {
 /// Whether memory that is writable and executable calls for the net.
 #[must_use]
 pub fn minds_rights() -> bool {
-    is_strict() && STATE.net.why().is_none()
+    is_strict() && BACKSTOP.why().is_none()
 }
 
 /// Before another program runs natively, which `reason` is for: under `--strict` it must not.
@@ -257,15 +304,15 @@ pub fn refuses_native(path: &[u8], reason: not_followed::Reason) -> bool {
 /// Whether it is out.
 #[must_use]
 pub fn is_out() -> bool {
-    STATE.net.is_out()
+    BACKSTOP.is_out()
 }
 
 /// The program is about to have its calls filtered in a way that does not go with the net: by the addresses that they come
 /// from, or so that no signal handler can return. Rather than break it, threads that are caught run without the net from
 /// then on; under `--strict` the filter meets the calls of the gate.
 pub fn give_way() {
-    if STATE.net.is_out() && !is_strict() {
-        STATE.net.gives_way.store(true, Ordering::Relaxed);
+    if BACKSTOP.is_out() && !is_strict() {
+        BACKSTOP.gives_way.store(true, Ordering::Relaxed);
         let _ = take_in();
     }
 }
@@ -273,14 +320,14 @@ pub fn give_way() {
 /// Whether the calling thread, which was caught, runs without the net from now on.
 #[must_use]
 pub fn yields() -> bool {
-    STATE.net.gives_way() && take_in()
+    BACKSTOP.gives_way() && take_in()
 }
 
 /// Takes the net away from the calling thread. Returns whether that could be done.
 fn take_in() -> bool {
     let is_done = process::dispatch_calls(None).is_ok();
     if is_done {
-        count(&STATE.net.unarmed);
+        count(&BACKSTOP.unarmed);
     }
     is_done
 }
@@ -288,14 +335,14 @@ fn take_in() -> bool {
 impl Modules {
     /// Something at `place` may make calls that nobody would see: puts the net out, or ends the process, as the options say.
     pub fn need(&mut self, why: Reason, place: GuestAddr) {
-        let Some(frozen) = STATE.frozen() else { return };
+        let Some(session) = session::get() else { return };
         let is_enough =
-            matches!(why, Reason::Unproved | Reason::Refused | Reason::Dispatched) || frozen.is_strict;
-        if !is_enough || STATE.net.why().is_some() {
+            matches!(why, Reason::Unproved | Reason::Refused | Reason::Dispatched) || session.is_strict;
+        if !is_enough || BACKSTOP.why().is_some() {
             return;
         }
-        match frozen.intercept {
-            Intercept::Fast if frozen.is_strict && why != Reason::Dispatched => {
+        match session.intercept {
+            Intercept::Fast if session.is_strict && why != Reason::Dispatched => {
                 end(format_args!("{}", Cause(why, place)))
             }
             Intercept::Fast | Intercept::Exhaustive => {}
@@ -305,7 +352,7 @@ impl Modules {
 
     /// Puts the net out. Threads that run already are armed at their next calls, which are hooked for that.
     fn put_out(&mut self, why: Reason, place: GuestAddr) {
-        let net = &STATE.net;
+        let net = &BACKSTOP;
         note(why, place);
         let reserved = self.stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
         let has_begun = net.has_begun.load(Ordering::Relaxed);
@@ -319,14 +366,14 @@ impl Modules {
         if has_begun {
             reserved::unblock_in_handlers(SIGNAL);
             net.is_joining.store(true, Ordering::Relaxed);
-            STATE.hook_all(UNARMED);
+            policy::hook_all(UNARMED);
         }
     }
 }
 
 /// The program's first instruction is next.
 pub fn begin() {
-    let net = &STATE.net;
+    let net = &BACKSTOP;
     net.has_begun.store(true, Ordering::Relaxed);
     if net.is_out() {
         reserved_mask::take_over(None, SIGNAL);
@@ -336,7 +383,7 @@ pub fn begin() {
 /// Arms the calling thread, whose hook runs on `block`, if the net has been put out since it started. Returns whether
 /// there are such threads.
 pub fn join(block: &mut Block) -> bool {
-    let is_joining = STATE.net.is_joining.load(Ordering::Relaxed);
+    let is_joining = BACKSTOP.is_joining.load(Ordering::Relaxed);
     if is_joining {
         join_late(block);
     }
@@ -352,7 +399,7 @@ fn join_late(block: &mut Block) {
     reserved_mask::take_over(Some(block), SIGNAL);
     if let Err(errno) = arm_thread() {
         fail(errno);
-        count(&STATE.net.unarmed);
+        count(&BACKSTOP.unarmed);
     }
     count_joined(block);
 }
@@ -360,22 +407,20 @@ fn join_late(block: &mut Block) {
 /// Whether the calling thread is armed, or can't be.
 fn has_joined(block: &Block) -> bool {
     let owner = block.owner.load(Ordering::Relaxed);
-    owner != 0 && block.armed_for == owner || STATE.net.is_armed(ids::thread_id())
+    owner != 0 && block.armed_for == owner || BACKSTOP.is_armed(ids::thread_id())
 }
 
 /// The calling thread need not join any more. Other processes in this memory are not counted, and armed at each of their
 /// calls: a `vfork` child has its parent's block.
 fn count_joined(block: &mut Block) {
-    let net = &STATE.net;
+    let net = &BACKSTOP;
     if !tasks::is_own_process() {
         return;
     }
     block.armed_for = block.owner.load(Ordering::Relaxed);
     net.add_armed(ids::thread_id());
     net.joined.fetch_add(1, Ordering::Relaxed);
-    let threads = STATE.more_threads.load(Ordering::Relaxed) + 1;
-    let are_all =
-        STATE.relatives.load(Ordering::Relaxed) == 0 && net.joined.load(Ordering::Relaxed) == threads;
+    let are_all = !tasks::has_vm_sharers() && net.joined.load(Ordering::Relaxed) == tasks::threads();
     if are_all && let Some(_blocked) = AllBlocked::new() {
         let _modules = patcher::lock();
         stop_joining();
@@ -384,14 +429,14 @@ fn count_joined(block: &mut Block) {
 
 /// All threads are armed.
 fn stop_joining() {
-    if STATE.net.is_joining.swap(false, Ordering::Relaxed) {
-        STATE.unhook_all(UNARMED);
+    if BACKSTOP.is_joining.swap(false, Ordering::Relaxed) {
+        policy::unhook_all(UNARMED);
     }
 }
 
 /// Before the calling thread exits, whose hook runs on `block`.
 pub fn leave(block: &mut Block) {
-    let net = &STATE.net;
+    let net = &BACKSTOP;
     if net.is_joining.load(Ordering::Relaxed) && has_joined(block) {
         block.armed_for = 0;
         net.remove_armed(ids::thread_id());
@@ -401,7 +446,7 @@ pub fn leave(block: &mut Block) {
 
 /// Puts the net under a child before it leaves the gate; `is_process` says that it has the memory for itself.
 pub fn begin_child(block: &mut Block, is_process: bool) {
-    let net = &STATE.net;
+    let net = &BACKSTOP;
     if is_process {
         stop_joining();
     }
@@ -426,8 +471,8 @@ pub fn begin_child(block: &mut Block, is_process: bool) {
 /// A child is made for which there is no slot, and nobody to arm it. Returns whether it must not be made.
 #[must_use]
 pub fn refuses_unarmed_child() -> bool {
-    STATE.net.is_out() && {
-        count(&STATE.net.unarmed);
+    BACKSTOP.is_out() && {
+        count(&BACKSTOP.unarmed);
         is_strict()
     }
 }
@@ -435,7 +480,7 @@ pub fn refuses_unarmed_child() -> bool {
 /// Whether a call must not pass unseen.
 #[must_use]
 pub fn is_strict() -> bool {
-    STATE.frozen().is_some_and(|frozen| frozen.is_strict)
+    session::get().is_some_and(|session| session.is_strict)
 }
 
 /// Ends the process, since a call would pass unseen.
@@ -444,11 +489,11 @@ pub fn end(why: fmt::Arguments<'_>) -> ! {
     let mut line = Line::<512>::new();
     let _ = line.write_fmt(format_args!("loader: --strict: {why}\n"));
     line.to_stderr();
-    if !STATE.net.has_begun.load(Ordering::Relaxed) {
+    if !BACKSTOP.has_begun.load(Ordering::Relaxed) {
         ids::exit_all(Status::CannotRun);
     }
-    if let Some(frozen) = STATE.frozen() {
-        last_words::end_process(frozen);
+    if let Some(session) = session::get() {
+        last_words::end_process(session);
     }
     ids::exit_all(Status::Internal)
 }

@@ -22,7 +22,7 @@ use crate::runtime::calls::proc_exe;
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::step::Step;
 use crate::runtime::session::not_followed::Reason;
-use crate::runtime::session::{Frozen, last_words};
+use crate::runtime::session::{Session, last_words};
 use crate::runtime::signal::{reserved, reserved_mask};
 use crate::runtime::tasks;
 use crate::sys::file::{self, OpenFile, Place};
@@ -40,11 +40,11 @@ const FACTS_LEN: usize = 192;
 
 /// Makes the exec; comes back only if it fails. Its large stack frame is its own.
 #[inline(never)]
-pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
+pub fn replace(block: &mut Block, call: &Call, session: &Session) -> Step {
     let lent = Lent::until_exec(block);
     let ignored = reserved::Ignored::restored();
     let masked = reserved_mask::Real::restored(block);
-    let errno = attempt(block, call, frozen);
+    let errno = attempt(block, call, session);
     drop(masked);
     drop(ignored);
     drop(lent);
@@ -53,14 +53,14 @@ pub fn replace(block: &mut Block, call: &Call, frozen: &Frozen) -> Step {
 }
 
 /// Returns what has failed; `None` if nothing has, but a handler is to run first.
-fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Option<Errno> {
+fn attempt(block: &mut Block, call: &Call, session: &Session) -> Option<Errno> {
     let mut bytes = [0; PATH_MAX];
     let request = request_of(call, &mut bytes);
     let behind = request
-        .and_then(|request| proc_exe::program_behind(request.place.directory, request.place.path, frozen));
+        .and_then(|request| proc_exe::program_behind(request.place.directory, request.place.path, session));
     let request =
         request.map(|request| Request { behind: behind.as_ref().map(ProgramFile::path), ..request });
-    let reason = request.as_ref().and_then(|request| follow(block, request, frozen));
+    let reason = request.as_ref().and_then(|request| follow(block, request, session));
     if block.has_waiting() {
         return None;
     }
@@ -71,8 +71,8 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Option<Errno> {
         return Some(Errno::EPERM);
     }
     // What the kernel runs against all expectation is of a kind that it knows, and nobody else.
-    let departure = frozen.tree.natives.leave(reason.unwrap_or(Reason::Foreign), path);
-    let is_last = reason.is_some() && last_words::close_before_native(frozen);
+    let departure = session.tree.natives.leave(reason.unwrap_or(Reason::Foreign), path);
+    let is_last = reason.is_some() && last_words::close_before_native(session);
     let errno = match request {
         Some(Request { behind: Some(path), place, argv, envp }) => {
             execute_behind(path, place.flags, [argv, envp])
@@ -82,7 +82,7 @@ fn attempt(block: &mut Block, call: &Call, frozen: &Frozen) -> Option<Errno> {
     .unwrap_or(Errno::ENOSYS);
     drop(departure);
     if is_last {
-        last_words::reopen(frozen);
+        last_words::reopen(session);
     }
     Some(errno)
 }
@@ -99,27 +99,27 @@ fn execute_behind(path: &CStr, flags: u64, [argv, envp]: [u64; 2]) -> Option<Err
 /// Execs the loader in the program's place. Comes back if that can't be: with the reason, if the kernel is expected to
 /// run the program. Apart from [`attempt`], whose stack frame would else stand below the search for a program's file.
 #[inline(never)]
-fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Option<Reason> {
-    let file = match exec_check::judge(request, frozen) {
+fn follow(block: &mut Block, request: &Request<'_>, session: &Session) -> Option<Reason> {
+    let file = match exec_check::judge(request, session) {
         Judgement::Follow(file) => file,
         Judgement::Native(reason) => return Some(reason),
         Judgement::Refused => return None,
     };
-    if !frozen.follows {
+    if !session.follows {
         return Some(Reason::NotAsked);
     }
     if file.as_ref().is_some_and(|file| file.keep_at_exec().is_err()) {
         return Some(Reason::NoRoom);
     }
     // Without a descriptor left, what the processes have in common lasts as long as another one has it.
-    let memory = frozen.common.and_then(|common| common.copy().ok());
-    let output = frozen.output.inheritance();
+    let memory = session.common.and_then(|common| common.copy().ok());
+    let output = session.output.inheritance();
     let facts =
-        facts(file.as_ref(), [&memory, &output].map(Option::as_ref), request.place.path.is_empty(), frozen);
+        facts(file.as_ref(), [&memory, &output].map(Option::as_ref), request.place.path.is_empty(), session);
     let name = kernel_name(request);
     let path =
         if name.as_bytes().is_empty() { request.place.path.to_bytes_with_nul() } else { name.as_bytes() };
-    let front = Front { facts: facts.as_bytes(), path, frozen };
+    let front = Front { facts: facts.as_bytes(), path, session };
     let mut near = [0; NEAR_WORDS];
     let words = match gather(&mut near, &front, request.argv) {
         Ok(()) => &near[..],
@@ -132,9 +132,9 @@ fn follow(block: &mut Block, request: &Request<'_>, frozen: &Frozen) -> Option<R
             &*far
         }
     };
-    for loader in [c"/proc/self/exe", frozen.loader] {
+    for loader in [c"/proc/self/exe", session.loader] {
         // After a chroot the same name may be another file's.
-        if frozen.own.is_some() && file::facts_at(loader).ok().map(|facts| facts.identity) == frozen.own {
+        if session.own.is_some() && file::facts_at(loader).ok().map(|facts| facts.identity) == session.own {
             let args = [
                 address(loader.to_bytes_with_nul()),
                 words.as_ptr().expose_provenance() as u64,
@@ -165,19 +165,19 @@ fn facts(
     file: Option<&OpenFile>,
     [memory, output]: [Option<&OpenFile>; 2],
     nameless: bool,
-    frozen: &Frozen,
+    session: &Session,
 ) -> Line<FACTS_LEN> {
     let number = |file: &OpenFile| u32::try_from(file.fd().number()).ok();
-    let segment = frozen.common.and_then(|common| common.segment);
+    let segment = session.common.and_then(|common| common.segment);
     let origin = Origin {
-        root: frozen.root,
+        root: session.root,
         is_root: tasks::is_root(),
         segment: segment.map(|segment| segment.0),
         memory: memory.and_then(number),
         output: output.and_then(number),
         file: file.and_then(number),
         nameless,
-        table: frozen.tree.table().or_else(|| segment.and(frozen.output.file_len()).map(|len| (len, 0))),
+        table: session.tree.table().or_else(|| segment.and(session.output.file_len()).map(|len| (len, 0))),
     };
     let mut word = Line::new();
     let _ = write!(word, "--follow={origin}\0");
@@ -201,12 +201,12 @@ fn kernel_name(request: &Request<'_>) -> Line<{ PATH_MAX + 24 }> {
 struct Front<'a> {
     facts: &'a [u8],
     path: &'a [u8],
-    frozen: &'a Frozen,
+    session: &'a Session,
 }
 
 impl Front<'_> {
     fn addresses(&self) -> impl Iterator<Item = u64> {
-        let (name, options) = self.frozen.words.split_first().unwrap_or((&c"loader", &[]));
+        let (name, options) = self.session.words.split_first().unwrap_or((&c"loader", &[]));
         let head = [name.to_bytes_with_nul(), self.facts].into_iter();
         let options = options.iter().map(|word| word.to_bytes_with_nul());
         let tail = [c"--".to_bytes_with_nul(), self.path].into_iter();

@@ -13,7 +13,7 @@ use crate::abi::open::{
 use crate::abi::sysno;
 use crate::elf::image::Image;
 use crate::exec::script;
-use crate::runtime::session::Frozen;
+use crate::runtime::session::Session;
 use crate::runtime::session::not_followed::Reason;
 use crate::sys::fd::Fd;
 use crate::sys::file::{self, Access, Facts, OpenFile, Place, View};
@@ -68,18 +68,18 @@ impl From<Errno> for Judgement {
 }
 
 /// Looks at the file and at all that it needs to run.
-pub fn judge(request: &Request<'_>, frozen: &Frozen) -> Judgement {
-    match examine(request, frozen) {
+pub fn judge(request: &Request<'_>, session: &Session) -> Judgement {
+    match examine(request, session) {
         Ok(file) => Judgement::Follow(file),
         Err(judgement) => judgement,
     }
 }
 
-fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, Judgement> {
+fn examine(request: &Request<'_>, session: &Session) -> Result<Option<OpenFile>, Judgement> {
     if request.place.flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Judgement::Refused);
     }
-    if tracer().is_some_and(|tracer| is_loaded(tracer, frozen)) {
+    if tracer().is_some_and(|tracer| is_loaded(tracer, session)) {
         return Err(Judgement::Native(Reason::Traced));
     }
     let first = Request { place: request.behind.map_or(request.place, Place::of), ..*request };
@@ -89,7 +89,7 @@ fn examine(request: &Request<'_>, frozen: &Frozen) -> Result<Option<OpenFile>, J
     if !facts.is_regular() {
         return Err(Judgement::Refused);
     }
-    if frozen.own == Some(facts.identity) {
+    if session.own == Some(facts.identity) {
         return Err(Judgement::Native(Reason::Loader)); // each does its own work
     }
     let closes =
@@ -110,11 +110,11 @@ fn tracer() -> Option<u32> {
 }
 
 /// Whether a process runs under the loader: one that is out of sight does not.
-fn is_loaded(process: u32, frozen: &Frozen) -> bool {
+fn is_loaded(process: u32, session: &Session) -> bool {
     let mut link = Line::<32>::new();
     let _ = write!(link, "/proc/{process}/exe\0");
     let link = CStr::from_bytes_with_nul(link.as_bytes()).unwrap_or_default();
-    file::facts_at(link).is_ok_and(|facts| frozen.own == Some(facts.identity))
+    file::facts_at(link).is_ok_and(|facts| session.own == Some(facts.identity))
 }
 
 /// The kernel's own judgement on path, file and arguments, where it gives one; else on the file's rights alone.

@@ -13,7 +13,8 @@ use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::hook::interest::Interest;
 use crate::runtime::calls::exit_filter_asm;
-use crate::runtime::state::STATE;
+use crate::runtime::gate::policy;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 /// What has to be looked at when a call has returned.
@@ -62,9 +63,17 @@ pub const CALLS: Interest = {
     calls
 };
 
+/// The inode number of the loader's own file, which the filters read; 0 if it is not known. A fork keeps it.
+pub(super) static OWN_INODE: AtomicU64 = AtomicU64::new(0);
+
+/// Says which file is the loader's own, by its inode number.
+pub fn set_own_inode(inode: u64) {
+    OWN_INODE.store(inode, Ordering::Relaxed);
+}
+
 /// Makes the gate filter them.
 pub fn set_up() {
-    FILTERS.iter().for_each(|&(nr, _)| STATE.filter(nr));
+    FILTERS.iter().for_each(|&(nr, _)| policy::filter(nr));
 }
 
 /// The filter of the calls numbered `nr`.
@@ -99,7 +108,7 @@ pub fn wants(call: &Call, outcome: Outcome) -> bool {
             let at = argument(index).wrapping_add(offset) as usize;
             // SAFETY: the kernel has just written the struct; it need not be aligned.
             let inode = unsafe { core::ptr::with_exposed_provenance::<u64>(at).read_unaligned() };
-            inode == STATE.own_inode.load(Ordering::Relaxed)
+            inode == OWN_INODE.load(Ordering::Relaxed)
         }
         _ => false,
     }

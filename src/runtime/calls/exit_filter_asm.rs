@@ -5,13 +5,11 @@
 //! and the upper half of rax, since these calls return an int. So the flags may change and are put back from r11.
 
 use crate::abi::open::PATH_MAX;
-use crate::runtime::calls::exit_filter::{STAT_INODE, STATX_INODE};
+use crate::runtime::calls::exit_filter::{OWN_INODE, STAT_INODE, STATX_INODE};
 use crate::runtime::gate::enter_asm::filtered;
 use crate::runtime::gate::record::RESUME_OFFSET;
 use crate::runtime::gate::unsaved::window;
-use crate::runtime::state::{STATE, State};
 use core::arch::naked_asm;
-use core::mem::offset_of;
 
 /// `-EACCES`: the loader's file may be unreadable where the program's is not.
 const REFUSED: i32 = -13;
@@ -132,7 +130,7 @@ macro_rules! inode_filter {
                     "jne 6f\n",
                     "mov rax, [", $buffer, " + {offset}]\n",
                     window!(path_zero),
-                    "cmp rax, [rip + {state} + {inode}]\n",
+                    "cmp rax, [rip + {inode}]\n",
                     "mov eax, 0\n",
                     window!(path_result),
                     "je 6f\n",
@@ -150,8 +148,7 @@ macro_rules! inode_filter {
                 ),
                 alignment_check = const ALIGNMENT_CHECK,
                 offset = const $offset,
-                state = sym STATE,
-                inode = const offset_of!(State, own_inode),
+                inode = sym OWN_INODE,
                 resume = const RESUME_OFFSET,
                 filtered = sym filtered,
             )

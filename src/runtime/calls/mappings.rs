@@ -19,22 +19,32 @@ use crate::find::site::Text;
 use crate::load::rendezvous;
 use crate::runtime::backstop::sud;
 use crate::runtime::code::notes;
-use crate::runtime::code::patched::Content;
+use crate::runtime::code::patched::{self, Content};
 use crate::runtime::code::patcher::{self, Access, Modules};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::maps::{self, Mapping};
-use crate::runtime::memory::read;
-use crate::runtime::state::STATE;
+use crate::runtime::memory::{file_pages, read};
 use crate::runtime::tasks;
-use crate::sys::counter::count;
 use crate::sys::fd::Fd;
 use crate::sys::signal::AllBlocked;
 use crate::sys::{mem, process};
 use crate::x86::scan::SyscallBytes;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What calls have asked for that later ones depend on.
+#[derive(Debug)]
+struct Asked {
+    /// The highest break.
+    highest_break: AtomicU64,
+    /// Whether a thread has had reading imply execution.
+    reading_executes: AtomicBool,
+}
+
+/// What has been asked for in this memory. A fork keeps it.
+static ASKED: Asked = Asked { highest_break: AtomicU64::new(0), reading_executes: AtomicBool::new(false) };
 
 /// Whether threads may be executing code that is to be patched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,13 +57,13 @@ enum Running {
 
 /// Whether pages with these rights can be executed: `personality` may have made reading imply it.
 fn can_execute(protection: Protection) -> bool {
-    protection.executable() || protection.readable() && STATE.reading_executes.load(Ordering::Relaxed)
+    protection.executable() || protection.readable() && ASKED.reading_executes.load(Ordering::Relaxed)
 }
 
 /// Whether code may be patched that `call` makes executable: not where filters look at where calls come from, nor where
 /// one has something to say to the call itself, which it must then say to the program's own.
 fn may_patch(call: &Call) -> bool {
-    STATE.address_filters.load(Ordering::Relaxed) == 0 && crate::sys::seccomp::allows(call.nr, call.args)
+    !sud::has_address_filters() && crate::sys::seccomp::allows(call.nr, call.args)
 }
 
 /// The whole pages that `len` bytes at `at` take; `None` where the kernel would say EINVAL or ENOMEM.
@@ -92,7 +102,7 @@ pub fn map(block: &Block, call: &Call) -> Step {
     let is_executable = can_execute(protection);
     let is_private_file = bits & ANONYMOUS == 0 && bits & TYPE == Sharing::Private.bits();
     let replaced = pages(at, len).filter(|_| bits & FIXED != 0);
-    let replaces = replaced.is_some_and(|range| STATE.patched.overlaps(range));
+    let replaces = replaced.is_some_and(|range| patched::known().overlaps(range));
     if !may_patch(call) {
         return Step::Pass;
     }
@@ -101,7 +111,7 @@ pub fn map(block: &Block, call: &Call) -> Step {
     }
     with_modules(block, |modules| match (is_executable && is_private_file, replaced) {
         (true, replaced) => {
-            let result = match replaced.filter(|range| !STATE.file_pages.holds(*range)) {
+            let result = match replaced.filter(|range| !file_pages::known().holds(*range)) {
                 Some(range) => modules.replace_by_file(call, range),
                 None => modules.map_file(call),
             };
@@ -117,7 +127,7 @@ pub fn map(block: &Block, call: &Call) -> Step {
                 if is_executable && bits & TYPE != Sharing::Private.bits() {
                     modules.note_shared(range);
                 } else if is_private_file {
-                    STATE.file_pages.insert(range);
+                    file_pages::known().insert(range);
                 }
             }
             answer(result)
@@ -129,7 +139,7 @@ pub fn map(block: &Block, call: &Call) -> Step {
 pub fn note_mapping(call: &Call, outcome: Outcome) {
     if call.nr == crate::abi::sysno::MMAP && outcome.errno().is_none() {
         let end = outcome.0.wrapping_add(page_ceil(call.args[1]).unwrap_or(0));
-        STATE.file_pages.insert(AddrRange::new(GuestAddr(outcome.0), GuestAddr(end)));
+        file_pages::known().insert(AddrRange::new(GuestAddr(outcome.0), GuestAddr(end)));
     }
 }
 
@@ -146,7 +156,7 @@ impl Modules {
         quiet.args[2] = protection.while_patching().bits().into();
         let Ok(at) = raw(&quiet) else { return self.map_executable_first(call) };
         let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(len))));
-        STATE.file_pages.remove(range);
+        file_pages::known().remove(range);
         self.patch_file(range, Fd::from_argument(fd), offset, Access::Fresh);
         if mem::protect(range, protection).is_ok() {
             return Ok(at);
@@ -174,7 +184,7 @@ impl Modules {
         let [_, len, prot, bits, fd, offset] = call.args;
         let protection = Protection::from_bits(prot as u32);
         let fd = Fd::from_argument(fd);
-        STATE.file_pages.remove(range);
+        file_pages::known().remove(range);
         if !process::memory_may_become_executable() {
             return self.map_executable_first(call);
         }
@@ -232,7 +242,7 @@ impl Modules {
     /// What the program may write and execute from `at` on is never looked at again.
     fn note_rights(&mut self, at: GuestAddr, protection: Protection) {
         if protection.writable() && can_execute(protection) {
-            count(&STATE.noted.writable);
+            notes::count_writable();
             self.need(sud::Reason::Writable, at);
         }
     }
@@ -240,9 +250,8 @@ impl Modules {
     /// Counts what may be calls in shared pages, which stay as they are, and which others may write to.
     fn note_shared(&mut self, range: AddrRange) {
         self.need(sud::Reason::Shared, range.start);
-        count(&STATE.noted.shared);
         let hits = self.count_untouched(range);
-        STATE.noted.shared_hits.fetch_add(hits, Ordering::Relaxed);
+        notes::count_shared(hits);
     }
 
     /// Counts what may be calls in pages that stay as they are. Returns how many there are.
@@ -263,7 +272,7 @@ fn readable(range: AddrRange) -> Text<'static> {
 
 /// Whether there is something in `range` that may have to be patched, or that can't be read as it is.
 fn needs_look(range: AddrRange) -> bool {
-    let is_written = STATE.patched.texts(range).any(|(_, content)| content == Content::WrittenText);
+    let is_written = patched::known().texts(range).any(|(_, content)| content == Content::WrittenText);
     is_written || {
         let bytes = readable(range).bytes;
         (bytes.len() as u64) < range.len() || SyscallBytes::of(bytes).next().is_some()
@@ -282,7 +291,7 @@ pub fn protect(block: &Block, call: &Call) -> Step {
         rendezvous::changed();
     }
     if can_execute(protection) {
-        STATE.file_pages.remove(range);
+        file_pages::known().remove(range);
         if protection.writable() {
             return protect_writable(block, call, range);
         }
@@ -298,7 +307,7 @@ pub fn protect(block: &Block, call: &Call) -> Step {
             answer(result)
         });
     }
-    if !protection.writable() || !STATE.patched.overlaps(range) || !may_patch(call) {
+    if !protection.writable() || !patched::known().overlaps(range) || !may_patch(call) {
         return Step::Pass;
     }
     with_modules(block, |modules| {
@@ -315,9 +324,9 @@ pub fn protect(block: &Block, call: &Call) -> Step {
 /// executing it.
 #[inline(never)]
 fn protect_writable(block: &Block, call: &Call, range: AddrRange) -> Step {
-    STATE.patched.mark_written(range);
+    patched::known().mark_written(range);
     if !may_patch(call) || !needs_look(range) && !sud::minds_rights() {
-        count(&STATE.noted.writable);
+        notes::count_writable();
         return Step::Pass;
     }
     with_modules(block, |modules| {
@@ -383,14 +392,14 @@ impl Modules {
     /// The pages in `range` have become writable, and nobody executes them: the program finds its own bytes there.
     #[inline(never)]
     fn give_back(&mut self, range: AddrRange) {
-        if STATE.patched.overlaps(range) {
+        if patched::known().overlaps(range) {
             // SAFETY: what is known of the mappings lives no longer than this.
             unsafe {
                 patcher::with_scratch(|| {
                     for mapping in maps::within(range).unwrap_or_default() {
                         let can_write = !mapping.protection.executable()
                             && mapping.sharing == Sharing::Private
-                            && STATE.patched.overlaps(mapping.range);
+                            && patched::known().overlaps(mapping.range);
                         if can_write
                             && mem::protect(mapping.range, mapping.protection.while_patching()).is_ok()
                         {
@@ -409,8 +418,8 @@ impl Modules {
 pub fn unmap(block: &Block, call: &Call) -> Step {
     let [at, len, ..] = call.args;
     let Some(range) = pages(at, len) else { return Step::Pass };
-    STATE.file_pages.remove(range);
-    if !STATE.patched.overlaps(range) {
+    file_pages::known().remove(range);
+    if !patched::known().overlaps(range) {
         return Step::Pass;
     }
     with_modules(block, |modules| answer(raw(call).inspect(|_| modules.forget(range))))
@@ -424,8 +433,8 @@ pub fn remap(block: &Block, call: &Call) -> Step {
     // A length of 0 is that of shared pages, which have no patches.
     let Some(old) = pages(from, old_len) else { return Step::Pass };
     let replaced = pages(to, new_len).filter(|_| bits & flags::REMAP_FIXED != 0);
-    STATE.file_pages.remove(old);
-    if !STATE.patched.overlaps(old) && !replaced.is_some_and(|range| STATE.patched.overlaps(range)) {
+    file_pages::known().remove(old);
+    if !patched::known().overlaps(old) && !replaced.is_some_and(|range| patched::known().overlaps(range)) {
         return Step::Pass;
     }
     with_modules(block, |modules| {
@@ -477,7 +486,7 @@ impl Modules {
 #[inline(never)]
 pub fn advise(block: &Block, call: &Call) -> Step {
     let [at, len, advice, ..] = call.args;
-    let Some(range) = pages(at, len).filter(|range| STATE.patched.overlaps(*range)) else {
+    let Some(range) = pages(at, len).filter(|range| patched::known().overlaps(*range)) else {
         return Step::Pass;
     };
     if !flags::DISCARDING_ADVICE.contains(&(advice as u32)) {
@@ -488,7 +497,7 @@ pub fn advise(block: &Block, call: &Call) -> Step {
         let mut result = Ok(0);
         while next < range.end {
             let rest = AddrRange::new(next, range.end);
-            let kept = STATE.patched.texts(rest).filter(|(_, content)| *content == Content::FileText);
+            let kept = patched::known().texts(rest).filter(|(_, content)| *content == Content::FileText);
             let kept = kept.map(|(text, _)| text.intersection(&rest)).min_by_key(|text| text.start);
             let part = AddrRange::new(next, kept.map_or(range.end, |text| text.start));
             if !part.is_empty() {
@@ -507,9 +516,9 @@ pub fn advise(block: &Block, call: &Call) -> Step {
 #[inline(never)]
 pub fn set_break(block: &Block, call: &Call) -> Step {
     let wanted = GuestAddr(call.args[0]);
-    let current = GuestAddr(STATE.highest_break.load(Ordering::Relaxed));
+    let current = GuestAddr(ASKED.highest_break.load(Ordering::Relaxed));
     let freed = AddrRange::new(wanted, current);
-    if wanted.0 != 0 && STATE.patched.overlaps(freed) {
+    if wanted.0 != 0 && patched::known().overlaps(freed) {
         return with_modules(block, |modules| {
             let result = raw(call);
             if result == Ok(wanted.0) {
@@ -518,7 +527,7 @@ pub fn set_break(block: &Block, call: &Call) -> Step {
             answer(result)
         });
     }
-    STATE.highest_break.fetch_max(wanted.0, Ordering::Relaxed);
+    ASKED.highest_break.fetch_max(wanted.0, Ordering::Relaxed);
     Step::Pass
 }
 
@@ -559,7 +568,7 @@ pub fn attach(call: &Call) -> Step {
 pub fn set_personality(call: &Call) -> Step {
     const QUERY: u32 = u32::MAX;
     if call.args[0] as u32 != QUERY && call.args[0] & READ_IMPLIES_EXEC != 0 {
-        STATE.reading_executes.store(true, Ordering::Relaxed);
+        ASKED.reading_executes.store(true, Ordering::Relaxed);
     }
     Step::Pass
 }

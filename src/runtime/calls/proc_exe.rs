@@ -13,7 +13,7 @@ use crate::abi::open::{AT_FDCWD, PATH_MAX};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::calls::mapped_program::{PROC_PATH_LEN, ProgramFile};
-use crate::runtime::session::Frozen;
+use crate::runtime::session::Session;
 use crate::sys::fd::Fd;
 use crate::sys::file::{self, OpenFile};
 use crate::sys::guest_memory;
@@ -23,32 +23,32 @@ use core::fmt::Write;
 
 /// The outcome that a call that has returned should have had, if it was about the program's own file.
 #[must_use]
-pub fn corrected(call: &Call, outcome: Outcome, frozen: &Frozen) -> Outcome {
+pub fn corrected(call: &Call, outcome: Outcome, session: &Session) -> Outcome {
     match call.nr {
-        sysno::READLINK => read_link(call, 0, outcome, frozen),
-        sysno::READLINKAT => read_link(call, 1, outcome, frozen),
-        sysno::OPEN => open(call, 0, outcome, frozen),
-        sysno::OPENAT | sysno::OPENAT2 => open(call, 1, outcome, frozen),
-        sysno::ACCESS | sysno::STAT => ask(call, 0, outcome, frozen),
-        _ => ask(call, 1, outcome, frozen),
+        sysno::READLINK => read_link(call, 0, outcome, session),
+        sysno::READLINKAT => read_link(call, 1, outcome, session),
+        sysno::OPEN => open(call, 0, outcome, session),
+        sysno::OPENAT | sysno::OPENAT2 => open(call, 1, outcome, session),
+        sysno::ACCESS | sysno::STAT => ask(call, 0, outcome, session),
+        _ => ask(call, 1, outcome, session),
     }
 }
 
 /// The program's file that `path`, from `directory` on (`AT_FDCWD` or a descriptor), should lead to, where it names the
 /// link to the program of a loaded process, `/proc/PID/exe`, in any spelling.
 #[must_use]
-pub fn program_behind(directory: u64, path: &CStr, frozen: &Frozen) -> Option<ProgramFile> {
+pub fn program_behind(directory: u64, path: &CStr, session: &Session) -> Option<ProgramFile> {
     if path.is_empty() {
-        return program_of(Fd::from_argument(directory), frozen);
+        return program_of(Fd::from_argument(directory), session);
     }
     if path.to_bytes().rsplit(|&byte| byte == b'/').next() != Some(b"exe") {
         return None;
     }
-    program_of(OpenFile::open_link(directory, path).ok()?.fd(), frozen)
+    program_of(OpenFile::open_link(directory, path).ok()?.fd(), session)
 }
 
 /// The program's file that an open link should lead to.
-fn program_of(link: Fd, frozen: &Frozen) -> Option<ProgramFile> {
+fn program_of(link: Fd, session: &Session) -> Option<ProgramFile> {
     if !file::is_of_proc(link) {
         return None;
     }
@@ -59,15 +59,15 @@ fn program_of(link: Fd, frozen: &Frozen) -> Option<ProgramFile> {
     path.push(name);
     path.push(b"\0");
     let facts = file::facts_at(CStr::from_bytes_with_nul(path.as_bytes()).ok()?);
-    let leads_elsewhere = facts.is_ok_and(|facts| frozen.own != Some(facts.identity));
+    let leads_elsewhere = facts.is_ok_and(|facts| session.own != Some(facts.identity));
     if is_own(owner) {
         // As an interpreter the loader is not what the kernel's link leads to.
-        return (!leads_elsewhere).then(|| own_program(frozen));
+        return (!leads_elsewhere).then(|| own_program(session));
     }
     if leads_elsewhere || facts.is_err() {
         return None;
     }
-    told_program(name.strip_suffix(b"/exe")?, frozen)
+    told_program(name.strip_suffix(b"/exe")?, session)
 }
 
 /// Whether it is a thread of this process, by the numbers of the file system itself, which may be those of another
@@ -80,13 +80,13 @@ fn is_own(owner: u32) -> bool {
 
 /// The program's file of the process with this directory in `/proc`; `None` where the kernel could not be told that the
 /// loader's is not.
-fn told_program(directory: &[u8], frozen: &Frozen) -> Option<ProgramFile> {
-    ProgramFile::of(directory).filter(|file| file.shown() != frozen.loader.to_bytes())
+fn told_program(directory: &[u8], session: &Session) -> Option<ProgramFile> {
+    ProgramFile::of(directory).filter(|file| file.shown() != session.loader.to_bytes())
 }
 
 /// The running program's file; as it was when it started, should it have left no trace of itself in memory.
-fn own_program(frozen: &Frozen) -> ProgramFile {
-    told_program(b"/proc/self", frozen).unwrap_or_else(|| ProgramFile::at(frozen.program.to_bytes()))
+fn own_program(session: &Session) -> ProgramFile {
+    told_program(b"/proc/self", session).unwrap_or_else(|| ProgramFile::at(session.program.to_bytes()))
 }
 
 /// The thread or process in `…/ID/exe`.
@@ -103,13 +103,13 @@ fn name_of(fd: Fd, buffer: &mut [u8]) -> Option<&[u8]> {
 }
 
 /// The program's file that the path in argument `index` of `call` should lead to.
-fn program_meant(call: &Call, index: usize, frozen: &Frozen) -> Option<ProgramFile> {
+fn program_meant(call: &Call, index: usize, session: &Session) -> Option<ProgramFile> {
     let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
     let directory = if index == 0 { AT_FDCWD } else { argument(0) };
     let mut bytes = [0; PATH_MAX];
     let len = guest_memory::read_memory(GuestAddr(argument(index)), &mut bytes).unwrap_or(0);
     let path = CStr::from_bytes_until_nul(bytes.get(..len).unwrap_or_default()).ok()?;
-    program_behind(directory, path, frozen)
+    program_behind(directory, path, session)
 }
 
 /// Makes `call` again with the program's path as argument `index`.
@@ -126,19 +126,19 @@ fn repeat(call: &Call, index: usize, program: &ProgramFile) -> Outcome {
 }
 
 /// `stat` and `access` and what goes with them.
-fn ask(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome {
-    program_meant(call, index, frozen).map_or(outcome, |program| repeat(call, index, &program))
+fn ask(call: &Call, index: usize, outcome: Outcome, session: &Session) -> Outcome {
+    program_meant(call, index, session).map_or(outcome, |program| repeat(call, index, &program))
 }
 
 /// `open` and what goes with it. The program's descriptor gets the number that the loader's file had.
-fn open(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome {
+fn open(call: &Call, index: usize, outcome: Outcome, session: &Session) -> Outcome {
     let opened = Fd::from_argument(outcome.0);
-    let is_own_file = || file::facts(opened).ok().map(|facts| facts.identity) == frozen.own;
+    let is_own_file = || file::facts(opened).ok().map(|facts| facts.identity) == session.own;
     let failed = outcome.errno().is_some();
-    if frozen.own.is_none() || !(failed || is_own_file()) {
+    if session.own.is_none() || !(failed || is_own_file()) {
         return outcome;
     }
-    let Some(program) = program_meant(call, index, frozen) else { return outcome };
+    let Some(program) = program_meant(call, index, session) else { return outcome };
     if !failed {
         drop(OpenFile::inherited(outcome.0 as u32));
     }
@@ -146,11 +146,11 @@ fn open(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome
 }
 
 /// `readlink` and `readlinkat` (fs/stat.c, `do_readlinkat`).
-fn read_link(call: &Call, index: usize, outcome: Outcome, frozen: &Frozen) -> Outcome {
+fn read_link(call: &Call, index: usize, outcome: Outcome, session: &Session) -> Outcome {
     if outcome.errno().is_some() {
         return outcome;
     }
-    let Some(program) = program_meant(call, index, frozen) else { return outcome };
+    let Some(program) = program_meant(call, index, session) else { return outcome };
     let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
     let written = usize::try_from(outcome.0).unwrap_or(0);
     let room = usize::try_from((argument(index + 2) as u32).cast_signed()).unwrap_or(0);

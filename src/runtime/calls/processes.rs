@@ -8,23 +8,21 @@ use crate::hook::tool::Newcomer;
 use crate::runtime::backstop::{guest_sud, sud};
 use crate::runtime::code::patcher;
 use crate::runtime::gate::block::{self, Block};
-use crate::runtime::gate::claim::Lost;
+use crate::runtime::gate::claim::{self, Lost};
 use crate::runtime::gate::pending::{Collected, Returns};
 use crate::runtime::gate::slots;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::read;
 use crate::runtime::session::guest::Memory;
-use crate::runtime::session::{Frozen, last_words};
+use crate::runtime::session::{self, Session, last_words};
 use crate::runtime::signal::{reserved, reserved_mask};
-use crate::runtime::state::STATE;
 use crate::runtime::tasks;
 use crate::sys::{ids, process};
-use core::sync::atomic::Ordering;
 
 /// Others are about to have the calling thread's fs base, until [`withdraw_base`].
 fn share_base() {
     // In this order: no hook may adopt the block again.
-    STATE.shared_bases.insert(tasks::fs_base(), 0);
+    tasks::shared_bases().insert(tasks::fs_base(), 0);
     disown(tasks::fs_base());
 }
 
@@ -52,15 +50,13 @@ pub fn split(block: &Block, call: &Call) -> Step {
         return Step::Tell(Returns::Once); // the kernel will say EFAULT
     };
     if is_relative(flags) {
-        if STATE.process.load(Ordering::Relaxed) == 0 {
-            STATE.process.store(ids::id(), Ordering::Relaxed);
-        }
+        tasks::look_up_id();
         forget_the_dead(block);
-        STATE.relatives.fetch_add(1, Ordering::Relaxed);
-        STATE.vforks.fetch_add(1, Ordering::Relaxed);
+        tasks::add_vm_sharer();
+        claim::count_vfork();
     }
     if flags & CLONE_THREAD != 0 && tasks::is_own_process() {
-        STATE.more_threads.fetch_add(1, Ordering::Relaxed);
+        tasks::add_thread();
     }
     if shares_base(flags) {
         share_base();
@@ -79,15 +75,15 @@ const fn shares_base(flags: u64) -> bool {
 
 /// Takes back what other processes in this memory held when they were killed.
 fn forget_the_dead(block: &Block) {
-    if STATE.relatives.load(Ordering::Relaxed) != 0 && STATE.other_namespace.load(Ordering::Relaxed) == 0 {
+    if tasks::has_vm_sharers() && tasks::are_in_one_namespace() {
         let lost = Lost::Gone(process::is_gone);
         slots::release(lost, None);
         block::release(lost, block);
         // What bears the base of one of the dead, and no id, it had not come to leave its id with. Where it had its
         // parent's base, only the parent itself knows that it is not its own.
         let release = |base| block::release(Lost::Since { base, vforks: 0 }, block);
-        STATE.relative_bases.forget(process::is_gone, release);
-        STATE.shared_bases.forget(process::is_gone, |base| {
+        tasks::vm_sharer_bases().forget(process::is_gone, release);
+        tasks::shared_bases().forget(process::is_gone, |base| {
             if base == tasks::fs_base() {
                 release(base);
             }
@@ -104,16 +100,16 @@ pub fn finish_split(block: &Block, collected: &Collected, outcome: Outcome) {
         guest_sud::forget(outcome.0 as u32);
     }
     if has_failed && flags & CLONE_THREAD != 0 && tasks::is_own_process() {
-        STATE.more_threads.fetch_sub(1, Ordering::Relaxed);
+        tasks::remove_thread();
     }
     if is_relative(flags) && (has_failed || returns.wait_for_child()) {
-        STATE.relatives.fetch_sub(1, Ordering::Relaxed);
+        tasks::remove_vm_sharer();
     }
     if shares_base(flags) {
         if has_failed {
             tasks::withdraw_base(0);
         } else {
-            STATE.shared_bases.assign(tasks::fs_base(), outcome.0 as u32);
+            tasks::shared_bases().assign(tasks::fs_base(), outcome.0 as u32);
         }
     } else if returns.wait_for_child()
         && let Some(base) = tasks::own_base()
@@ -147,18 +143,18 @@ pub fn begin_child(block: &mut Block, returns: Returns) {
         }
     };
     sud::begin_child(block, is_process);
-    if let Some(frozen) = STATE.frozen() {
-        frozen.tools.started(newcomer, &Memory);
+    if let Some(session) = session::get() {
+        session.tools.started(newcomer, &Memory);
     }
 }
 
 /// In another process in this memory.
 fn begin_relative(flags: u64) {
     if flags & CLONE_SETTLS != 0 {
-        STATE.relative_bases.insert(tasks::fs_base(), ids::thread_id());
+        tasks::vm_sharer_bases().insert(tasks::fs_base(), ids::thread_id());
     }
     if ids::parent_id() == 0 {
-        STATE.other_namespace.store(tasks::namespace(), Ordering::Relaxed);
+        tasks::note_own_namespace();
     }
 }
 
@@ -170,22 +166,15 @@ fn begin_process(block: &Block) {
         reserved::break_locks();
     }
     guest_sud::forget_all();
-    STATE.shared_bases.clear();
-    STATE.departing.clear();
-    STATE.relative_bases.clear();
+    tasks::begin_process();
     let base = tasks::own_base();
-    let next = STATE.generation.load(Ordering::Relaxed) + 1;
+    let next = block::generation() + 1;
     block::keep_busy(block, base, next);
     slots::release_all_but(base);
-    STATE.generation.store(next, Ordering::Release);
+    block::start_generation(next);
     block.keep_waiting(next); // signals that have come meanwhile, and are held by blocks of the old generation
     block::forget_owners(base);
-    STATE.is_root.store(0, Ordering::Relaxed);
-    STATE.unfinish();
-    STATE.more_threads.store(0, Ordering::Relaxed);
-    STATE.relatives.store(0, Ordering::Relaxed);
-    STATE.other_namespace.store(0, Ordering::Relaxed);
-    STATE.process.store(0, Ordering::Relaxed); // asked for when there is a need
+    last_words::unfinish();
 }
 
 /// Before `arch_prctl`: a thread that sets its fs base no longer shares the one it had, once that has happened.
@@ -194,13 +183,13 @@ pub fn set_base(call: &Call) -> Step {
     if call.args[0] as u32 == ARCH_SET_FS {
         reserved_mask::rename(call.args[1]);
     }
-    if call.args[0] as u32 != ARCH_SET_FS || shared == 0 || !STATE.shared_bases.contains(shared) {
+    if call.args[0] as u32 != ARCH_SET_FS || shared == 0 || !tasks::shared_bases().contains(shared) {
         return Step::Pass;
     }
     // SAFETY: it is the program's own call; the loader does not use the fs base.
     Step::Answer(match unsafe { crate::sys::call(call.nr, call.args) } {
         Ok(value) => {
-            STATE.shared_bases.remove(shared, ids::thread_id());
+            tasks::shared_bases().remove(shared, ids::thread_id());
             Outcome(value)
         }
         Err(errno) => Outcome::failure(errno),
@@ -213,7 +202,7 @@ pub fn free_base(block: &Block, call: &Call) {
     let base = tasks::fs_base();
     if base != 0 && base.checked_sub(at).is_some_and(|offset| offset < len) {
         give_up(block);
-        STATE.departing.insert(base, ids::thread_id());
+        tasks::bases_being_freed().insert(base, ids::thread_id());
     }
 }
 
@@ -228,7 +217,7 @@ fn give_up(block: &Block) {
 }
 
 /// Before `exit`: what the thread holds is free for others; the last thread's end is the process's.
-pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
+pub fn exit_thread(block: &mut Block, session: &Session) -> Step {
     guest_sud::forget_own();
     if !tasks::is_own_process() {
         tasks::withdraw_base(ids::thread_id());
@@ -239,27 +228,27 @@ pub fn exit_thread(block: &mut Block, frozen: &Frozen) -> Step {
         give_up(block);
     } else {
         let thread = ids::thread_id();
-        if !STATE.departing.remove(tasks::fs_base(), thread) {
+        if !tasks::bases_being_freed().remove(tasks::fs_base(), thread) {
             tasks::withdraw_base(thread);
         }
     }
-    if STATE.more_threads.fetch_sub(1, Ordering::AcqRel) == 0 {
-        last_words::finish_for_good(frozen);
+    if tasks::remove_thread() {
+        last_words::finish_for_good(session);
     }
     Step::Leave
 }
 
 /// Before `exit_group`.
-pub fn exit_process(frozen: &Frozen) -> Step {
-    last_words::end_process(frozen);
+pub fn exit_process(session: &Session) -> Step {
+    last_words::end_process(session);
     Step::Leave
 }
 
 /// Before `reboot`: where it ends the machine, no process comes to its own end, so the last words are said now.
-pub fn end_machine(call: &Call, frozen: &Frozen) -> Step {
-    let is_said = frozen.tree.table().is_some();
+pub fn end_machine(call: &Call, session: &Session) -> Step {
+    let is_said = session.tree.table().is_some();
     if !is_said && ends_machine(call.args) && process::may_reboot() {
-        STATE.finish_once(|| frozen.output.last_words(frozen));
+        last_words::finish_once(|| session.output.last_words(session));
     }
     Step::Pass
 }

@@ -18,18 +18,16 @@ use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::plan::{stub, undo};
 use crate::runtime::backstop::sud;
-use crate::runtime::code::traps;
+use crate::runtime::code::{patcher, traps};
 use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
 use crate::runtime::gate::{gate_asm, slots, stubs};
 use crate::runtime::memory::code_writer;
-use crate::runtime::session::Frozen;
+use crate::runtime::session::{self, Session};
 use crate::runtime::signal::{fatal, handlers};
-use crate::runtime::state::STATE;
 use crate::sys::guest_memory;
 use crate::sys::seccomp::{self as filters, Filter};
 use crate::sys::signal::AllBlocked;
-use core::sync::atomic::Ordering;
 
 /// What a call restricts the program to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,11 +52,11 @@ impl Restriction {
 }
 
 /// Before `seccomp` and `prctl`.
-pub fn begin(call: &Call, frozen: &Frozen) -> Step {
+pub fn begin(call: &Call, session: &Session) -> Step {
     let Some(restriction) = Restriction::of(call) else { return Step::Pass };
     slots::make_ready();
     let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
-    frozen.output.keep(frozen);
+    session.output.keep(session);
     let filter = match restriction {
         Restriction::Filter(at) => stage(GuestAddr(at)),
         Restriction::Strict => None,
@@ -84,10 +82,10 @@ pub fn finish(call: &Call, outcome: Outcome) {
     }
     filters::open();
     fatal::decide(is_installed);
-    if let Some(frozen) = STATE.frozen()
-        && !frozen.output.is_needed_open()
+    if let Some(session) = session::get()
+        && !session.output.is_needed_open()
     {
-        frozen.output.let_go();
+        session.output.let_go();
     }
 }
 
@@ -126,10 +124,9 @@ fn leave_native(filter: Filter) {
     if tests.is_empty() {
         return;
     }
-    STATE.address_filters.fetch_add(1, Ordering::Relaxed);
-    sud::give_way();
+    sud::meet_address_filter();
     let Some(_blocked) = AllBlocked::new() else { return };
-    let modules = STATE.modules.lock();
+    let modules = patcher::lock();
     // What was found out last: sites of one kind stand together.
     let mut last: Option<(GuestAddr, bool)> = None;
     for (index, fields) in modules.stubs.active() {
@@ -151,7 +148,7 @@ fn leave_native(filter: Filter) {
 fn do_without_traps(filter: Filter) {
     if !lets_through(filter, &Call { nr: sysno::RT_SIGRETURN, args: [0; 6] }) {
         sud::give_way();
-        for site in STATE.traps.sites() {
+        for site in traps::sites() {
             let fields = traps::entry_of(site).and_then(|entry| stubs::fields(stubs::index_of(entry)));
             if let Some(fields) = fields {
                 give_back(site, &fields.instruction.bytes());

@@ -12,8 +12,7 @@ use crate::plan::Plan;
 use crate::report::ledger::{Kind, Ledger, Left, NAME_MAX, Place};
 use crate::runtime::gate::stubs;
 use crate::runtime::memory::maps;
-use crate::runtime::session::Frozen;
-use crate::runtime::state::STATE;
+use crate::runtime::session::Session;
 use crate::sys::mem;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,13 +22,13 @@ pub struct Noted {
     /// The address of the [`Ledger`]; 0 in a run without a report.
     ledger: AtomicU64,
     /// Requests for memory that is writable and executable at once.
-    pub writable: AtomicU64,
+    writable: AtomicU64,
     /// Executable mappings of shared pages.
-    pub shared: AtomicU64,
+    shared: AtomicU64,
     /// What may be system call instructions in them.
-    pub shared_hits: AtomicU64,
+    shared_hits: AtomicU64,
     /// The highest number of a stub that has been a site's.
-    pub(crate) stubs: AtomicU64,
+    stubs: AtomicU64,
 }
 
 impl Noted {
@@ -46,6 +45,9 @@ impl Noted {
     }
 }
 
+/// What is noted in this process. A fork's child goes on with a copy.
+static NOTED: Noted = Noted::new();
+
 impl Default for Noted {
     fn default() -> Self {
         Self::new()
@@ -57,17 +59,17 @@ impl Default for Noted {
 /// # Errors
 ///
 /// The kernel's, when there is no memory.
-pub fn set_up(frozen: &Frozen) -> Result<(), Errno> {
-    if frozen.report.is_some() {
+pub fn set_up(session: &Session) -> Result<(), Errno> {
+    if session.report.is_some() {
         let len = size_of::<Ledger>().next_multiple_of(4096) as u64;
         let at = mem::map_anonymous(mem::Place::Anywhere, len, Protection::READ_WRITE)?;
-        STATE.noted.ledger.store(at.0, Ordering::Release);
+        NOTED.ledger.store(at.0, Ordering::Release);
     }
     Ok(())
 }
 
 pub(crate) fn ledger() -> Option<&'static Ledger> {
-    let at = STATE.noted.ledger.load(Ordering::Acquire);
+    let at = NOTED.ledger.load(Ordering::Acquire);
     // SAFETY: `set_up` has mapped room for it, which stays; all bytes zero is a valid ledger, and it is all atomics.
     unsafe { core::ptr::with_exposed_provenance::<Ledger>(at as usize).as_ref() }
 }
@@ -104,7 +106,7 @@ pub fn note(text: &Text<'_>, shift: u64, found: &Found, plan: Option<&Plan>, is_
         for stub in plan.into_iter().flat_map(|plan| &plan.stubs) {
             if is_applied {
                 let number = stubs::index_of(stub.at);
-                STATE.noted.stubs.fetch_max(number.into(), Ordering::Relaxed);
+                NOTED.stubs.fetch_max(number.into(), Ordering::Relaxed);
                 ledger.serve(index, number, stub.tactic);
             } else {
                 ledger.leave(index, offset(stub.site.at), Left::Unwritten);
@@ -138,4 +140,37 @@ fn with_place(range: AddrRange, shift: u64, then: impl FnOnce(&Place<'_>)) {
         place.offset = 0;
     }
     then(&Place { name, ..place });
+}
+
+/// Counts a request for memory that is writable and executable at once.
+pub fn count_writable() {
+    NOTED.writable.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Counts an executable mapping of shared pages, in which there may be `hits` system call instructions.
+pub fn count_shared(hits: u64) {
+    NOTED.shared.fetch_add(1, Ordering::Relaxed);
+    NOTED.shared_hits.fetch_add(hits, Ordering::Relaxed);
+}
+
+/// What has been counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Requests for memory that is writable and executable at once.
+    pub writable: u64,
+    /// Executable mappings of shared pages.
+    pub shared: u64,
+    /// What may be system call instructions in them.
+    pub shared_hits: u64,
+    /// The highest number of a stub that has been a site's.
+    pub highest_stub: u64,
+}
+
+/// What has been counted so far.
+#[must_use]
+pub fn counts() -> Counts {
+    let [writable, shared, shared_hits, highest_stub] =
+        [&NOTED.writable, &NOTED.shared, &NOTED.shared_hits, &NOTED.stubs]
+            .map(|counter| counter.load(Ordering::Relaxed));
+    Counts { writable, shared, shared_hits, highest_stub }
 }

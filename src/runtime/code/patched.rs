@@ -221,6 +221,15 @@ impl Patched {
     }
 }
 
+/// Those of this memory. A fork keeps them.
+static PATCHED: Patched = Patched::new();
+
+/// The ranges that are known in this memory.
+#[must_use]
+pub fn known() -> &'static Patched {
+    &PATCHED
+}
+
 impl Default for Patched {
     fn default() -> Self {
         Self::new()

@@ -18,18 +18,17 @@ use crate::plan::space::Space;
 use crate::plan::stub::Fields;
 use crate::plan::{self, Input, Plan, planner, relay, undo};
 use crate::runtime::backstop::sud;
-use crate::runtime::code::patched::Content;
+use crate::runtime::code::patched::{self, Content};
 use crate::runtime::code::reach::{self, Room};
 use crate::runtime::code::stub_pool::{self, Stubs};
 use crate::runtime::code::{notes, pun_pages, traps};
 use crate::runtime::gate::stubs;
 use crate::runtime::memory::code_writer::{self, LiveMemory};
-use crate::runtime::memory::read;
+use crate::runtime::memory::{file_pages, read};
 use crate::runtime::signal::reserved;
-use crate::runtime::state::STATE;
 use crate::sys::fd::Fd;
 use crate::sys::file::{self, View};
-use crate::sys::lock::RobustGuard;
+use crate::sys::lock::{RobustGuard, RobustLock};
 use crate::sys::signal::AllBlocked;
 use crate::sys::{mem, process};
 use crate::x86::encode::UD2;
@@ -57,6 +56,9 @@ impl Modules {
         Self { stubs: Stubs::new(), patches: 0, unproved: 0, refused: 0 }
     }
 }
+
+/// What is patched in this memory; taken with all signals blocked. A fork breaks the lock.
+static PATCHER: RobustLock<Modules> = RobustLock::new(Modules::new());
 
 impl Default for Modules {
     fn default() -> Self {
@@ -138,8 +140,8 @@ pub struct Job<'a, 'f> {
 pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
     let mut modules = lock();
-    STATE.file_pages.insert(mapping.span);
-    mapping.texts.iter().for_each(|part| STATE.file_pages.remove(part.range));
+    file_pages::known().insert(mapping.span);
+    mapping.texts.iter().for_each(|part| file_pages::known().remove(part.range));
     let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
     let mut end = mapping.span.end;
     for part in &mapping.texts {
@@ -174,7 +176,7 @@ pub fn note_writable(at: GuestAddr) {
 /// The kernel's, if the rights can't be had back.
 pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
-    let mut modules = STATE.modules.lock();
+    let mut modules = PATCHER.lock();
     let mut end = mapping.span.end;
     let segments = image.segments().iter().filter(|segment| segment.executable);
     for (segment, part) in segments.zip(&mapping.texts) {
@@ -358,13 +360,13 @@ impl Modules {
     ) -> Result<(), Errno> {
         let pages = landings.iter().map(|&page| AddrRange::new(page, page.wrapping_add(PAGE)));
         let areas = || near.into_iter().chain(pages.clone());
-        let has_room = STATE.patched.has_room_for(1 + areas().count());
+        let has_room = patched::known().has_room_for(1 + areas().count());
         let is_ready = if has_room { self.stubs.write(&plan.stubs, memory) } else { Err(Errno::ENOMEM) };
         is_ready.inspect_err(|_| areas().for_each(mem::unmap))?;
         let content = if job.access == Access::Fresh { Content::FileText } else { Content::Text };
-        STATE.patched.insert(job.text.range(), content, self.patches);
+        patched::known().insert(job.text.range(), content, self.patches);
         areas().for_each(|area| {
-            STATE.patched.insert(area, Content::Trampolines, self.patches);
+            patched::known().insert(area, Content::Trampolines, self.patches);
         });
         for trampoline in &plan.trampolines {
             // SAFETY: it lies in the near area or on the landing pages, which nobody else writes.
@@ -390,7 +392,7 @@ impl Modules {
     /// The code in `range` is gone, or is about to be other code: what led from it to the gate is free.
     #[inline(never)]
     pub fn forget(&mut self, range: AddrRange) {
-        if STATE.patched.overlaps(range) {
+        if patched::known().overlaps(range) {
             self.stubs.retire(range);
             traps::forget(range);
             self.drop_patches(range, None);
@@ -406,7 +408,7 @@ impl Modules {
 
     /// The patch `dropped` of `range`, whose stubs are `new`, is not to come into force.
     pub fn withdraw(&mut self, range: AddrRange, new: &[u32], dropped: u64) {
-        STATE.patched.remove_patch(dropped);
+        patched::known().remove_patch(dropped);
         self.supersede(AddrRange::new(range.end, range.end), new, dropped);
         traps::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
     }
@@ -440,8 +442,8 @@ impl Modules {
     }
 
     fn drop_patches(&mut self, range: AddrRange, kept: Option<u64>) {
-        STATE.patched.remove(range, kept);
-        while let Some(area) = STATE.patched.take_orphan() {
+        patched::known().remove(range, kept);
+        while let Some(area) = patched::known().take_orphan() {
             mem::unmap(area);
         }
     }
@@ -469,7 +471,7 @@ fn change_live(plan: &Plan, is_writable: bool) -> Result<(), Errno> {
 fn is_intact(fields: &Fields<'_>, text: AddrRange, shift: u64) -> bool {
     let code = |at: GuestAddr| match text.contains(at) {
         true => Some(window(at.wrapping_add(shift), text.end.0 - at.0)),
-        false => STATE.patched.window(at),
+        false => patched::known().window(at),
     };
     let Some((start, _)) = undo::original(fields) else { return false };
     let entry = relay::entry_from(start, stubs::range(), code, |_| Some(start));
@@ -551,7 +553,7 @@ fn vaddr_of(image: &Image<'_>, offset: u64) -> Option<u64> {
 /// Takes the lock of all patching, with all signals blocked. If its last holder died over a patch, that is dropped: what
 /// the lock guards is changed by single stores, so at worst a page of stubs is lost.
 pub fn lock() -> RobustGuard<'static, Modules> {
-    let modules = STATE.modules.lock();
+    let modules = PATCHER.lock();
     if modules.is_inherited() {
         // SAFETY: only the holder of this lock uses the heap, and it is dead.
         unsafe { heap::abandon_patch() };
@@ -565,10 +567,10 @@ pub fn lock() -> RobustGuard<'static, Modules> {
 ///
 /// Whoever may hold it will never run again, and nobody waits.
 pub unsafe fn break_lock() {
-    if STATE.modules.is_locked() {
+    if PATCHER.is_locked() {
         // SAFETY: only the holder of this lock uses the heap, and it is not here.
         unsafe { heap::abandon_patch() };
         // SAFETY: as the caller vouches.
-        unsafe { STATE.modules.force_unlock() };
+        unsafe { PATCHER.force_unlock() };
     }
 }

@@ -4,9 +4,28 @@ use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::find::site::Text;
 use crate::runtime::gate::block;
-use crate::runtime::state::STATE;
 use crate::sys::mem::{self, Place};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+unsafe extern "C" {
+    // The linker defines both (ld, "Source Code Reference"; PROVIDE in its default script).
+    static __ehdr_start: u8;
+    static _end: u8;
+}
+
+/// The loader's own image.
+fn image() -> AddrRange {
+    let [start, end] = [&raw const __ehdr_start, &raw const _end].map(|at| GuestAddr(at.addr() as u64));
+    AddrRange::new(start, end.wrapping_add(PAGE - 1).page_floor())
+}
+
+/// The end of the program's stack; 0 before it is known. A fork keeps it.
+static STACK_TOP: AtomicU64 = AtomicU64::new(0);
+
+/// Says where the program's stack ends.
+pub fn set_stack_top(at: u64) {
+    STACK_TOP.store(at, Ordering::Relaxed);
+}
 
 /// Address space for trampolines that must lie at certain addresses.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +44,7 @@ impl Room {
     /// Around a text that lies among the mappings that the kernel places.
     #[must_use]
     pub fn around(text: AddrRange) -> Self {
-        let stack = GuestAddr(STATE.stack_top.load(Ordering::Relaxed));
+        let stack = GuestAddr(STACK_TOP.load(Ordering::Relaxed));
         let highest = text.start.wrapping_add(Self::REACH);
         let top = if stack > text.start { highest.min(stack.wrapping_sub(Self::STACK)) } else { highest };
         let below = GuestAddr(text.end.0.saturating_sub(Self::REACH).max(Self::CLEARANCE));
@@ -54,9 +73,8 @@ impl Room {
 fn own_mappings() -> AddrRange {
     const ABOVE: u64 = 8 << 20;
     let blocks = block::mapping();
-    let state = GuestAddr((&raw const STATE).addr() as u64);
-    let image_end = state.wrapping_add(size_of_val(&STATE) as u64 + PAGE).page_floor();
-    AddrRange::new(blocks.start.min(state), blocks.end.max(image_end).wrapping_add(ABOVE))
+    let image = image();
+    AddrRange::new(blocks.start.min(image.start), blocks.end.max(image.end).wrapping_add(ABOVE))
 }
 
 /// Maps `len` bytes within reach of all of `text`: below it, where no break grows, else above.

@@ -14,9 +14,8 @@ use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::find::site::Site;
 use crate::plan::stub::{self, Again, Fields, Instruction};
 use crate::plan::{self, Gate, Tactic};
-use crate::runtime::gate::{dedicated, enter_asm, layout, restorer, stubs};
+use crate::runtime::gate::{dedicated, enter_asm, layout, policy, restorer, stubs};
 use crate::runtime::memory::code_writer::{self, LiveMemory};
-use crate::runtime::state::policy_address;
 use crate::runtime::tasks;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -242,7 +241,7 @@ impl Default for Stubs {
 pub fn gate() -> Gate {
     Gate {
         stubs: stubs::range(),
-        policy: policy_address(),
+        policy: policy::address(),
         hooked: GuestAddr(enter_asm::hooked as *const () as u64),
     }
 }

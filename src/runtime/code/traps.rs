@@ -5,7 +5,6 @@
 //! either is no more than to send the thread to the site's stub, which makes the call with the state of that moment.
 
 use crate::addr::{AddrRange, GuestAddr};
-use crate::runtime::state::STATE;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Sites that can trap at the same time.
@@ -31,7 +30,7 @@ impl Traps {
     }
 
     /// The sites that trap.
-    pub fn sites(&self) -> impl Iterator<Item = GuestAddr> {
+    fn sites(&self) -> impl Iterator<Item = GuestAddr> {
         let len = self.len.load(Ordering::Acquire) as usize;
         let sites = self.sites.iter().take(len).map(|at| GuestAddr(at.load(Ordering::Acquire)));
         sites.filter(|site| site.0 != 0)
@@ -44,6 +43,14 @@ impl Traps {
     }
 }
 
+/// Those of this memory. A fork keeps them.
+static TRAPS: Traps = Traps::new();
+
+/// The sites that trap.
+pub fn sites() -> impl Iterator<Item = GuestAddr> {
+    TRAPS.sites()
+}
+
 impl Default for Traps {
     fn default() -> Self {
         Self::new()
@@ -52,13 +59,13 @@ impl Default for Traps {
 
 /// Where a trap at `site` goes.
 pub fn entry_of(site: GuestAddr) -> Option<GuestAddr> {
-    STATE.traps.entry_of(site).map(GuestAddr)
+    TRAPS.entry_of(site).map(GuestAddr)
 }
 
 /// Makes a trap at `site` go to `entry` from now on. Returns false if the table is full: the site must not trap then.
 #[must_use]
 pub fn add(site: GuestAddr, entry: GuestAddr) -> bool {
-    let traps = &STATE.traps;
+    let traps = &TRAPS;
     let len = traps.len.load(Ordering::Relaxed) as usize;
     let find = |wanted: u64| traps.sites.iter().take(len).position(|at| at.load(Ordering::Relaxed) == wanted);
     let free = find(site.0).or_else(|| find(0)).unwrap_or(len);
@@ -78,7 +85,7 @@ pub fn forget(range: AddrRange) {
 
 /// Forgets the traps in `range` but for those whose entry is `kept`.
 pub fn retain(range: AddrRange, kept: impl Fn(GuestAddr) -> bool) {
-    let traps = &STATE.traps;
+    let traps = &TRAPS;
     let len = traps.len.load(Ordering::Relaxed) as usize;
     for (at, entry) in traps.sites.iter().zip(&traps.entries).take(len) {
         let is_in_range = range.contains(GuestAddr(at.load(Ordering::Relaxed)));

@@ -9,7 +9,6 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::signal::{SS_DISABLE, SigStack, SignalSet};
 use crate::abi::sysno;
-use crate::runtime::state::STATE;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// `log2` of the bytes of a piece.
@@ -25,6 +24,8 @@ pub struct AltStacks {
     pub exist: AtomicU8,
     /// The address of the entries.
     pub entries_at: AtomicU64,
+    /// The mask of every signal, for assembly.
+    pub all_signals: AtomicU64,
     entries: [Entry; ENTRIES],
 }
 
@@ -44,6 +45,7 @@ impl AltStacks {
         Self {
             exist: AtomicU8::new(0),
             entries_at: AtomicU64::new(0),
+            all_signals: AtomicU64::new(0),
             entries: [const { Entry { start: AtomicU64::new(0), last: AtomicU64::new(0) } }; ENTRIES],
         }
     }
@@ -62,7 +64,7 @@ impl AltStacks {
         }
         self.entries_at
             .store(core::ptr::from_ref(&self.entries).expose_provenance() as u64, Ordering::Relaxed);
-        STATE.all_signals.store(SignalSet::ALL.0, Ordering::Relaxed);
+        self.all_signals.store(SignalSet::ALL.0, Ordering::Relaxed);
         self.exist.store(1, Ordering::Release);
     }
 
@@ -73,6 +75,9 @@ impl AltStacks {
         entry.start.load(Ordering::Relaxed) <= sp && sp <= entry.last.load(Ordering::Relaxed)
     }
 }
+
+/// Those of this process. A fork keeps them.
+pub(super) static ALTSTACKS: AltStacks = AltStacks::new();
 
 impl Default for AltStacks {
     fn default() -> Self {
@@ -89,13 +94,13 @@ pub fn note(call: &Call, outcome: Outcome) {
     // SAFETY: the kernel has just read it there.
     let stack = unsafe { core::ptr::with_exposed_provenance::<SigStack>(new as usize).read_unaligned() };
     if stack.flags & SS_DISABLE == 0 {
-        STATE.altstacks.insert(&stack);
+        ALTSTACKS.insert(&stack);
     }
 }
 
 /// Gives it up, where signals can't be blocked any more: what a filter of the program's forbids is not done.
 pub fn ignore() {
-    STATE.altstacks.exist.store(0, Ordering::Relaxed);
+    ALTSTACKS.exist.store(0, Ordering::Relaxed);
 }
 
 #[cfg(test)]

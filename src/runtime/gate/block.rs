@@ -22,10 +22,9 @@ use crate::abi::map::Protection;
 use crate::abi::signal::SignalSet;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::runtime::gate::claim::{Claim, Lost};
-use crate::runtime::state::STATE;
 use crate::sys::mem::{self, Place};
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// TF, DF, NT and AC: what only `popfq` can set, and what Rust code must not run with.
 pub(super) const CONTROL_FLAGS: u64 = 0x4_4500;
@@ -125,14 +124,13 @@ impl Spare {
     #[must_use]
     pub fn slot(&self) -> Option<u32> {
         let word = self.0.load(Ordering::Relaxed);
-        let is_current = (word >> 32) as u32 == STATE.generation.load(Ordering::Relaxed);
+        let is_current = (word >> 32) as u32 == generation();
         (word as u32).checked_sub(1).filter(|_| is_current)
     }
 
     /// Puts a slot in, or takes it out.
     pub fn set(&self, slot: Option<u32>) {
-        let generation = STATE.generation.load(Ordering::Relaxed);
-        let word = slot.map_or(0, |slot| u64::from(generation) << 32 | u64::from(slot + 1));
+        let word = slot.map_or(0, |slot| u64::from(generation()) << 32 | u64::from(slot + 1));
         self.0.store(word, Ordering::Relaxed);
     }
 }
@@ -294,8 +292,58 @@ impl Block {
     }
 
     fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) >= STATE.generation.load(Ordering::Relaxed)
+        self.busy.load(Ordering::Relaxed) >= generation()
     }
+}
+
+/// Where the blocks are, and which of them are in use; parts of it are read by `enter_asm`.
+#[repr(C)]
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// The header of the first owned block.
+    pub(super) owned: AtomicU64,
+    /// The header of the first shared block.
+    pub(super) shared: AtomicU64,
+    /// The end of the shared blocks.
+    pub(super) shared_end: AtomicU64,
+    /// How many forks lead from the loader's start to this process, plus one.
+    pub(super) generation: AtomicU32,
+    /// 1 if `rdfsbase` may be used (AT_HWCAP2 bit 1, Documentation/arch/x86/x86_64/fsgs.rst).
+    pub(super) fsgsbase: AtomicU8,
+    /// Which owned blocks have had owners.
+    adopted: Adopted,
+}
+
+/// A fork starts the next generation.
+pub(super) static POOL: Pool = Pool {
+    owned: AtomicU64::new(0),
+    shared: AtomicU64::new(0),
+    shared_end: AtomicU64::new(0),
+    generation: AtomicU32::new(0),
+    fsgsbase: AtomicU8::new(0),
+    adopted: Adopted::new(),
+};
+
+/// The current generation.
+#[must_use]
+pub fn generation() -> u32 {
+    POOL.generation.load(Ordering::Relaxed)
+}
+
+/// Starts the generation `next`: what is busy in a former one is free from now on.
+pub fn start_generation(next: u32) {
+    POOL.generation.store(next, Ordering::Release);
+}
+
+/// Whether `rdfsbase` may be used.
+#[must_use]
+pub fn has_fsgsbase() -> bool {
+    POOL.fsgsbase.load(Ordering::Relaxed) != 0
+}
+
+/// Says whether `rdfsbase` may be used, before any hook runs.
+pub fn allow_fsgsbase(is_allowed: bool) {
+    POOL.fsgsbase.store(is_allowed.into(), Ordering::Relaxed);
 }
 
 /// Maps the blocks.
@@ -304,6 +352,8 @@ impl Block {
 ///
 /// The kernel's, if there is no room.
 pub fn set_up() -> Result<(), Errno> {
+    // A block is free while its number is smaller, as the zeros of fresh memory are.
+    start_generation(1);
     let len = (OWNED + SHARED) * LEN;
     // One block more, so that an aligned start exists inside.
     let at = mem::map_anonymous(Place::Anywhere, len + LEN, Protection::READ_WRITE)?;
@@ -313,17 +363,17 @@ pub fn set_up() -> Result<(), Errno> {
     mem::unmap(AddrRange::new(end, at.wrapping_add(len + LEN)));
     mem::name(AddrRange::new(start, end), c"loader:stacks");
     let header = LEN - HEADER;
-    STATE.blocks.store(start.0 + header, Ordering::Relaxed);
-    STATE.shared_blocks.store(start.0 + OWNED * LEN + header, Ordering::Relaxed);
-    STATE.shared_blocks_end.store(end.0, Ordering::Relaxed);
+    POOL.owned.store(start.0 + header, Ordering::Relaxed);
+    POOL.shared.store(start.0 + OWNED * LEN + header, Ordering::Relaxed);
+    POOL.shared_end.store(end.0, Ordering::Relaxed);
     Ok(())
 }
 
 /// All blocks.
 #[must_use]
 pub fn mapping() -> AddrRange {
-    let start = STATE.blocks.load(Ordering::Relaxed).wrapping_sub(LEN - HEADER);
-    AddrRange::new(GuestAddr(start), GuestAddr(STATE.shared_blocks_end.load(Ordering::Relaxed)))
+    let start = POOL.owned.load(Ordering::Relaxed).wrapping_sub(LEN - HEADER);
+    AddrRange::new(GuestAddr(start), GuestAddr(POOL.shared_end.load(Ordering::Relaxed)))
 }
 
 /// The block whose stack or header `at` lies in.
@@ -332,19 +382,19 @@ pub fn around(at: GuestAddr) -> Option<&'static Block> {
     let all = mapping();
     // A stack that is still empty ends where the next block begins.
     let inside = at.wrapping_sub(1);
-    all.contains(inside).then(|| header_at(&STATE.blocks, (inside.0 - all.start.0) / LEN))
+    all.contains(inside).then(|| header_at(&POOL.owned, (inside.0 - all.start.0) / LEN))
 }
 
 /// Takes a shared block for `holder`, for as long as it is not freed.
 pub fn take_shared(holder: u64) -> &'static mut Block {
-    let generation = STATE.generation.load(Ordering::Relaxed);
+    let generation = generation();
     loop {
         for index in 0..SHARED {
-            let block = header_at(&STATE.shared_blocks, index);
+            let block = header_at(&POOL.shared, index);
             if !block.is_busy() && block.busy.swap(generation, Ordering::Acquire) < generation {
                 block.claim.stamp(holder);
                 // SAFETY: whoever has made it busy is its only user.
-                return unsafe { &mut *pointer_at(&STATE.shared_blocks, index) };
+                return unsafe { &mut *pointer_at(&POOL.shared, index) };
             }
         }
     }
@@ -368,19 +418,19 @@ fn pointer_at(first: &AtomicU64, index: u64) -> *mut Block {
 
 /// Makes the thread with `fs_base` the owner of its block for the next hooks, if nobody else is.
 pub fn adopt(fs_base: u64) {
-    let block = header_at(&STATE.blocks, index_of(fs_base));
+    let block = header_at(&POOL.owned, index_of(fs_base));
     let key = fs_base.wrapping_add(1);
     if block.owner.load(Ordering::Relaxed) == 0
         && block.owner.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     {
         block.next_owner.store(key, Ordering::Relaxed);
-        STATE.adopted.insert(index_of(fs_base));
+        POOL.adopted.insert(index_of(fs_base));
     }
 }
 
 /// The block that the thread with `fs_base` owns, if it does.
 fn owned_by(fs_base: u64) -> Option<&'static Block> {
-    let block = header_at(&STATE.blocks, index_of(fs_base));
+    let block = header_at(&POOL.owned, index_of(fs_base));
     (block.owner.load(Ordering::Relaxed) == fs_base.wrapping_add(1)).then_some(block)
 }
 
@@ -406,7 +456,7 @@ pub fn disown(fs_base: u64) -> Option<u32> {
 /// The shared blocks that have ever been taken. They are taken from the first on, so behind one that was not there is
 /// none, and untouched pages stay untouched.
 fn taken_shared() -> impl Iterator<Item = &'static Block> {
-    let shared = (0..SHARED).map(|index| header_at(&STATE.shared_blocks, index));
+    let shared = (0..SHARED).map(|index| header_at(&POOL.shared, index));
     shared.take_while(|block| block.claim.vforks() != 0)
 }
 
@@ -438,8 +488,8 @@ pub fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
 }
 
 fn adopted() -> impl Iterator<Item = &'static Block> {
-    let adopted = (0..OWNED).filter(|index| STATE.adopted.contains(*index));
-    adopted.map(|index| header_at(&STATE.blocks, index))
+    let adopted = (0..OWNED).filter(|index| POOL.adopted.contains(*index));
+    adopted.map(|index| header_at(&POOL.owned, index))
 }
 
 /// In a forked child: threads that have not come along own nothing. One that is missed, because its block was adopted
@@ -455,12 +505,12 @@ pub fn forget_owners(fs_base: Option<u64>) {
 
 /// The owned blocks that have ever had an owner.
 #[derive(Debug)]
-pub struct Adopted([AtomicU64; OWNED as usize / 64]);
+struct Adopted([AtomicU64; OWNED as usize / 64]);
 
 impl Adopted {
     /// None.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; OWNED as usize / 64])
     }
 

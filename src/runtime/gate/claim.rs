@@ -7,8 +7,20 @@
 //! processes in this memory run beside their parent, and leave their id instead. Whoever gives something back clears its
 //! claim first, or the next holder could be taken for the last.
 
-use crate::runtime::state::STATE;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// How many `vfork`s there have been, plus one once hooks run; also read by `enter_asm`. A fork keeps it.
+pub(super) static VFORKS: AtomicU32 = AtomicU32::new(0);
+
+/// Before any hook runs: what has never been claimed is told from what was claimed before the first `vfork`.
+pub fn set_up() {
+    VFORKS.store(1, Ordering::Relaxed);
+}
+
+/// Counts a `vfork` that is about to be made.
+pub fn count_vfork() {
+    VFORKS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Tells an id from an fs base, which is an address of the program's.
 const IS_ID: u64 = 1 << 63;
@@ -37,7 +49,7 @@ impl Claim {
 
     /// `holder` takes it now.
     pub fn stamp(&self, holder: u64) {
-        self.vforks.store(STATE.vforks.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.vforks.store(VFORKS.load(Ordering::Relaxed), Ordering::Relaxed);
         self.holder.store(holder, Ordering::Relaxed);
     }
 

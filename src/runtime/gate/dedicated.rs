@@ -4,7 +4,6 @@ use crate::addr::GuestAddr;
 use crate::plan::stub;
 use crate::runtime::calls::exit_filter;
 use crate::runtime::gate::{slots, stubs};
-use crate::runtime::state::STATE;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Pairs of stub and number that can have a slot; a power of two. The others take a record slot each time.
@@ -34,6 +33,9 @@ impl Filters {
     }
 }
 
+/// The table of this process. A fork keeps it.
+pub(super) static DEDICATIONS: Filters = Filters::new();
+
 impl Default for Filters {
     fn default() -> Self {
         Self::new()
@@ -53,7 +55,7 @@ const fn index_of(stub: u32, nr: u32) -> usize {
 /// The slot for the calls numbered `nr` of a stub that goes back to `back`, dedicated now if need be. `None` if its
 /// place in the table is another's.
 pub fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
-    let entry = STATE.filters.entries.get(index_of(stub, nr))?;
+    let entry = DEDICATIONS.entries.get(index_of(stub, nr))?;
     let key = key_of(stub, nr);
     match entry.key.load(Ordering::Acquire) {
         0 => {}
@@ -73,7 +75,7 @@ pub fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
 
 /// The stub goes back to `back` from now on: so do the slots that are dedicated to it, in the eyes of a debugger.
 pub fn move_slots(stub: u32, back: GuestAddr) {
-    for entry in &STATE.filters.entries {
+    for entry in &DEDICATIONS.entries {
         let key = entry.key.load(Ordering::Acquire);
         if key != 0 && (key >> 16) as u16 == stub as u16 {
             slots::set_back(GuestAddr(entry.slot.load(Ordering::Relaxed)), back);

@@ -8,14 +8,15 @@
 
 use crate::abi::signal::SIG_SETMASK;
 use crate::abi::sysno;
-use crate::runtime::gate::altstacks::{self, AltStacks};
-use crate::runtime::gate::block::{self, Block, CONTROL_FLAGS, Registers};
-use crate::runtime::gate::claim::Claim;
+use crate::runtime::gate::altstacks::{self, ALTSTACKS, AltStacks};
+use crate::runtime::gate::block::{self, Block, CONTROL_FLAGS, POOL, Pool, Registers};
+use crate::runtime::gate::claim::{Claim, VFORKS};
+use crate::runtime::gate::dedicated::{self, DEDICATIONS};
 use crate::runtime::gate::leave_asm::{leave, resume};
-use crate::runtime::gate::record::Area;
+use crate::runtime::gate::policy::{self, POLICY};
+use crate::runtime::gate::record::{Area, RECORDS};
 use crate::runtime::gate::unsaved::window;
-use crate::runtime::gate::{dedicated, layout, restorer};
-use crate::runtime::state::{self, STATE, State};
+use crate::runtime::gate::{layout, restorer};
 use crate::runtime::{delivery, dispatch};
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -32,19 +33,19 @@ macro_rules! find_block {
     ($free:tt, $taken:tt, $perhaps:tt) => {
         concat!(
             window!($free),
-            "cmp byte ptr [rip + {state} + {fsgsbase}], 0\n",
+            "cmp byte ptr [rip + {pool} + {fsgsbase}], 0\n",
             "je 22f\n",
             "rdfsbase rcx\n",
             "imul r11, rcx, {hash}\n", // block::index_of
             "shr r11, {hash_shift}\n",
             "and r11d, {index_mask}\n", // the index times the block's length
-            "add r11, [rip + {state} + {blocks}]\n",
+            "add r11, [rip + {pool} + {owned}]\n",
             "inc rcx\n", // owners are stored plus one, so that 0 is nobody
             "cmp rcx, [r11 + {owner}]\n",
             "jne 22f\n",
             // Only the owner itself takes its block: a plain word suffices, set while a hook of the same thread
             // has been interrupted by a handler that makes calls.
-            "mov ecx, [rip + {state} + {generation}]\n",
+            "mov ecx, [rip + {pool} + {generation}]\n",
             "cmp [r11 + {busy}], ecx\n",
             "jae 22f\n",
             "mov [r11 + {busy}], ecx\n",
@@ -52,27 +53,27 @@ macro_rules! find_block {
             "jmp 24f\n",
             window!($free),
             "22:\n", // a shared block: the first that is free
-            "mov r11, [rip + {state} + {shared}]\n",
+            "mov r11, [rip + {pool} + {shared}]\n",
             "23:\n",
-            "mov ecx, [rip + {state} + {generation}]\n",
+            "mov ecx, [rip + {pool} + {generation}]\n",
             "cmp [r11 + {busy}], ecx\n", // never written while busy: a forked child marks its own for the next one
             "jae 27f\n",
             "xchg ecx, [r11 + {busy}]\n",
             window!($perhaps),
-            "cmp ecx, [rip + {state} + {generation}]\n",
+            "cmp ecx, [rip + {pool} + {generation}]\n",
             "jb 28f\n",
             window!($free),
             "27:\n",
             "add r11, {block_len}\n",
-            "cmp r11, [rip + {state} + {shared_end}]\n",
+            "cmp r11, [rip + {pool} + {shared_end}]\n",
             "jb 23b\n",
             "pause\n",
             "jmp 22b\n",
             window!($taken),
             "28:\n", // claim it at once: a process that is killed in between takes it along
-            "mov ecx, [rip + {state} + {vforks}]\n",
+            "mov ecx, [rip + {vforks}]\n",
             "mov [r11 + {claim_vforks}], ecx\n",
-            "cmp byte ptr [rip + {state} + {fsgsbase}], 0\n",
+            "cmp byte ptr [rip + {pool} + {fsgsbase}], 0\n",
             "je 24f\n",
             "rdfsbase rcx\n",
             "mov [r11 + {claim_holder}], rcx\n",
@@ -89,13 +90,14 @@ macro_rules! go_through_filter {
             "shr r11, 16\n",
             "bswap r11d\n", // the number
             "movzx ecx, r11w\n",
-            "lea r11, [rip + {state}]\n",
-            "cmp byte ptr [r11 + rcx + {policy}], {filtered_calls}\n",
+            "lea r11, [rip + {policy}]\n",
+            "cmp byte ptr [r11 + rcx], {filtered_calls}\n",
             "jne 26f\n",
             "xor ecx, eax\n", // dedicated::index_of
             "and ecx, {last_filter}\n",
             "shl ecx, 4\n",
-            "lea r11, [r11 + rcx + {filters}]\n",
+            "lea r11, [rip + {filters}]\n",
+            "add r11, rcx\n",
             "mov rcx, rax\n",
             "shl rcx, 16\n", // dedicated::key_of
             "cmp rcx, [r11]\n",
@@ -134,13 +136,13 @@ macro_rules! save_registers {
             "mov [r11 + {r13}], r13\n",
             "mov [r11 + {r14}], r14\n",
             "mov [r11 + {r15}], r15\n",
-            "cmp byte ptr [rip + {state} + {altstacks}], 0\n",
+            "cmp byte ptr [rip + {altstacks} + {altstacks_exist}], 0\n",
             "je 32f\n",
             "mov rcx, rsp\n",
             "shr rcx, {piece_shift}\n",
             "and ecx, {altstacks_mask}\n",
             "shl ecx, 4\n",
-            "add rcx, [rip + {state} + {altstacks_at}]\n",
+            "add rcx, [rip + {altstacks} + {altstacks_at}]\n",
             "cmp rsp, [rcx]\n",
             "jb 32f\n",
             "cmp rsp, [rcx + 8]\n",
@@ -149,7 +151,7 @@ macro_rules! save_registers {
             "xchg rbp, r11\n",
             window!($masking),
             "lea rdx, [rbp + {mask}]\n",
-            "lea rsi, [rip + {state} + {all_signals}]\n",
+            "lea rsi, [rip + {altstacks} + {all_signals}]\n",
             "mov edi, {set_mask}\n",
             "mov r10d, 8\n",
             "mov eax, {change_mask}\n",
@@ -216,15 +218,15 @@ macro_rules! landing {
         pub unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 $text,
-                state = sym STATE,
-                fsgsbase = const offset_of!(State, fsgsbase),
-                generation = const offset_of!(State, generation),
-                vforks = const offset_of!(State, vforks),
+                pool = sym POOL,
+                fsgsbase = const offset_of!(Pool, fsgsbase),
+                generation = const offset_of!(Pool, generation),
+                vforks = sym VFORKS,
                 claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
                 claim_vforks = const offset_of!(Block, claim) + offset_of!(Claim, vforks),
-                blocks = const offset_of!(State, blocks),
-                shared = const offset_of!(State, shared_blocks),
-                shared_end = const offset_of!(State, shared_blocks_end),
+                owned = const offset_of!(Pool, owned),
+                shared = const offset_of!(Pool, shared),
+                shared_end = const offset_of!(Pool, shared_end),
                 hash = const block::HASH,
                 hash_shift = const block::HASH_SHIFT - block::SHIFT,
                 index_mask = const (block::OWNED - 1) << block::SHIFT,
@@ -247,14 +249,15 @@ macro_rules! landing {
                 r15 = const block::register(offset_of!(Registers, r15)),
                 rax = const block::register(offset_of!(Registers, rax)),
                 rflags = const block::register(offset_of!(Registers, rflags)),
-                altstacks = const offset_of!(State, altstacks) + offset_of!(AltStacks, exist),
-                altstacks_at = const offset_of!(State, altstacks) + offset_of!(AltStacks, entries_at),
+                altstacks = sym ALTSTACKS,
+                altstacks_exist = const offset_of!(AltStacks, exist),
+                altstacks_at = const offset_of!(AltStacks, entries_at),
                 altstacks_mask = const altstacks::ENTRIES - 1,
                 piece_shift = const altstacks::PIECE_SHIFT,
                 spilled = const offset_of!(Block, spilled),
                 mask = const offset_of!(Block, mask),
                 masked = const offset_of!(Block, masked),
-                all_signals = const offset_of!(State, all_signals),
+                all_signals = const offset_of!(AltStacks, all_signals),
                 set_mask = const SIG_SETMASK,
                 change_mask = const sysno::RT_SIGPROCMASK,
                 bare_call = const restorer::BARE_CALL,
@@ -311,9 +314,9 @@ landing!(
     ),
     stub = const offset_of!(Block, stub),
     entered = sym dispatch::entered,
-    policy = const offset_of!(State, policy),
-    filtered_calls = const state::FILTERED,
-    filters = const offset_of!(State, filters),
+    policy = sym POLICY,
+    filtered_calls = const policy::FILTERED,
+    filters = sym DEDICATIONS,
     last_filter = const dedicated::DEDICATED - 1,
 );
 
@@ -336,7 +339,7 @@ landing!(
         "seto al\n",
         "ror rax, 16\n",
         window!(filtered_packed_address),
-        "lea r11, [rip + {state} + {records}]\n",
+        "lea r11, [rip + {records}]\n",
         "sub rcx, r11\n",
         window!(filtered_packed_offset),
         "shr ecx, {slot_shift}\n",
@@ -346,7 +349,7 @@ landing!(
         save_registers!(filtered_packed_taken, filtered_masking),
         "movzx ecx, ax\n",
         "shl ecx, {slot_shift}\n",
-        "lea r11, [rip + {state} + {records}]\n",
+        "lea r11, [rip + {records}]\n",
         "add rcx, r11\n",
         "mov [rbx + {area}], rcx\n",
         "mov rdx, rax\n",
@@ -360,7 +363,7 @@ landing!(
         "call {passed_filter}\n",
         "jmp {leave}\n",
     ),
-    records = const offset_of!(State, records),
+    records = sym RECORDS,
     slot_shift = const layout::SLOT_LEN.ilog2(),
     area = const offset_of!(Block, area),
     passed_filter = sym dispatch::filtered,

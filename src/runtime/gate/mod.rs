@@ -9,6 +9,7 @@ pub mod gate_asm;
 pub mod layout;
 pub mod leave_asm;
 pub mod pending;
+pub mod policy;
 pub mod record;
 pub mod restorer;
 pub mod slot_code;

@@ -9,7 +9,6 @@ use crate::runtime::gate::claim::Claim;
 use crate::runtime::gate::layout::{SLOT_LEN, SLOTS};
 use crate::runtime::signal::reservable::RESERVABLE;
 use crate::runtime::signal::reserved_mask;
-use crate::runtime::state::STATE;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -131,6 +130,8 @@ pub struct Records {
     taken: [AtomicU64; SLOTS as usize / 64],
     /// Slots whose code has been written, from the first on.
     pub(super) ready: AtomicU32,
+    /// Calls whose exit event was lost because every slot was taken.
+    pub(super) missed: AtomicU64,
 }
 
 impl Records {
@@ -141,6 +142,7 @@ impl Records {
             records: [const { Record::new() }; SLOTS as usize],
             taken: [const { AtomicU64::new(0) }; SLOTS as usize / 64],
             ready: AtomicU32::new(0),
+            missed: AtomicU64::new(0),
         }
     }
 
@@ -192,6 +194,9 @@ impl Records {
     }
 }
 
+/// The pool of this process. A fork frees all slots but those of the thread that forked.
+pub(super) static RECORDS: Records = Records::new();
+
 impl Default for Records {
     fn default() -> Self {
         Self::new()
@@ -207,7 +212,7 @@ impl Area {
 /// The address of the first record.
 #[must_use]
 pub fn first_record() -> u64 {
-    (&raw const STATE.records.records).addr() as u64
+    (&raw const RECORDS.records).addr() as u64
 }
 
 #[cfg(test)]

@@ -8,11 +8,9 @@ use crate::runtime::gate::block::Block;
 use crate::runtime::gate::claim::Lost;
 use crate::runtime::gate::layout::{SLOT_LEN, SLOTS};
 use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
-use crate::runtime::gate::record::{self, Record};
+use crate::runtime::gate::record::{self, RECORDS, Record};
 use crate::runtime::gate::{enter_asm, gate_asm, slot_code};
 use crate::runtime::memory::code_writer;
-use crate::runtime::state::STATE;
-use crate::sys::counter::count;
 use crate::sys::signal::AllBlocked;
 use core::sync::atomic::Ordering;
 
@@ -24,15 +22,15 @@ const SLOTS_A_PAGE: u32 = 4096 / SLOT_LEN as u32;
 
 /// Takes a slot of a page that is written now.
 fn grow_and_take(limit: u32, holder: u64) -> Option<u32> {
-    if STATE.records.ready.load(Ordering::Relaxed) >= SLOTS {
+    if RECORDS.ready.load(Ordering::Relaxed) >= SLOTS {
         return None;
     }
     let _blocked = AllBlocked::new()?;
     let _modules = patcher::lock();
     // Somebody else may have grown the pool while this thread waited for the lock.
-    STATE.records.take(limit, holder).or_else(|| {
+    RECORDS.take(limit, holder).or_else(|| {
         grow();
-        STATE.records.take(limit, holder)
+        RECORDS.take(limit, holder)
     })
 }
 
@@ -40,15 +38,15 @@ fn grow_and_take(limit: u32, holder: u64) -> Option<u32> {
 pub fn make_ready() {
     const ENOUGH: u32 = 256;
     let Some(_blocked) = AllBlocked::new() else { return };
-    let _modules = STATE.modules.lock();
-    for _ in STATE.records.ready.load(Ordering::Relaxed) / SLOTS_A_PAGE..ENOUGH / SLOTS_A_PAGE {
+    let _modules = patcher::lock();
+    for _ in RECORDS.ready.load(Ordering::Relaxed) / SLOTS_A_PAGE..ENOUGH / SLOTS_A_PAGE {
         grow();
     }
 }
 
 /// Writes the code of the next page of slots, if the pool has one left. Needs the modules' lock once there are threads.
 pub fn grow() {
-    let records = &STATE.records;
+    let records = &RECORDS;
     let first = records.ready.load(Ordering::Acquire);
     if first >= SLOTS {
         return;
@@ -85,13 +83,13 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) ->
     let holder = block.holder();
     let slot = match block.spare.slot() {
         Some(slot) => {
-            STATE.records.record(slot)?.claim.stamp(holder); // while it is still to be found in the block
+            RECORDS.record(slot)?.claim.stamp(holder); // while it is still to be found in the block
             block.spare.set(None);
             slot
         }
-        None => STATE.records.take(limit, holder).or_else(|| grow_and_take(limit, holder))?,
+        None => RECORDS.take(limit, holder).or_else(|| grow_and_take(limit, holder))?,
     };
-    let record = STATE.records.record(slot)?;
+    let record = RECORDS.record(slot)?;
     let (landing, flags) = match pending.returns {
         Returns::Once => (enter_asm::told as *const () as u64, 0),
         Returns::Twice { flags } => (enter_asm::told_split as *const () as u64, flags),
@@ -123,7 +121,7 @@ pub fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
     let slot = slot_of(area)?;
     // Records are aligned to their length.
     let side = if is_childs(area) { Side::Child } else { Side::Caller };
-    let record = STATE.records.record(slot)?;
+    let record = RECORDS.record(slot)?;
     let mut call = Call { nr: record.nr.load(Ordering::Relaxed), args: [0; 6] };
     for (to, from) in call.args.iter_mut().zip(&record.args) {
         *to = from.load(Ordering::Relaxed);
@@ -158,7 +156,7 @@ pub fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
         if block.is_owned() && block.spare.slot().is_none() {
             block.spare.set(Some(slot));
         } else {
-            STATE.records.release(slot);
+            RECORDS.release(slot);
         }
     }
     Some(Collected { pending, side, vforks, ran_owned })
@@ -181,8 +179,8 @@ pub struct Dedication {
 
 /// Takes a slot for good; returns its code, or `None` if all slots are taken.
 pub fn dedicate(to: &Dedication) -> Option<GuestAddr> {
-    let slot = STATE.records.take(SLOTS, 0).or_else(|| grow_and_take(SLOTS, 0))?;
-    let record = STATE.records.record(slot)?;
+    let slot = RECORDS.take(SLOTS, 0).or_else(|| grow_and_take(SLOTS, 0))?;
+    let record = RECORDS.record(slot)?;
     record.areas[0].landing.store(to.landing, Ordering::Relaxed);
     record.back.store(to.back.0, Ordering::Relaxed);
     record.stub.store(to.stub, Ordering::Relaxed);
@@ -209,7 +207,7 @@ impl Slot {
     }
 
     fn record(self) -> Option<&'static Record> {
-        STATE.records.record(self.0)
+        RECORDS.record(self.0)
     }
 
     /// The address of the caller's area, or the child's.
@@ -268,7 +266,7 @@ pub fn release_dedicated(code: GuestAddr) {
         && let Some(record) = slot.record()
     {
         record.resume.store(0, Ordering::Relaxed);
-        STATE.records.release(slot.0);
+        RECORDS.release(slot.0);
     }
 }
 
@@ -284,18 +282,18 @@ fn slot_of(area: u64) -> Option<u32> {
 
 /// Gives back a slot that a block has kept.
 pub fn release_spare(slot: u32) {
-    STATE.records.release(slot);
+    RECORDS.release(slot);
 }
 
 /// Frees the slots of calls that will never return, but for `kept`. What returns twice may still do so in another
 /// thread.
 pub fn release(lost: Lost, kept: Option<u32>) {
-    for (slot, record) in STATE.records.taken() {
+    for (slot, record) in RECORDS.taken() {
         let is_pending = record.pending.load(Ordering::Relaxed) != 0;
         let returns_there = is_pending && record.returns_twice.load(Ordering::Relaxed) != 0;
         if record.claim.is_of(lost) && !returns_there && kept != Some(slot) {
             record.pending.store(0, Ordering::Relaxed);
-            STATE.records.release(slot);
+            RECORDS.release(slot);
         }
     }
 }
@@ -303,16 +301,22 @@ pub fn release(lost: Lost, kept: Option<u32>) {
 /// In a forked child: frees all slots but dedicated ones and those of calls that its one thread is still in, which are
 /// calls that the handler that forked has interrupted.
 pub fn release_all_but(fs_base: Option<u64>) {
-    for (slot, record) in STATE.records.taken() {
+    for (slot, record) in RECORDS.taken() {
         let is_pending = record.pending.load(Ordering::Relaxed) != 0;
         let is_own = is_pending && fs_base.is_some_and(|base| record.claim.holder() == base);
         if !is_own && record.resume.load(Ordering::Relaxed) == 0 {
-            STATE.records.release(slot);
+            RECORDS.release(slot);
         }
     }
 }
 
+/// How many exit events have been lost.
+#[must_use]
+pub fn missed_exits() -> u64 {
+    RECORDS.missed.load(Ordering::Relaxed)
+}
+
 /// Counts a call whose exit event is lost because every slot is taken.
 pub fn count_missed() {
-    count(&STATE.missed_exits);
+    RECORDS.missed.fetch_add(1, Ordering::Relaxed);
 }

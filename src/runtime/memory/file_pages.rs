@@ -82,6 +82,15 @@ impl FilePages {
     }
 }
 
+/// Those of this memory. A fork keeps them.
+static FILE_PAGES: FilePages = FilePages::new();
+
+/// The pages that are known in this memory.
+#[must_use]
+pub fn known() -> &'static FilePages {
+    &FILE_PAGES
+}
+
 impl Default for FilePages {
     fn default() -> Self {
         Self::new()

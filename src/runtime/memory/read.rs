@@ -2,7 +2,7 @@
 
 use crate::abi::errno::Errno;
 use crate::addr::{AddrRange, GuestAddr};
-use crate::runtime::state::STATE;
+use crate::runtime::memory::file_pages;
 use crate::sys::guest_memory;
 
 /// How far above the stack pointer the stack is taken to reach.
@@ -17,7 +17,7 @@ pub fn peek<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> 
     let is_on_stack = near.contains(at) && range.end <= near.end;
     // SAFETY: the program's stack reaches beyond what a call's arguments point to; a file that has been unmapped again is
     // memory that natively the kernel would refuse to read.
-    (is_on_stack || STATE.file_pages.holds(range))
+    (is_on_stack || file_pages::known().holds(range))
         .then(|| unsafe { core::ptr::with_exposed_provenance::<[u8; N]>(at.0 as usize).read() })
 }
 

@@ -2,9 +2,8 @@
 
 use crate::addr::GuestAddr;
 use crate::hook::tool::Guest;
-use crate::runtime::state::STATE;
-use crate::runtime::tasks;
-use crate::sys::counter::count;
+use crate::runtime::session::output;
+use crate::runtime::{session, tasks};
 use crate::sys::{guest_memory, ids};
 
 /// The memory that the calling thread sees.
@@ -32,10 +31,10 @@ impl Guest for Memory {
     }
 
     fn emit(&self, line: &[u8]) {
-        if let Some(frozen) = STATE.frozen()
-            && frozen.output.append(line).is_err()
+        if let Some(session) = session::get()
+            && session.output.append(line).is_err()
         {
-            count(&STATE.lost_lines);
+            output::lose_line();
         }
     }
 }

@@ -12,12 +12,14 @@ use crate::runtime::session::output::Output;
 use crate::runtime::session::tree::{Common, Tree};
 use crate::sys::file::Identity;
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// What was decided before the program started; null only before that. A fork keeps it.
+static SESSION: AtomicPtr<Session> = AtomicPtr::new(core::ptr::null_mut());
 
 /// What is decided before the program starts.
-///
-/// It lies outside of [`STATE`], which is to be all zero.
 #[expect(missing_debug_implementations, reason = "tools need not be printable")]
-pub struct Frozen {
+pub struct Session {
     /// Who hears of the calls.
     pub tools: Chain<'static>,
     /// Where their words go.
@@ -48,4 +50,16 @@ pub struct Frozen {
     pub root: u32,
     /// Whether that is this one.
     pub is_root: bool,
+}
+
+/// Fixes what does not change any more. Called once, before any call is hooked.
+pub fn begin(session: &'static Session) {
+    SESSION.store(core::ptr::from_ref(session).cast_mut(), Ordering::Release);
+}
+
+/// What was fixed before the program started; `None` only before that.
+#[must_use]
+pub fn get() -> Option<&'static Session> {
+    // SAFETY: only `begin` stores to it, a reference that lives as long as the process; nobody writes through it.
+    unsafe { SESSION.load(Ordering::Relaxed).as_ref() }
 }

@@ -12,10 +12,9 @@ use crate::abi::open::AT_FDCWD;
 use crate::abi::signal::Signal;
 use crate::abi::sysno;
 use crate::options::Report;
+use crate::runtime::gate::policy;
 use crate::runtime::report;
-use crate::runtime::session::Frozen;
-use crate::runtime::state::STATE;
-use crate::sys::counter::count;
+use crate::runtime::session::Session;
 use crate::sys::fd::Fd;
 use crate::sys::file::{self, Access, OpenFile};
 use crate::sys::line::Line;
@@ -65,18 +64,18 @@ impl Output {
     /// Before the program closes a descriptor: keeps a copy of its stderr if the tools still need it.
     pub fn before_close(&self, call: &Call) {
         if matches!(self, Self::Stderr) && Fd::from_argument(call.args[0]) == file::STDERR {
-            STATE.kept.take(file::STDERR);
+            WAY.kept.take(file::STDERR);
         }
     }
 
     /// Opens the file for good, if the tools will need it: it may be the last time that it can be opened.
-    pub fn keep(&self, frozen: &Frozen) {
+    pub fn keep(&self, session: &Session) {
         if let Self::File(path) = self
-            && frozen.common.is_some()
-            && STATE.kept.get().is_none()
+            && session.common.is_some()
+            && WAY.kept.get().is_none()
             && let Ok(open) = OpenFile::open(path, Access::Append)
         {
-            STATE.kept.take(open.fd());
+            WAY.kept.take(open.fd());
         }
     }
 
@@ -93,29 +92,29 @@ impl Output {
     /// Closes what [`Self::keep`] has left open, where the file can be opened again.
     pub fn let_go(&self) {
         if let Self::File(_) = self
-            && !STATE.kept.for_good.load(Ordering::Relaxed)
+            && !WAY.kept.for_good.load(Ordering::Relaxed)
         {
-            STATE.kept.close();
+            WAY.kept.close();
         }
     }
 
     /// Before a call after which the process may not reach the file: keeps it open.
-    pub fn before_leaving(&self, frozen: &Frozen) {
-        STATE.kept.for_good.store(true, Ordering::Relaxed);
-        self.keep(frozen);
+    pub fn before_leaving(&self, session: &Session) {
+        WAY.kept.for_good.store(true, Ordering::Relaxed);
+        self.keep(session);
     }
 
     /// Takes over what the loader that exec'd this one has kept open.
     pub fn inherit(file: &OpenFile) {
-        STATE.kept.for_good.store(true, Ordering::Relaxed);
-        STATE.kept.take(file.fd());
+        WAY.kept.for_good.store(true, Ordering::Relaxed);
+        WAY.kept.take(file.fd());
     }
 
     /// The file that is kept open, for an exec'd loader to inherit.
     #[must_use]
     pub fn inheritance(&self) -> Option<OpenFile> {
         let Self::File(_) = self else { return None };
-        let copy = OpenFile::copy_of(STATE.kept.get()?).ok()?;
+        let copy = OpenFile::copy_of(WAY.kept.get()?).ok()?;
         copy.keep_at_exec().is_ok().then_some(copy)
     }
 
@@ -123,7 +122,7 @@ impl Output {
     #[must_use]
     pub fn file_len(&self) -> Option<u64> {
         let Self::File(path) = self else { return None };
-        let facts = STATE.kept.get().map_or_else(|| file::facts_at(path), file::facts);
+        let facts = WAY.kept.get().map_or_else(|| file::facts_at(path), file::facts);
         facts.ok().filter(file::Facts::is_regular).map(|facts| facts.len)
     }
 
@@ -134,38 +133,38 @@ impl Output {
     /// The kernel's; a file that has gone is not made again.
     pub fn append(&self, bytes: &[u8]) -> Result<(), Errno> {
         match self {
-            Self::Stderr => write_quietly(STATE.kept.get().unwrap_or(file::STDERR), bytes),
+            Self::Stderr => write_quietly(WAY.kept.get().unwrap_or(file::STDERR), bytes),
             Self::File(path) => write_quietly(Sink::of(path)?.file().fd(), bytes),
         }
     }
 
     /// Reports on the process, and lets the tools say what they have gathered.
-    pub fn last_words(&self, frozen: &Frozen) {
+    pub fn last_words(&self, session: &Session) {
         let Self::File(path) = self else {
-            frozen.tree.while_speaking(|| {
+            session.tree.while_speaking(|| {
                 let mut write = |text: &[u8]| self.append(text);
-                Page::fill(&mut write, |page| report::print(frozen, page));
-                Page::fill(&mut write, |page| print_last_words(frozen, page));
+                Page::fill(&mut write, |page| report::print(session, page));
+                Page::fill(&mut write, |page| print_last_words(session, page));
             });
             return;
         };
         while_locked(path, |open| {
             let mut write = |text: &[u8]| write_quietly(open.fd(), text);
-            Page::fill(&mut write, |page| report::print(frozen, page));
+            Page::fill(&mut write, |page| report::print(session, page));
             let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
-            let len = Page::fill(&mut write, |page| print_last_words(frozen, page));
-            frozen.tree.close((at, len));
+            let len = Page::fill(&mut write, |page| print_last_words(session, page));
+            session.tree.close((at, len));
         });
     }
 
     /// Reports on a process of which the tools' last words are not, and lets them say those again, in place of what was
     /// said before; only if that still ends the file. Processes that do so at the same time wait for each other, so the last
     /// to write has the highest counts.
-    pub fn update_last_words(&self, frozen: &Frozen) {
+    pub fn update_last_words(&self, session: &Session) {
         let Self::File(path) = self else {
             let mut write = |text: &[u8]| self.append(text);
-            frozen.tree.while_speaking(|| {
-                Page::fill(&mut write, |page| report::print(frozen, page));
+            session.tree.while_speaking(|| {
+                Page::fill(&mut write, |page| report::print(session, page));
             });
             return;
         };
@@ -174,30 +173,30 @@ impl Output {
             let is_end = |&(at, len): &(u64, u64)| {
                 file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len)
             };
-            let replaced = frozen.tree.table().filter(is_end).filter(|&(at, _)| open.truncate(at).is_ok());
-            let report_len = Page::fill(&mut write, |page| report::print(frozen, page));
+            let replaced = session.tree.table().filter(is_end).filter(|&(at, _)| open.truncate(at).is_ok());
+            let report_len = Page::fill(&mut write, |page| report::print(session, page));
             if let Some((at, _)) = replaced {
-                let len = Page::fill(&mut write, |page| print_last_words(frozen, page));
-                frozen.tree.close((at + report_len, len));
+                let len = Page::fill(&mut write, |page| print_last_words(session, page));
+                session.tree.close((at + report_len, len));
             }
         });
     }
 }
 
 /// Before the program starts: what has to be known for a report to be written in the end. Tools that see calls see these.
-pub fn set_up(frozen: &Frozen) {
-    if frozen.report.is_some() {
-        STATE.hook(sysno::CLOSE);
-        LEAVING.iter().for_each(|&nr| STATE.hook(nr));
+pub fn set_up(session: &Session) {
+    if session.report.is_some() {
+        policy::hook(sysno::CLOSE);
+        LEAVING.iter().for_each(|&nr| policy::hook(nr));
     }
 }
 
 /// The tools' last words, and what they can't speak for.
-fn print_last_words(frozen: &Frozen, page: &mut Page<'_>) {
-    frozen.tools.finish(page);
+fn print_last_words(session: &Session, page: &mut Page<'_>) {
+    session.tools.finish(page);
     // As JSON that is in the report.
-    let is_text = frozen.report != Some(Report::Json) || !frozen.tools.interest().is_empty();
-    if let Some(common) = frozen.common.filter(|_| is_text) {
+    let is_text = session.report != Some(Report::Json) || !session.tools.interest().is_empty();
+    if let Some(common) = session.common.filter(|_| is_text) {
         // Nothing can go wrong: a line that can't be written is counted.
         let _ = write!(page, "{}", common.tree.natives);
     }
@@ -205,7 +204,7 @@ fn print_last_words(frozen: &Frozen, page: &mut Page<'_>) {
 
 /// Does `act` while no other process does so to the tools' file.
 fn while_locked(path: &CStr, act: impl FnOnce(&OpenFile)) {
-    let Ok(sink) = Sink::of(path) else { return count(&STATE.lost_lines) };
+    let Ok(sink) = Sink::of(path) else { return lose_line() };
     let open = sink.file();
     let _ = open.lock();
     act(open);
@@ -235,7 +234,7 @@ enum Sink {
 
 impl Sink {
     fn of(path: &CStr) -> Result<Self, Errno> {
-        match STATE.kept.get() {
+        match WAY.kept.get() {
             Some(kept) => Ok(Self::Kept(ManuallyDrop::new(OpenFile::inherited(kept.number() as u32)))),
             None => OpenFile::open(path, Access::Append).map(Self::Opened),
         }
@@ -310,6 +309,22 @@ impl Kept {
     }
 }
 
+/// What has become of the way out for words.
+struct Way {
+    /// The stderr that the program has closed, or the tools' file where it may not be opened again.
+    kept: Kept,
+    /// Lines that could not be written.
+    lost_lines: AtomicU64,
+}
+
+/// That of this process. A fork keeps it.
+static WAY: Way = Way { kept: Kept::new(), lost_lines: AtomicU64::new(0) };
+
+/// Counts a line that could not be written.
+pub fn lose_line() {
+    WAY.lost_lines.fetch_add(1, Ordering::Relaxed);
+}
+
 impl Default for Kept {
     fn default() -> Self {
         Self::new()
@@ -335,7 +350,7 @@ impl<'w> Page<'w> {
     fn flush(&mut self) {
         let text = self.line.as_bytes();
         if !text.is_empty() && (self.write)(text).is_err() {
-            count(&STATE.lost_lines);
+            lose_line();
         }
         self.len += text.len() as u64;
         self.line = Line::new();

@@ -103,6 +103,15 @@ impl Tree {
     }
 }
 
+/// For a run without common memory. A fork keeps it.
+static ALONE: Tree = Tree::new();
+
+/// The tree of a run without common memory.
+#[must_use]
+pub fn alone() -> &'static Tree {
+    &ALONE
+}
+
 impl Default for Tree {
     fn default() -> Self {
         Self::new()

@@ -11,13 +11,13 @@ use crate::abi::errno::Errno;
 use crate::abi::signal::{SA_ONSTACK, SA_RESTORER, SA_SIGINFO, SIG_DFL, SigAction, Signal, SignalSet};
 use crate::abi::sysno;
 use crate::runtime::gate::restorer;
+use crate::runtime::session;
 use crate::runtime::session::last_words;
 use crate::runtime::signal::frame::Frame;
 use crate::runtime::signal::{handlers, reserved};
-use crate::runtime::state::STATE;
 use crate::sys::ids;
 use crate::sys::signal::{self, AllBlocked};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Those that end a process by default (man 7 signal), but for SIGKILL, real-time signals, and SIGILL, which is
 /// [reserved](crate::runtime::signal::reserved).
@@ -52,10 +52,14 @@ const ON: u32 = 1;
 /// The program is about to restrict its calls so that they can't.
 const SUSPENDED: u32 = 2;
 
+/// Whether the signals that end the process by default come to the loader first: [`OFF`], [`ON`] or [`SUSPENDED`]. A fork
+/// keeps it.
+static HEEDS_SIGNALS: AtomicU32 = AtomicU32::new(OFF);
+
 /// Whether `signal` ends the process by default, and comes to the loader first.
 #[must_use]
 pub fn heeds(signal: Signal) -> bool {
-    STATE.heeds_signals.load(Ordering::Relaxed) == ON && FATAL.contains(&signal)
+    HEEDS_SIGNALS.load(Ordering::Relaxed) == ON && FATAL.contains(&signal)
 }
 
 /// The action while the program's is the default; `None` if there can't be one.
@@ -82,7 +86,7 @@ pub fn arm() -> Result<(), Errno> {
     let installed = installed().ok_or(Errno::ENOMEM)?;
     reserved::reserve_trap()?;
     exchange_all(SIG_DFL, &installed)?;
-    STATE.heeds_signals.store(ON, Ordering::Relaxed);
+    HEEDS_SIGNALS.store(ON, Ordering::Relaxed);
     Ok(())
 }
 
@@ -98,11 +102,11 @@ fn exchange_all(from: u64, to: &SigAction) -> Result<(), Errno> {
 pub fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
     const NEEDED: [u32; 5] =
         [sysno::RT_SIGACTION, sysno::GETPID, sysno::GETTID, sysno::RT_TGSIGQUEUEINFO, sysno::RT_SIGRETURN];
-    if STATE.heeds_signals.load(Ordering::Relaxed) == ON
+    if HEEDS_SIGNALS.load(Ordering::Relaxed) == ON
         && !NEEDED.iter().all(|&nr| lets_through(&Call { nr, args: [0; 6] }))
         && let Some(installed) = installed()
     {
-        STATE.heeds_signals.store(SUSPENDED, Ordering::Relaxed);
+        HEEDS_SIGNALS.store(SUSPENDED, Ordering::Relaxed);
         let _ = exchange_all(installed.handler, &SigAction::DEFAULT);
     }
 }
@@ -110,8 +114,7 @@ pub fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
 /// After that: for good, or because it could not restrict them, not at all.
 pub fn decide(is_restricted: bool) {
     let state = if is_restricted { OFF } else { ON };
-    let suspended =
-        STATE.heeds_signals.compare_exchange(SUSPENDED, state, Ordering::Relaxed, Ordering::Relaxed);
+    let suspended = HEEDS_SIGNALS.compare_exchange(SUSPENDED, state, Ordering::Relaxed, Ordering::Relaxed);
     if suspended.is_ok()
         && !is_restricted
         && let Some(installed) = installed()
@@ -122,19 +125,19 @@ pub fn decide(is_restricted: bool) {
 
 /// Lets the tools have their last words, if signals are heeded at all.
 pub fn speak() {
-    if STATE.heeds_signals.load(Ordering::Relaxed) == ON
-        && let Some(frozen) = STATE.frozen()
-        && last_words::has_last_words(frozen)
+    if HEEDS_SIGNALS.load(Ordering::Relaxed) == ON
+        && let Some(session) = session::get()
+        && last_words::has_last_words(session)
     {
         let _blocked = AllBlocked::new(); // another signal shall not cut them off
-        last_words::finish(frozen);
+        last_words::finish(session);
     }
 }
 
 /// Ends the process by `signal`, blocked or handled as it may be (`force_exit_sig`, kernel/signal.c).
 pub fn force(signal: Signal) -> ! {
     speak();
-    STATE.wait_for_last_words();
+    last_words::wait();
     signal::set_default(signal);
     let _ = signal::unblock(SignalSet::of(&[signal]));
     signal::raise(signal);
@@ -145,7 +148,7 @@ pub fn force(signal: Signal) -> ! {
 /// is given back, and then dies where the first one came; but another thread finishes what it is saying.
 pub fn end(frame: Frame) {
     speak();
-    STATE.wait_for_last_words();
+    last_words::wait();
     let info = frame.info();
     let signal = Signal(info.signo.cast_unsigned());
     signal::set_default(signal);

@@ -11,7 +11,6 @@ use crate::runtime::gate::layout::{HANDLER_LEN, HANDLERS};
 use crate::runtime::gate::{enter_asm, gate_asm};
 use crate::runtime::memory::code_writer;
 use crate::runtime::signal::reservable::RESERVABLE;
-use crate::runtime::state::STATE;
 use crate::sys::signal::AllBlocked;
 use crate::x86::encode;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -89,6 +88,9 @@ impl Handlers {
     }
 }
 
+/// Those of this memory. A fork keeps them.
+static HANDLED: Handlers = Handlers::new();
+
 impl Default for Handlers {
     fn default() -> Self {
         Self::new()
@@ -100,9 +102,9 @@ pub fn entry(action: &SigAction) -> Option<u64> {
     let informed = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
     let masked = RESERVABLE.iter().enumerate().filter(|(_, signal)| action.mask.contains(**signal));
     let masking = masked.fold(0, |marks, (place, _)| marks | masking_bit(place));
-    let index = STATE.handlers.place(action.handler | informed | masking)?;
-    STATE.handlers.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
-    STATE.handlers.restorer.store(action.restorer, Ordering::Relaxed);
+    let index = HANDLED.place(action.handler | informed | masking)?;
+    HANDLED.restorers.get(index)?.store(action.restorer, Ordering::Relaxed);
+    HANDLED.restorer.store(action.restorer, Ordering::Relaxed);
     make_ready()?;
     Some(code_of(index))
 }
@@ -111,26 +113,26 @@ pub fn entry(action: &SigAction) -> Option<u64> {
 /// library's.
 #[must_use]
 pub fn in_own_restorer(offset: u64) -> Option<GuestAddr> {
-    let restorer = STATE.handlers.restorer.load(Ordering::Relaxed);
+    let restorer = HANDLED.restorer.load(Ordering::Relaxed);
     (restorer != 0).then(|| GuestAddr(restorer).wrapping_add(offset))
 }
 
 /// The entry for reserved signals. Needs the modules' lock.
 pub fn reserved_entry() -> Option<u64> {
     write_entries()?;
-    STATE.handlers.place(RESERVED).map(code_of)
+    HANDLED.place(RESERVED).map(code_of)
 }
 
 /// The entry for signals that end the process. `None` if none can be made any more.
 pub fn fatal_entry() -> Option<u64> {
     make_ready()?;
-    STATE.handlers.place(FATAL).map(code_of)
+    HANDLED.place(FATAL).map(code_of)
 }
 
 /// What the entry at `index` was made for.
 #[must_use]
 pub fn of(index: u32) -> Option<Handler> {
-    match STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed) {
+    match HANDLED.addresses.get(index as usize)?.load(Ordering::Relaxed) {
         0 => None,
         RESERVED => Some(Handler::Reserved),
         FATAL => Some(Handler::Fatal),
@@ -146,10 +148,10 @@ pub fn behind(installed: &SigAction) -> Option<SigAction> {
     let index = index_of(GuestAddr(installed.handler))?;
     match of(index)? {
         Handler::Program { at, .. } => {
-            let address = STATE.handlers.addresses.get(index as usize)?.load(Ordering::Relaxed);
+            let address = HANDLED.addresses.get(index as usize)?.load(Ordering::Relaxed);
             let mut action = SigAction { handler: at.0, ..*installed };
             if action.flags & SA_RESTORER != 0 {
-                action.restorer = STATE.handlers.restorers.get(index as usize)?.load(Ordering::Relaxed);
+                action.restorer = HANDLED.restorers.get(index as usize)?.load(Ordering::Relaxed);
             }
             let masked =
                 RESERVABLE.into_iter().enumerate().filter(|(place, _)| address & masking_bit(*place) != 0);
@@ -174,7 +176,7 @@ fn code_of(index: usize) -> u64 {
 
 /// Writes the entries, if they are not yet.
 pub fn make_ready() -> Option<()> {
-    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
+    if HANDLED.ready.load(Ordering::Acquire) != 0 {
         return Some(());
     }
     let _blocked = AllBlocked::new()?;
@@ -184,7 +186,7 @@ pub fn make_ready() -> Option<()> {
 
 /// The same with the modules' lock held.
 fn write_entries() -> Option<()> {
-    if STATE.handlers.ready.load(Ordering::Acquire) != 0 {
+    if HANDLED.ready.load(Ordering::Acquire) != 0 {
         return Some(());
     }
     let landing = GuestAddr(enter_asm::signalled as *const () as u64);
@@ -195,7 +197,7 @@ fn write_entries() -> Option<()> {
     }
     let start = GuestAddr(gate_asm::handlers());
     code_writer::write_fresh(AddrRange::new(start, start.wrapping_add(PAGE)), &page).ok()?;
-    STATE.handlers.ready.store(1, Ordering::Release);
+    HANDLED.ready.store(1, Ordering::Release);
     Some(())
 }
 

@@ -13,11 +13,10 @@ use crate::abi::signal::{
 };
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
-use crate::runtime::gate::restorer;
 use crate::runtime::gate::step::Step;
+use crate::runtime::gate::{policy, restorer};
 use crate::runtime::signal::handlers;
 use crate::runtime::signal::reservable::{self, RESERVABLE};
-use crate::runtime::state::STATE;
 use crate::runtime::tasks;
 use crate::sys::lock::RobustLock;
 use crate::sys::{guest_memory, ids, signal};
@@ -31,8 +30,8 @@ pub const TRAP_SIGNAL: Signal = Signal::SIGILL;
 pub struct Reserved([Own; RESERVABLE.len()]);
 
 #[derive(Debug)]
-pub(crate) struct Own {
-    pub(crate) program: RobustLock<Actions>,
+struct Own {
+    program: RobustLock<Actions>,
     /// 1 once the kernel has the loader's action.
     is_reserved: AtomicU32,
 }
@@ -51,10 +50,13 @@ impl Reserved {
         )
     }
 
-    pub(crate) fn of(&self, signal: Signal) -> Option<&Own> {
+    fn of(&self, signal: Signal) -> Option<&Own> {
         self.0.get(reservable::place_of(signal)?)
     }
 }
+
+/// Those of this memory. A fork keeps them, and breaks their locks.
+static RESERVED: Reserved = Reserved::new();
 
 impl Default for Reserved {
     fn default() -> Self {
@@ -121,14 +123,19 @@ pub fn reserved() -> SignalSet {
 /// Whether the program's action for `signal` is kept here, and the kernel has the loader's.
 #[must_use]
 pub fn owns(signal: Signal) -> bool {
-    STATE.reserved.of(signal).is_some_and(|own| own.is_reserved.load(Ordering::Acquire) != 0)
+    RESERVED.of(signal).is_some_and(|own| own.is_reserved.load(Ordering::Acquire) != 0)
 }
 
 /// The program's action for `signal`, if that is reserved. Called with all signals blocked, for the handler takes the same
 /// lock.
 #[must_use]
 pub fn action(signal: Signal) -> Option<SigAction> {
-    STATE.reserved.of(signal)?.program.lock().get()
+    RESERVED.of(signal)?.program.lock().get()
+}
+
+/// Where the program's actions for `signal` are kept, if it can be reserved. Called with all signals blocked, as [`action`].
+pub(crate) fn program_of(signal: Signal) -> Option<&'static RobustLock<Actions>> {
+    RESERVED.of(signal).map(|own| &own.program)
 }
 
 /// Takes `signal` for the loader, if it has not got it yet. Needs the modules' lock once the program runs.
@@ -137,14 +144,14 @@ pub fn action(signal: Signal) -> Option<SigAction> {
 ///
 /// The kernel's.
 pub fn reserve(signal: Signal) -> Result<(), Errno> {
-    let Some(own) = STATE.reserved.of(signal) else { return Ok(()) };
+    let Some(own) = RESERVED.of(signal) else { return Ok(()) };
     let mut program = own.program.lock();
     if program.own.is_none() {
         let current = signal::action(signal)?;
         let current = handlers::behind(&current).unwrap_or(current);
         install(signal, &current)?;
         program.own = Some(current);
-        STATE.hook(sysno::RT_SIGPROCMASK);
+        policy::hook(sysno::RT_SIGPROCMASK);
         own.is_reserved.store(1, Ordering::Release);
     }
     Ok(())
@@ -202,7 +209,7 @@ impl Drop for Ignored {
 ///
 /// Nobody who may hold them will ever run again.
 pub unsafe fn break_locks() {
-    for own in &STATE.reserved.0 {
+    for own in &RESERVED.0 {
         // SAFETY: as the caller vouches.
         unsafe { own.program.force_unlock() };
     }
@@ -213,7 +220,7 @@ pub fn set_own_action(signal: Signal, call: &Call) -> Step {
     let [_, new, old, ..] = call.args;
     // The handler takes the same lock.
     let Some(_blocked) = signal::AllBlocked::new() else { return Step::Pass };
-    let Some(own) = STATE.reserved.of(signal) else { return Step::Pass };
+    let Some(own) = RESERVED.of(signal) else { return Step::Pass };
     let mut program = own.program.lock();
     let Some(current) = program.get() else { return Step::Pass };
     let answer = exchange(&current, GuestAddr(new), GuestAddr(old)).and_then(|replacement| {

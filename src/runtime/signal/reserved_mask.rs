@@ -11,11 +11,11 @@ use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::pending::Returns;
+use crate::runtime::gate::policy;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::read;
 use crate::runtime::signal::reservable::{self, RESERVABLE};
 use crate::runtime::signal::{action, reserved};
-use crate::runtime::state::STATE;
 use crate::runtime::tasks;
 use crate::sys::signal;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -89,6 +89,9 @@ impl Masks {
     }
 }
 
+/// Those of this memory. A fork keeps them.
+static MASKS: Masks = Masks::new();
+
 impl Default for Masks {
     fn default() -> Self {
         Self::new()
@@ -145,7 +148,7 @@ fn kept() -> SignalSet {
 /// The signals of [`RESERVABLE`] that the calling thread blocks and the kernel does not know of.
 #[must_use]
 pub fn blocked() -> SignalSet {
-    STATE.trap_masks.blocked(key())
+    MASKS.blocked(key())
 }
 
 /// Makes the kernel forget that the calling thread blocks `signal`. `block` is that of the hook that runs.
@@ -160,8 +163,8 @@ pub fn take_over(block: Option<&mut Block>, signal: Signal) {
         return;
     }
     // In this order: what is pending comes at once.
-    STATE.trap_masks.block(key(), set);
-    STATE.hook(sysno::RT_SIGPROCMASK);
+    MASKS.block(key(), set);
+    policy::hook(sysno::RT_SIGPROCMASK);
     match hidden {
         Some(block) => block.mask = block.mask.without(set),
         None => {
@@ -174,11 +177,11 @@ pub fn take_over(block: Option<&mut Block>, signal: Signal) {
 #[must_use]
 pub fn keep(info: &SigInfo) -> bool {
     let signal = Signal(info.signo.cast_unsigned());
-    let entry = STATE.trap_masks.of(key()).filter(|_| blocked().contains(signal));
+    let entry = MASKS.of(key()).filter(|_| blocked().contains(signal));
     if let Some(entry) = entry {
         entry.keep(signal, info);
-        STATE.hook(sysno::RT_SIGTIMEDWAIT);
-        STATE.hook(sysno::RT_SIGPENDING);
+        policy::hook(sysno::RT_SIGTIMEDWAIT);
+        policy::hook(sysno::RT_SIGPENDING);
     }
     entry.is_some()
 }
@@ -221,8 +224,8 @@ pub fn finish(call: &Call, asked: Option<SignalSet>, outcome: Outcome) {
         SIG_UNBLOCK => (SignalSet::NONE, asked),
         _ => (asked, SignalSet::ALL.without(asked)),
     };
-    STATE.trap_masks.block(key(), blocks.without(others(blocks)));
-    let freed = STATE.trap_masks.unblock(key(), unblocks);
+    MASKS.block(key(), blocks.without(others(blocks)));
+    let freed = MASKS.unblock(key(), unblocks);
     freed.iter().flatten().for_each(|info| {
         let _ = signal::queue(info);
     });
@@ -238,7 +241,7 @@ fn add_to_set(at: u64, more: SignalSet) {
 
 /// `rt_sigpending`: also what waits here.
 pub fn pending(call: &Call) -> Step {
-    let waiting = STATE.trap_masks.of(key()).map_or(SignalSet::NONE, Entry::waiting);
+    let waiting = MASKS.of(key()).map_or(SignalSet::NONE, Entry::waiting);
     if waiting == SignalSet::NONE {
         return Step::Pass;
     }
@@ -252,7 +255,7 @@ pub fn pending(call: &Call) -> Step {
 /// `rt_sigtimedwait`: what waits here comes first.
 pub fn wait(block: &Block, call: &Call) -> Step {
     let [set, info, ..] = call.args;
-    let Some(entry) = STATE.trap_masks.of(key()) else { return Step::Pass };
+    let Some(entry) = MASKS.of(key()) else { return Step::Pass };
     let Some(bytes) = read::read(GuestAddr(set), GuestAddr(block.regs.rsp)) else { return Step::Pass };
     let Some((signal, taken)) = entry.take(SignalSet(u64::from_ne_bytes(bytes))) else { return Step::Pass };
     if info != 0 {
@@ -264,7 +267,7 @@ pub fn wait(block: &Block, call: &Call) -> Step {
 
 /// Before the calling thread's fs base changes to `base`.
 pub fn rename(base: u64) {
-    if let Some(entry) = STATE.trap_masks.of(key()) {
+    if let Some(entry) = MASKS.of(key()) {
         entry.key.store(base.wrapping_add(1), Ordering::Relaxed);
     }
 }

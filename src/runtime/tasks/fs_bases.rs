@@ -10,7 +10,7 @@ const ENTRIES: usize = 64;
 
 /// A set of pairs of a base and the thread for which it was put there.
 #[derive(Debug)]
-pub struct Bases {
+pub struct FsBases {
     /// 0 where the entry is free.
     bases: [AtomicU64; ENTRIES],
     /// 0 as long as the thread's id is not known.
@@ -18,7 +18,7 @@ pub struct Bases {
     overflowed: AtomicU32,
 }
 
-impl Bases {
+impl FsBases {
     /// The empty set.
     #[must_use]
     pub const fn new() -> Self {
@@ -100,7 +100,7 @@ impl Bases {
     }
 }
 
-impl Default for Bases {
+impl Default for FsBases {
     fn default() -> Self {
         Self::new()
     }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_base_is_there_until_its_last_thread_has_left() {
-        let bases = Bases::new();
+        let bases = FsBases::new();
         bases.insert(0x1000, 7);
         bases.insert(0x1000, 0);
         assert!(bases.contains(0x1000) && !bases.contains(0x2000));
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn an_open_entry_becomes_the_threads() {
-        let bases = Bases::new();
+        let bases = FsBases::new();
         bases.insert(0x1000, 0);
         bases.assign(0x1000, 7);
         assert!(!bases.remove(0x1000, 8));
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn entries_of_threads_that_are_gone_are_forgotten() {
-        let bases = Bases::new();
+        let bases = FsBases::new();
         bases.insert(0x1000, 7);
         bases.insert(0x2000, 7);
         bases.insert(0x2000, 8);
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_full_set_contains_everything() {
-        let bases = Bases::new();
+        let bases = FsBases::new();
         (1..=ENTRIES as u64 + 1).for_each(|base| bases.insert(base, 1));
         assert!(bases.contains(0x1234_5678));
         bases.clear();
