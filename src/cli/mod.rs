@@ -11,10 +11,10 @@ use crate::launch::{self, Failure, Found, mapped};
 use crate::load::Process;
 use crate::options::origin::Origin;
 use crate::options::{self, Options, Parsed, UsageError};
-use crate::runtime;
 use crate::runtime::session::Session;
 use crate::runtime::session::output::Output;
 use crate::runtime::session::tree::{self, Common, Room};
+use crate::runtime::{self, report};
 use crate::sys::file::{self, OpenFile};
 use crate::sys::ids::{self, Status};
 use crate::sys::line::Line;
@@ -159,6 +159,7 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
         is_strict: options.strict,
         refuses_io_uring: options.no_io_uring || options.strict,
         report: options.report,
+        print_report: report::print,
         tree: common.map_or(tree::alone(), |common| common.tree),
         common,
     };

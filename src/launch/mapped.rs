@@ -13,12 +13,11 @@ use crate::elf::Role;
 use crate::elf::image::{Image, Segment};
 use crate::elf::mapped::Mapped;
 use crate::exec::stack::InitialStack;
-use crate::launch::{Failure, Fault, Found};
+use crate::launch::{Failure, Fault, Found, adopt};
 use crate::load::Process;
 use crate::load::map::{self, Mapping};
 use crate::options::origin::Origin;
 use crate::runtime::code::reach::Room;
-use crate::runtime::code::{patcher, vdso};
 use crate::sys::file::{self, Access, Identity, OpenFile, View};
 use crate::sys::{guest_memory, ids, process};
 use alloc::ffi::CString;
@@ -172,7 +171,7 @@ pub fn start(
     let (mapping, end) = take(&image, process).map_err(|errno| failure(Fault::Kernel(errno)))?;
     let path = super::interpreter_of(&image, loader);
     let interpreter = path.as_deref().map(|path| super::place_interpreter(path, failure)).transpose()?;
-    vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
+    adopt::adopt_vdso(process.aux(AuxKind::SYSINFO_EHDR.0));
     let base = interpreter.as_ref().map_or(0, |it| it.bias);
     let entry = super::entry(&image, &mapping, interpreter.as_ref());
     let stack = stack_with_base(process, base);
@@ -188,7 +187,7 @@ pub fn start(
 fn take(image: &Image<'_>, process: &Process) -> Result<(Mapping, GuestAddr), Errno> {
     let entry = process.aux(AuxKind::ENTRY.0).ok_or(Errno::ENOEXEC)?;
     let mapping = map::taken(image, entry.wrapping_sub(image.entry()));
-    let end = patcher::adopt_in_place(image, &mapping, Room::behind(mapping.span))?;
+    let end = adopt::adopt_in_place(image, &mapping, Room::behind(mapping.span))?;
     Ok((mapping, end))
 }
 

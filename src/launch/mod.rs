@@ -4,6 +4,7 @@
 //! system call that is mapped by then is replaced. [`mapped`] is for programs for which the kernel has made the first
 //! of these steps.
 
+mod adopt;
 pub mod mapped;
 
 use crate::abi::auxv::{AuxEntry, AuxKind};
@@ -20,7 +21,6 @@ use crate::load::map::{self, Base, Mapping};
 use crate::load::{Process, jump_asm, path, rendezvous};
 use crate::runtime::backstop::sud;
 use crate::runtime::code::reach::Room;
-use crate::runtime::code::{patcher, vdso};
 use crate::runtime::memory::code_writer;
 use crate::sys::file::{self, Identity, OpenFile, View};
 use crate::sys::{mem, process};
@@ -200,7 +200,7 @@ pub fn start(
     };
     let (mapping, end) = place(&image, file, base).map_err(failure)?;
     let interpreter = interpreter_path.as_deref().map(|path| place_interpreter(path, failure)).transpose()?;
-    vdso::patch(process.aux(AuxKind::SYSINFO_EHDR.0));
+    adopt::adopt_vdso(process.aux(AuxKind::SYSINFO_EHDR.0));
     let stack = build_stack(&path, &args, process, &image, &mapping, interpreter.as_ref().map(|it| it.bias))
         .ok_or(Fault::StackFull)
         .map_err(failure)?;
@@ -210,7 +210,7 @@ pub fn start(
     settle(&image, &mapping, &stack, break_start);
     if image.stack() == StackProtection::Executable {
         make_stack_executable(stack.sp);
-        patcher::note_writable(stack.sp);
+        sud::note_writable(stack.sp);
     }
     rendezvous::announce(&rendezvous::Program {
         path: &exe,
@@ -255,7 +255,7 @@ fn place(image: &Image<'_>, file: OpenFile, base: Base) -> Result<(Mapping, Gues
     drop(file);
     let is_apart = image.kind() == Kind::Fixed || matches!(base, Base::Preferred(_));
     let room = is_apart.then(|| Room::behind(mapping.span));
-    let end = patcher::adopt(image, &mapping, room).map_err(Fault::Kernel)?;
+    let end = adopt::adopt(image, &mapping, room).map_err(Fault::Kernel)?;
     Ok((mapping, end))
 }
 

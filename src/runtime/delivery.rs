@@ -7,7 +7,7 @@
 //! - in a slot: the call is over, and its exit hooks run here, or it is to be made again, and they hear of that;
 //! - in assembly that saves or restores registers: as the marks there say ([`windows`]);
 //! - in a hook: the signal is *held* until the hook is done, its frame on the block it came on, and the hook goes on. At the
-//!   hook's end ([`deliver_waiting`]) the frame is put where the kernel would have built it for the program.
+//!   hook's end ([`loader_deliver_waiting`]) the frame is put where the kernel would have built it for the program.
 //!
 //! So no handler of the program's ever runs while a hook is under way, and one that never returns leaves nothing behind.
 //! Masks, actions and the order of signals are the kernel's own all along.
@@ -15,7 +15,7 @@
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::signal::{SIG_SETMASK, SigContext, Signal, SignalSet};
-use crate::addr::{AddrRange, GuestAddr};
+use crate::addr::GuestAddr;
 use crate::plan::relay;
 use crate::plan::stub::{self, Fields, Instruction, Standing};
 use crate::runtime::backstop::{guest_sud, sud};
@@ -125,7 +125,8 @@ impl Delivery {
 }
 
 /// Lands a signal: returns 0 with where to go on in the block, or the registers of loader code to resume.
-pub extern "C" fn delivered(block: &mut Block) -> u64 {
+#[unsafe(no_mangle)]
+extern "C" fn loader_delivered(block: &mut Block) -> u64 {
     dispatch::settle(block);
     // SAFETY: the kernel has just built it there.
     let Some(mut delivery) = (unsafe { Delivery::through(block.stub, block.regs.rsp, block.regs.rdi) })
@@ -153,7 +154,8 @@ pub extern "C" fn delivered(block: &mut Block) -> u64 {
 
 /// At the end of a hook: puts the signals that have waited for it on the program's stack, one on the other, as the kernel
 /// does when several come at once.
-pub extern "C" fn deliver_waiting(block: &mut Block) {
+#[unsafe(no_mangle)]
+extern "C" fn loader_deliver_waiting(block: &mut Block) {
     let mut waiting = block.take_waiting();
     while let Some(holder) = waiting {
         deliver_held(holder, block);
@@ -265,15 +267,11 @@ fn settle(delivery: &Delivery, block: &mut Block) -> Whereabouts {
             abandon(delivery, hook);
             continue;
         }
-        match relay::entry_from(at, stubs(), |at| patched::known().window(at), stubs::origin) {
+        match relay::entry_from(at, stubs::range(), |at| patched::known().window(at), stubs::origin) {
             Some(entry) => context.rip = entry.0,
             None => return Whereabouts::Program,
         }
     }
-}
-
-pub(crate) fn stubs() -> AddrRange {
-    AddrRange::new(GuestAddr(gate_asm::stubs()), GuestAddr(gate_asm::slots()))
 }
 
 /// Shows a thread that is in a stub where the program would be.

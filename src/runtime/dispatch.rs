@@ -1,14 +1,14 @@
 //! The story of one call. Zone: call.
 //!
 //! A patched site jumps to its stub, the stub asks the policy. A call that nobody wants is made in the stub and goes
-//! back; this file never hears of it. A hooked call lands here twice at most: [`entered`] before the kernel, and, if
-//! somebody wants to know how it went, [`returned`] after it. Both run on a block, with the program's registers in it,
+//! back; this file never hears of it. A hooked call lands here twice at most: [`loader_entered`] before the kernel, and, if
+//! somebody wants to know how it went, [`loader_returned`] after it. Both run on a block, with the program's registers in it,
 //! and end by saying where to go on:
 //!
 //! - *pass*: to the stub's own `syscall`, which goes back to the site;
-//! - *pass and tell*: to a record slot, whose `syscall` is followed by the jump to `returned`;
+//! - *pass and tell*: to a record slot, whose `syscall` is followed by the jump to `loader_returned`;
 //! - *answer*: to the stub's way back, the result in rax;
-//! - *filter*: to a dedicated slot, whose `syscall` is followed by a filter in assembly and, seldom, [`filtered`].
+//! - *filter*: to a dedicated slot, whose `syscall` is followed by a filter in assembly and, seldom, [`loader_filtered`].
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
@@ -24,9 +24,9 @@ use crate::runtime::gate::block::{self, Block};
 use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::gate::slots::{self, Slot};
 use crate::runtime::gate::step::Step;
-use crate::runtime::gate::{altstacks, dedicated, gate_asm, layout, stubs};
+use crate::runtime::gate::{altstacks, gate_asm, layout, stubs};
 use crate::runtime::session::guest::Memory;
-use crate::runtime::session::output::LEAVING;
+use crate::runtime::session::last_words::{self, LEAVING};
 use crate::runtime::session::{self, Session};
 use crate::runtime::signal::{action, reserved_mask};
 use crate::runtime::tasks;
@@ -34,7 +34,8 @@ use crate::sys::seccomp::allows;
 use core::sync::atomic::Ordering;
 
 /// Runs the enter hooks of the call in `block`.
-pub extern "C" fn entered(block: &mut Block) {
+#[unsafe(no_mangle)]
+extern "C" fn loader_entered(block: &mut Block) {
     settle(block);
     let was_joining = sud::join(block);
     if guest_sud::is_used() && guest_sud::takes(block) {
@@ -107,7 +108,7 @@ const fn with_all(mut set: Interest, mut numbers: &[u32]) -> Interest {
 
 /// Calls that change what the loader keeps track of, or that would show the loader instead of the program.
 ///
-/// Apart from [`entered`], whose stack frame would else be as large as that of the largest of them.
+/// Apart from [`loader_entered`], whose stack frame would else be as large as that of the largest of them.
 #[inline(never)]
 fn special(block: &mut Block, call: &Call, session: &Session) -> Step {
     match call.nr {
@@ -136,7 +137,7 @@ fn special(block: &mut Block, call: &Call, session: &Session) -> Step {
             Step::Pass
         }
         nr if LEAVING.contains(&nr) => {
-            session.output.before_leaving(session);
+            last_words::before_leaving(session);
             Step::Pass
         }
         sysno::RT_SIGPROCMASK => reserved_mask::begin(block, call),
@@ -168,7 +169,7 @@ fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
 #[inline(never)]
 fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     let mut limit = slots::ORDINARY;
-    let mut mask = None;
+    let mut masks = None;
     let returns = match step {
         Step::Answer(mut outcome) => {
             if let Some(session) = session::get() {
@@ -181,7 +182,7 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
         Step::Filter
             if told.is_empty()
                 && *call == block.call()
-                && let Some(slot) = dedicated::slot(block.stub, call.nr, stubs::way_back(block.stub)) =>
+                && let Some(slot) = exit_filter::slot(block.stub, call.nr, stubs::way_back(block.stub)) =>
         {
             block.target = slot;
             return;
@@ -190,9 +191,9 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
             limit = layout::SLOTS;
             returns
         }
-        Step::TellOfMask(set) => {
+        Step::TellOfMask(told) => {
             limit = layout::SLOTS;
-            mask = Some(set);
+            masks = Some(told);
             Returns::Once
         }
         // A changed call comes back here too, to give the program its own argument registers again.
@@ -200,7 +201,7 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     };
     let Call { nr: original_nr, args: originals } = block.call();
     block.set_call(call);
-    let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns, mask };
+    let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns, masks };
     let prepared = slots::prepare(&pending, stubs::way_back(block.stub), block, limit);
     block.target = prepared.map_or_else(|| go_without_slot(block, &pending), |prepared| prepared.code);
     if let Some(mask_at) = prepared.and_then(|prepared| prepared.mask_at) {
@@ -227,7 +228,8 @@ fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
 }
 
 /// Runs the exit hooks of the call that has returned in a slot.
-pub extern "C" fn returned(block: &mut Block) {
+#[unsafe(no_mangle)]
+extern "C" fn loader_returned(block: &mut Block) {
     settle(block);
     let ended = end(block, block.area, Outcome(block.regs.rax));
     block.set_arguments(ended.pending.originals);
@@ -277,13 +279,14 @@ fn end_special(block: &mut Block, collected: &Collected, outcome: Outcome) -> Ou
         sud::join(block);
     }
     altstacks::note(call, outcome);
-    reserved_mask::finish(call, collected.pending.mask, outcome);
+    reserved_mask::finish(call, collected.pending.masks, outcome);
     seccomp::finish(call, outcome);
     end_filtered(call, outcome)
 }
 
 /// Runs the exit hook of the call that has returned in a dedicated slot and that its filter wants to be seen.
-pub extern "C" fn filtered(block: &mut Block) {
+#[unsafe(no_mangle)]
+extern "C" fn loader_filtered(block: &mut Block) {
     settle(block);
     let Some((stub, nr)) = Slot::of_area(block.area).dedication() else {
         unreachable!("a dedicated slot's area is its record");

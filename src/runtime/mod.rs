@@ -26,7 +26,7 @@ use crate::runtime::backstop::sud;
 use crate::runtime::calls::{exit_filter, io_uring};
 use crate::runtime::code::{notes, reach};
 use crate::runtime::gate::{block, claim, gate_asm, policy, slots};
-use crate::runtime::session::{Session, guest, output};
+use crate::runtime::session::{Session, guest, last_words};
 use crate::runtime::signal::{fatal, reserved, reserved_mask};
 use crate::sys::file::Identity;
 use crate::sys::mem;
@@ -71,7 +71,7 @@ pub fn set_up(process: &Process, session: &'static Session, name: &CStr) -> Resu
     }
     dispatch::SPECIAL.iter().for_each(|&nr| policy::hook(nr));
     io_uring::set_up(session);
-    output::set_up(session);
+    last_words::set_up(session);
     notes::set_up(session)?;
     session::begin(session);
     if session.report.is_some() || session.common.is_some() && session.is_root {

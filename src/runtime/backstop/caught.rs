@@ -137,6 +137,7 @@ impl Modules {
         };
         let access = patcher::Access::Live { is_writable: false };
         self.patch_viewed_at(text, 0, file, access, Some((range.start, nr)));
+        sud::consider(self);
         Some(())
     }
 }

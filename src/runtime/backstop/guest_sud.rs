@@ -20,8 +20,8 @@ use crate::abi::signal::{SIG_DFL, SIG_IGN, SIG_SETMASK, SigInfo, Signal, SignalS
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::plan::stub;
-use crate::runtime::backstop::selector_asm;
-use crate::runtime::backstop::sud::Reason;
+use crate::runtime::backstop::{selector_asm, sud};
+use crate::runtime::code::concern::Reason;
 use crate::runtime::code::patcher;
 use crate::runtime::gate::block::{self, Block};
 use crate::runtime::gate::policy::{self, DISPATCHED};
@@ -219,7 +219,7 @@ fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
         (false, true) => {
             policy::hook(sysno::RT_SIGPROCMASK); // for good: once it was seen, part of a mask may be kept here
             policy::hook_all(DISPATCHED);
-            modules.need(Reason::Dispatched, GuestAddr(0));
+            sud::need(&mut modules, Reason::Dispatched, GuestAddr(0));
         }
         (true, false) => policy::unhook_all(DISPATCHED),
         _ => {}

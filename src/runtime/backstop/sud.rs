@@ -10,6 +10,7 @@ use crate::abi::signal::Signal;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::options::Intercept;
 use crate::report::Caught;
+use crate::runtime::code::concern::{Concern, Reason};
 use crate::runtime::code::patcher::{self, Modules};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::gate_asm;
@@ -31,42 +32,6 @@ const SIGNAL: Signal = Signal::SIGSYS;
 const CAPACITY: usize = 1024;
 /// Part of the count of armed threads once some have not been told apart.
 const UNCOUNTABLE: u32 = 1 << 31;
-
-/// Why the net is needed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub enum Reason {
-    /// It is out whether it is needed or not.
-    Asked = 1,
-    /// Something may be a system call instruction, and could not be proved to be one.
-    Unproved,
-    /// A system call instruction could not be replaced.
-    Refused,
-    /// Memory is writable and executable at once.
-    Writable,
-    /// Executable memory is shared, and others may write to it.
-    Shared,
-    /// The program has its own calls dispatched, those of sites that are not proved too.
-    Dispatched,
-}
-
-impl Reason {
-    const ALL: [Self; 6] =
-        [Self::Asked, Self::Unproved, Self::Refused, Self::Writable, Self::Shared, Self::Dispatched];
-
-    /// What it is, in a few words.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Asked => "it was asked for",
-            Self::Unproved => "what may be a system call instruction is not proved",
-            Self::Refused => "a system call instruction can't be replaced",
-            Self::Writable => "memory is writable and executable",
-            Self::Shared => "executable memory is shared",
-            Self::Dispatched => "the program has its own calls dispatched",
-        }
-    }
-}
 
 /// How the net stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -332,42 +297,54 @@ fn take_in() -> bool {
     is_done
 }
 
-impl Modules {
-    /// Something at `place` may make calls that nobody would see: puts the net out, or ends the process, as the options say.
-    pub fn need(&mut self, why: Reason, place: GuestAddr) {
-        let Some(session) = session::get() else { return };
-        let is_enough =
-            matches!(why, Reason::Unproved | Reason::Refused | Reason::Dispatched) || session.is_strict;
-        if !is_enough || BACKSTOP.why().is_some() {
-            return;
-        }
-        match session.intercept {
-            Intercept::Fast if session.is_strict && why != Reason::Dispatched => {
-                end(format_args!("{}", Cause(why, place)))
-            }
-            Intercept::Fast | Intercept::Exhaustive => {}
-            Intercept::Auto => self.put_out(why, place),
-        }
+/// Deals with what patching has noted. Called before the code that it is about can run.
+pub fn consider(patcher: &mut Modules) {
+    for Concern { reason, place } in patcher.concerns.take() {
+        need(patcher, reason, place);
     }
+}
 
-    /// Puts the net out. Threads that run already are armed at their next calls, which are hooked for that.
-    fn put_out(&mut self, why: Reason, place: GuestAddr) {
-        let net = &BACKSTOP;
-        note(why, place);
-        let reserved = self.stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
-        let has_begun = net.has_begun.load(Ordering::Relaxed);
-        // The loader's own calls come from the gate, so while there are no others this is soon enough.
-        let armed = reserved.and_then(|()| if has_begun { Ok(()) } else { arm_thread() });
-        if let Err(errno) = armed {
-            return fail(errno);
+/// Something at `place` may make calls that nobody would see: puts the net out, or ends the process, as the options say.
+pub fn need(patcher: &mut Modules, why: Reason, place: GuestAddr) {
+    let Some(session) = session::get() else { return };
+    let is_enough =
+        matches!(why, Reason::Unproved | Reason::Refused | Reason::Dispatched) || session.is_strict;
+    if !is_enough || BACKSTOP.why().is_some() {
+        return;
+    }
+    match session.intercept {
+        Intercept::Fast if session.is_strict && why != Reason::Dispatched => {
+            end(format_args!("{}", Cause(why, place)))
         }
-        net.is_since_start.store(!has_begun, Ordering::Relaxed);
-        net.is_out.store(true, Ordering::SeqCst);
-        if has_begun {
-            reserved::unblock_in_handlers(SIGNAL);
-            net.is_joining.store(true, Ordering::Relaxed);
-            policy::hook_all(UNARMED);
-        }
+        Intercept::Fast | Intercept::Exhaustive => {}
+        // SAFETY: nothing that is allocated is left.
+        Intercept::Auto => unsafe { patcher::with_scratch(|| put_out(patcher, why, place)) },
+    }
+}
+
+/// Memory at `at` has been made writable and executable for the program.
+pub fn note_writable(at: GuestAddr) {
+    let _blocked = AllBlocked::new();
+    need(&mut patcher::lock(), Reason::Writable, at);
+}
+
+/// Puts the net out. Threads that run already are armed at their next calls, which are hooked for that.
+fn put_out(patcher: &mut Modules, why: Reason, place: GuestAddr) {
+    let net = &BACKSTOP;
+    note(why, place);
+    let reserved = patcher.stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
+    let has_begun = net.has_begun.load(Ordering::Relaxed);
+    // The loader's own calls come from the gate, so while there are no others this is soon enough.
+    let armed = reserved.and_then(|()| if has_begun { Ok(()) } else { arm_thread() });
+    if let Err(errno) = armed {
+        return fail(errno);
+    }
+    net.is_since_start.store(!has_begun, Ordering::Relaxed);
+    net.is_out.store(true, Ordering::SeqCst);
+    if has_begun {
+        reserved::unblock_in_handlers(SIGNAL);
+        net.is_joining.store(true, Ordering::Relaxed);
+        policy::hook_all(UNARMED);
     }
 }
 

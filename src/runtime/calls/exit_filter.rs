@@ -13,13 +13,13 @@ use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::hook::interest::Interest;
 use crate::runtime::calls::exit_filter_asm;
-use crate::runtime::gate::policy;
+use crate::runtime::gate::{dedicated, policy};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
 /// What has to be looked at when a call has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Filter {
+enum Filter {
     /// The path that this argument points to: whether it could name a link called `exe`.
     Path(usize),
     /// The inode number at an offset of what an argument points to: whether it is the loader's.
@@ -77,11 +77,17 @@ pub fn set_up() {
 }
 
 /// The filter of the calls numbered `nr`.
-pub(crate) fn of(nr: u32) -> Option<Filter> {
+fn of(nr: u32) -> Option<Filter> {
     FILTERS.iter().find(|(known, _)| *known == nr).map(|(_, filter)| *filter)
 }
 
-pub(crate) fn landing_of(filter: Filter) -> u64 {
+/// The slot for the calls numbered `nr` of a stub that goes back to `back`; `None` if they have no filter, or there is no
+/// room for one.
+pub fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
+    dedicated::slot(stub, nr, back, landing_of(of(nr)?))
+}
+
+fn landing_of(filter: Filter) -> u64 {
     let landing: unsafe extern "C" fn() -> ! = match filter {
         Filter::Path(0) => exit_filter_asm::path_in_rdi,
         Filter::Path(_) => exit_filter_asm::path_in_rsi,
@@ -134,7 +140,6 @@ unsafe fn may_name_exe(path: GuestAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::gate::dedicated;
 
     fn path_is_wanted(path: &core::ffi::CStr, outcome: Outcome) -> bool {
         let at = path.as_ptr().expose_provenance() as u64;

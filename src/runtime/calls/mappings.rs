@@ -18,6 +18,7 @@ use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::find::site::Text;
 use crate::load::rendezvous;
 use crate::runtime::backstop::sud;
+use crate::runtime::code::concern::Reason;
 use crate::runtime::code::notes;
 use crate::runtime::code::patched::{self, Content};
 use crate::runtime::code::patcher::{self, Access, Modules};
@@ -158,6 +159,7 @@ impl Modules {
         let range = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(len))));
         file_pages::known().remove(range);
         self.patch_file(range, Fd::from_argument(fd), offset, Access::Fresh);
+        sud::consider(self);
         if mem::protect(range, protection).is_ok() {
             return Ok(at);
         }
@@ -175,6 +177,7 @@ impl Modules {
         let end = at.wrapping_add(page_ceil(len).unwrap_or(len));
         let range = AddrRange::new(GuestAddr(at), GuestAddr(end));
         self.patch_file(range, Fd::from_argument(fd), offset, Access::Executable);
+        sud::consider(self);
         Ok(at)
     }
 
@@ -224,6 +227,7 @@ impl Modules {
         let old: Vec<u32> = self.stubs.active_in(range).map(|(index, _)| index).collect();
         let shift = aside.start.0.wrapping_sub(range.start.0);
         let applied = self.patch_viewed(text, shift, Some(file), Access::Fresh);
+        sud::consider(self);
         let is_moved = mem::protect(aside, protection).and_then(|()| mem::move_over(aside, range.start));
         if is_moved.is_ok() {
             self.supersede(range, &old, applied.patch);
@@ -243,13 +247,13 @@ impl Modules {
     fn note_rights(&mut self, at: GuestAddr, protection: Protection) {
         if protection.writable() && can_execute(protection) {
             notes::count_writable();
-            self.need(sud::Reason::Writable, at);
+            sud::need(self, Reason::Writable, at);
         }
     }
 
     /// Counts what may be calls in shared pages, which stay as they are, and which others may write to.
     fn note_shared(&mut self, range: AddrRange) {
-        self.need(sud::Reason::Shared, range.start);
+        sud::need(self, Reason::Shared, range.start);
         let hits = self.count_untouched(range);
         notes::count_shared(hits);
     }
@@ -386,6 +390,7 @@ impl Modules {
             let file = mapping.file();
             let file = file.as_ref().map(|file| (file.fd(), mapping.offset));
             self.patch_viewed(text, 0, file, access);
+            sud::consider(self);
         }
     }
 

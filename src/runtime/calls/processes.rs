@@ -10,8 +10,8 @@ use crate::runtime::code::patcher;
 use crate::runtime::gate::block::{self, Block};
 use crate::runtime::gate::claim::{self, Lost};
 use crate::runtime::gate::pending::{Collected, Returns};
-use crate::runtime::gate::slots;
 use crate::runtime::gate::step::Step;
+use crate::runtime::gate::{pages, slots};
 use crate::runtime::memory::read;
 use crate::runtime::session::guest::Memory;
 use crate::runtime::session::{self, Session, last_words};
@@ -163,6 +163,7 @@ fn begin_process(block: &Block) {
     // SAFETY: the thread that is here holds no lock, and the others are not here.
     unsafe {
         patcher::break_lock();
+        pages::break_lock();
         reserved::break_locks();
     }
     guest_sud::forget_all();
@@ -248,7 +249,7 @@ pub fn exit_process(session: &Session) -> Step {
 pub fn end_machine(call: &Call, session: &Session) -> Step {
     let is_said = session.tree.table().is_some();
     if !is_said && ends_machine(call.args) && process::may_reboot() {
-        last_words::finish_once(|| session.output.last_words(session));
+        last_words::say_early(session);
     }
     Step::Pass
 }

@@ -23,7 +23,7 @@ use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
 use crate::runtime::gate::{gate_asm, slots, stubs};
 use crate::runtime::memory::code_writer;
-use crate::runtime::session::{self, Session};
+use crate::runtime::session::{self, Session, last_words};
 use crate::runtime::signal::{fatal, handlers};
 use crate::sys::guest_memory;
 use crate::sys::seccomp::{self as filters, Filter};
@@ -56,7 +56,7 @@ pub fn begin(call: &Call, session: &Session) -> Step {
     let Some(restriction) = Restriction::of(call) else { return Step::Pass };
     slots::make_ready();
     let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
-    session.output.keep(session);
+    last_words::keep_output(session);
     let filter = match restriction {
         Restriction::Filter(at) => stage(GuestAddr(at)),
         Restriction::Strict => None,

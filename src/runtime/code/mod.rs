@@ -1,5 +1,6 @@
 //! The program's code as it is patched. Zone: call.
 
+pub mod concern;
 pub mod notes;
 pub mod patched;
 pub mod patcher;

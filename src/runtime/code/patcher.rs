@@ -12,25 +12,23 @@ use crate::elf::image::Image;
 use crate::find::executed;
 use crate::find::search::{self, Found};
 use crate::find::site::{Hit, Site, Text, Verdict};
-use crate::load::map::Mapping;
 use crate::plan::live::Change;
 use crate::plan::space::Space;
 use crate::plan::stub::Fields;
 use crate::plan::{self, Input, Plan, planner, relay, undo};
-use crate::runtime::backstop::sud;
+use crate::runtime::code::concern::{Concerns, Reason};
 use crate::runtime::code::patched::{self, Content};
 use crate::runtime::code::reach::{self, Room};
 use crate::runtime::code::stub_pool::{self, Stubs};
 use crate::runtime::code::{notes, pun_pages, traps};
 use crate::runtime::gate::stubs;
 use crate::runtime::memory::code_writer::{self, LiveMemory};
-use crate::runtime::memory::{file_pages, read};
+use crate::runtime::memory::read;
 use crate::runtime::signal::reserved;
 use crate::sys::fd::Fd;
 use crate::sys::file::{self, View};
 use crate::sys::lock::{RobustGuard, RobustLock};
-use crate::sys::signal::AllBlocked;
-use crate::sys::{mem, process};
+use crate::sys::mem;
 use crate::x86::encode::UD2;
 use crate::x86::scan::SyscallBytes;
 use crate::{heap, x86};
@@ -41,6 +39,8 @@ use alloc::vec::Vec;
 pub struct Modules {
     /// The gate's stubs.
     pub stubs: Stubs,
+    /// What has been found that the backstop must deal with.
+    pub concerns: Concerns,
     /// How many patches there have been.
     patches: u64,
     /// How many hits are neither proved nor disproved.
@@ -53,7 +53,7 @@ impl Modules {
     /// Nothing is patched.
     #[must_use]
     pub const fn new() -> Self {
-        Self { stubs: Stubs::new(), patches: 0, unproved: 0, refused: 0 }
+        Self { stubs: Stubs::new(), concerns: Concerns::new(), patches: 0, unproved: 0, refused: 0 }
     }
 }
 
@@ -129,93 +129,6 @@ pub struct Job<'a, 'f> {
     pub shift: u64,
     /// The one hit that is to be patched, and the number that it was executed with; `None` for all that are proved.
     pub executed: Option<(GuestAddr, u32)>,
-}
-
-/// Patches a freshly mapped image and gives its texts their rights. Punned jumps get their trampolines in `room`, or
-/// around the image; returns the end of the highest.
-///
-/// # Errors
-///
-/// The kernel's, if the rights can't be had.
-pub fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
-    let _blocked = AllBlocked::new();
-    let mut modules = lock();
-    file_pages::known().insert(mapping.span);
-    mapping.texts.iter().for_each(|part| file_pages::known().remove(part.range));
-    let access = if process::memory_may_become_executable() { Access::Fresh } else { Access::Executable };
-    let mut end = mapping.span.end;
-    for part in &mapping.texts {
-        let len = readable_len(image, part.range.start.0.wrapping_sub(mapping.bias), part.range.len());
-        // SAFETY: the pages were just mapped readable, and the file reaches that far.
-        let bytes = unsafe { read::bytes_of(part.range.start, len) };
-        let text = Text { at: part.range.start, bytes };
-        let room = room.unwrap_or_else(|| Room::around(part.range));
-        let job =
-            Job { text, access, image: Some(image), bias: mapping.bias, room, shift: 0, executed: None };
-        end = end.max(modules.patch(&job));
-        mem::protect(part.range, part.protection)?;
-        if part.protection.writable() {
-            modules.need(sud::Reason::Writable, part.range.start);
-        }
-    }
-    Ok(end)
-}
-
-/// Memory at `at` has been made writable and executable for the program.
-pub fn note_writable(at: GuestAddr) {
-    let _blocked = AllBlocked::new();
-    lock().need(sud::Reason::Writable, at);
-}
-
-/// Patches an image that the kernel has mapped executable; nobody executes it yet. Its bytes are read from the file and
-/// written only where something is replaced, so breakpoints that a debugger has set already stay. Returns the end of the
-/// highest trampoline.
-///
-/// # Errors
-///
-/// The kernel's, if the rights can't be had back.
-pub fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Result<GuestAddr, Errno> {
-    let _blocked = AllBlocked::new();
-    let mut modules = PATCHER.lock();
-    let mut end = mapping.span.end;
-    let segments = image.segments().iter().filter(|segment| segment.executable);
-    for (segment, part) in segments.zip(&mapping.texts) {
-        let len = readable_len(image, page_floor(segment.vaddr), part.range.len());
-        let offset = page_floor(segment.offset) as usize;
-        let bytes = image.file().get(offset..).unwrap_or_default();
-        let bytes = bytes.get(..len as usize).unwrap_or(bytes);
-        if SyscallBytes::of(bytes).next().is_none() {
-            notes::note_without_hits(part.range);
-            continue;
-        }
-        mem::protect(part.range, part.protection.while_patching())?;
-        let text = Text { at: part.range.start, bytes };
-        let job = Job {
-            text,
-            access: Access::Writable,
-            image: Some(image),
-            bias: mapping.bias,
-            room,
-            shift: 0,
-            executed: None,
-        };
-        end = end.max(modules.patch(&job));
-        mem::protect(part.range, part.protection)?;
-        if part.protection.writable() {
-            modules.need(sud::Reason::Writable, part.range.start);
-        }
-    }
-    Ok(end)
-}
-
-/// How much of `len` bytes from link-time address `vaddr` on can be read without running past the end of the file.
-fn readable_len(image: &Image<'_>, vaddr: u64, len: u64) -> u64 {
-    let segment = image.segments().iter().find(|segment| page_floor(segment.vaddr) == vaddr);
-    segment.map_or(0, |segment| {
-        let file_end = page_ceil(image.file().len() as u64).unwrap_or(0);
-        let last = page_ceil(segment.vaddr.wrapping_add(segment.file_size)).unwrap_or(0);
-        len.min(last.saturating_sub(vaddr)).min(file_end.saturating_sub(page_floor(segment.offset)))
-    })
 }
 
 impl Modules {
@@ -326,7 +239,7 @@ impl Modules {
         notes::note(&job.text, job.shift, news, Some(&plan), is_applied);
         let refused = plan.refusals.first().map(|refusal| refusal.at);
         if let Some(at) = refused.or(sites.first().map(|site| site.at).filter(|_| !is_applied)) {
-            self.need(sud::Reason::Refused, at);
+            self.concerns.note(Reason::Refused, at);
         }
         self.stubs.give_back(&stubs, &plan.stubs);
         let end = landings.iter().map(|page| page.wrapping_add(PAGE)).max().unwrap_or_default();
@@ -340,7 +253,7 @@ impl Modules {
             |hit: &&Hit| matches!(hit.verdict, Verdict::Unproved(unproved) if unproved.is_plausible);
         self.unproved += found.hits.iter().filter(is_unproved).count() as u64;
         if let Some(hit) = found.hits.iter().find(is_suspect) {
-            self.need(sud::Reason::Unproved, hit.at);
+            self.concerns.note(Reason::Unproved, hit.at);
         }
         let site = |hit: &Hit| match hit.verdict {
             Verdict::Site(site) => Some(site),

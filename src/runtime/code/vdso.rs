@@ -4,17 +4,16 @@ use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::elf::image::Image;
 use crate::find::site::Text;
-use crate::runtime::code::patcher::{self, Access, Job};
+use crate::runtime::code::patcher::{Access, Job, Modules};
 use crate::runtime::code::reach::Room;
 use crate::runtime::memory::read;
 use crate::sys::{mem, process};
 
-/// Patches the vDSO whose ELF header lies at `at` (AT_SYSINFO_EHDR), if there is one.
+/// Patches the vDSO whose ELF header lies at `at` (AT_SYSINFO_EHDR).
 ///
 /// It is a special mapping that can't be split, so its protection changes as a whole; where even that is refused (a
 /// sealed vDSO) the bytes are written as those of running code are.
-pub fn patch(at: Option<u64>) {
-    let Some(at) = at.filter(|&at| at != 0) else { return };
+pub fn patch(patcher: &mut Modules, at: u64) {
     // SAFETY: the kernel maps the vDSO's image there, at least one page of it.
     let first = unsafe { read::bytes_of(GuestAddr(at), PAGE) };
     let Some(len) = image_len(first) else { return };
@@ -38,7 +37,7 @@ pub fn patch(at: Option<u64>) {
         shift: 0,
         executed: None,
     };
-    patcher::lock().patch(&job);
+    patcher.patch(&job);
     if access == Access::Writable {
         // Refused only where changing it would have been refused, too.
         let _ = mem::protect(range, Protection::READ_EXECUTE);

@@ -116,6 +116,7 @@ pub struct Block {
 
 /// Room for a record slot: the slot plus one, 0 if none, and in the upper half the generation. What a former generation
 /// left in it is no longer there.
+#[repr(transparent)]
 #[derive(Debug)]
 pub struct Spare(AtomicU64);
 

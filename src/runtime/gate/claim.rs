@@ -26,6 +26,7 @@ pub fn count_vfork() {
 const IS_ID: u64 = 1 << 63;
 
 /// The mark of a holder.
+#[repr(C)]
 #[derive(Debug)]
 pub struct Claim {
     /// Its fs base or, with [`IS_ID`], its id; 0 for nobody. Also set by `enter_asm`.

@@ -2,45 +2,9 @@
 
 use crate::addr::GuestAddr;
 use crate::plan::stub;
-use crate::runtime::calls::exit_filter;
+use crate::runtime::gate::dedications::{DEDICATIONS, ENTRIES};
 use crate::runtime::gate::{slots, stubs};
-use core::sync::atomic::{AtomicU64, Ordering};
-
-/// Pairs of stub and number that can have a slot; a power of two. The others take a record slot each time.
-pub const DEDICATED: usize = 256;
-
-/// Which slots are dedicated to what; read by `enter_asm`.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Filters {
-    entries: [Entry; DEDICATED],
-}
-
-#[repr(C, align(16))]
-#[derive(Debug)]
-struct Entry {
-    /// [`key_of`] its calls; 0 while there is no slot yet. Written last and once.
-    key: AtomicU64,
-    /// The slot's code.
-    slot: AtomicU64,
-}
-
-impl Filters {
-    /// An empty table.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { entries: [const { Entry { key: AtomicU64::new(0), slot: AtomicU64::new(0) } }; DEDICATED] }
-    }
-}
-
-/// The table of this process. A fork keeps it.
-pub(super) static DEDICATIONS: Filters = Filters::new();
-
-impl Default for Filters {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+use core::sync::atomic::Ordering;
 
 /// What names a stub and a number in one word: as `hooked` packs them, without the flags.
 pub(crate) const fn key_of(stub: u32, nr: u32) -> u64 {
@@ -49,19 +13,18 @@ pub(crate) const fn key_of(stub: u32, nr: u32) -> u64 {
 
 /// The entry for a stub and a number.
 const fn index_of(stub: u32, nr: u32) -> usize {
-    (stub ^ nr) as usize % DEDICATED
+    (stub ^ nr) as usize % ENTRIES
 }
 
-/// The slot for the calls numbered `nr` of a stub that goes back to `back`, dedicated now if need be. `None` if its
-/// place in the table is another's.
-pub fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
+/// The slot for the calls numbered `nr` of a stub that goes back to `back`, dedicated now if need be. Behind the call it
+/// jumps to `landing`. `None` if its place in the table is another's.
+pub fn slot(stub: u32, nr: u32, back: GuestAddr, landing: u64) -> Option<GuestAddr> {
     let entry = DEDICATIONS.entries.get(index_of(stub, nr))?;
     let key = key_of(stub, nr);
     match entry.key.load(Ordering::Acquire) {
         0 => {}
         known => return (known == key).then(|| GuestAddr(entry.slot.load(Ordering::Relaxed))),
     }
-    let landing = exit_filter::landing_of(exit_filter::of(nr)?);
     let resume = stubs::in_stub(stub, stub::RETURN);
     let slot = slots::dedicate(&slots::Dedication { stub, nr, landing, back, resume })?;
     // Last, so that whoever is killed or forked away before it leaves the entry free.

@@ -11,13 +11,12 @@ use crate::abi::sysno;
 use crate::runtime::gate::altstacks::{self, ALTSTACKS, AltStacks};
 use crate::runtime::gate::block::{self, Block, CONTROL_FLAGS, POOL, Pool, Registers};
 use crate::runtime::gate::claim::{Claim, VFORKS};
-use crate::runtime::gate::dedicated::{self, DEDICATIONS};
+use crate::runtime::gate::dedications::{DEDICATIONS, ENTRIES};
 use crate::runtime::gate::leave_asm::{leave, resume};
 use crate::runtime::gate::policy::{self, POLICY};
 use crate::runtime::gate::record::{Area, RECORDS};
 use crate::runtime::gate::unsaved::window;
-use crate::runtime::gate::{layout, restorer};
-use crate::runtime::{delivery, dispatch};
+use crate::runtime::gate::{layout, restorer, upcalls};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -313,11 +312,11 @@ landing!(
         "jmp {leave}\n",
     ),
     stub = const offset_of!(Block, stub),
-    entered = sym dispatch::entered,
+    entered = sym upcalls::loader_entered,
     policy = sym POLICY,
     filtered_calls = const policy::FILTERED,
     filters = sym DEDICATIONS,
-    last_filter = const dedicated::DEDICATED - 1,
+    last_filter = const ENTRIES - 1,
 );
 
 landing!(
@@ -366,7 +365,7 @@ landing!(
     records = sym RECORDS,
     slot_shift = const layout::SLOT_LEN.ilog2(),
     area = const offset_of!(Block, area),
-    passed_filter = sym dispatch::filtered,
+    passed_filter = sym upcalls::loader_filtered,
 );
 
 landing!(
@@ -402,7 +401,7 @@ landing!(
     spill_rax = const offset_of!(Area, rax),
     spill_flags = const offset_of!(Area, flags),
     area = const offset_of!(Block, area),
-    returned = sym dispatch::returned,
+    returned = sym upcalls::loader_returned,
 );
 
 /// Lands a returned `fork`, `vfork`, `clone` or `clone3`: parent and child come through the same slot, perhaps at the
@@ -464,6 +463,6 @@ landing!(
     ),
     entry_shift = const layout::HANDLER_LEN.ilog2(),
     stub = const offset_of!(Block, stub),
-    delivered = sym delivery::delivered,
+    delivered = sym upcalls::loader_delivered,
     resume = sym resume,
 );

@@ -5,11 +5,10 @@
 
 use crate::abi::signal::{self, SIG_SETMASK, SigContext};
 use crate::abi::sysno;
-use crate::runtime::delivery;
 use crate::runtime::gate::block::{Block, CONTROL_FLAGS, Registers, register};
 use crate::runtime::gate::claim::Claim;
-use crate::runtime::gate::restorer;
 use crate::runtime::gate::unsaved::window;
+use crate::runtime::gate::{restorer, upcalls};
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
@@ -226,7 +225,7 @@ unsafe extern "C" fn leave_late() -> ! {
         change_mask = const sysno::RT_SIGPROCMASK,
         bare_call = const restorer::BARE_CALL,
         waiting = const offset_of!(Block, waiting),
-        deliver_waiting = sym delivery::deliver_waiting,
+        deliver_waiting = sym upcalls::loader_deliver_waiting,
         leave = sym leave,
         rsp = const register(offset_of!(Registers, rsp)),
     )

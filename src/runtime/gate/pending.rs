@@ -32,6 +32,15 @@ impl Returns {
     }
 }
 
+/// A mask that the program asks for, and what the kernel is told instead: it never has signals that are reserved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MaskPair {
+    /// What the program asks for.
+    pub asked: SignalSet,
+    /// What the kernel is told.
+    pub kernel: SignalSet,
+}
+
 /// What a call leaves for its return.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
@@ -39,8 +48,8 @@ pub struct Pending {
     pub call: Call,
     /// The number as the program gave it.
     pub original_nr: u32,
-    /// The mask that it asks for, where the kernel is told of another.
-    pub mask: Option<SignalSet>,
+    /// The masks, where the kernel is told of another than the program asks for.
+    pub masks: Option<MaskPair>,
     /// The arguments as the program gave them: its registers afterwards.
     pub originals: [u64; 6],
     /// The stub it came through.

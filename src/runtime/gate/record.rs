@@ -7,8 +7,7 @@
 use crate::abi::signal::SignalSet;
 use crate::runtime::gate::claim::Claim;
 use crate::runtime::gate::layout::{SLOT_LEN, SLOTS};
-use crate::runtime::signal::reservable::RESERVABLE;
-use crate::runtime::signal::reserved_mask;
+use crate::runtime::gate::pending::MaskPair;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -45,10 +44,12 @@ pub struct Record {
     pub(super) nr: AtomicU32,
     /// The number as the program gave it.
     pub(super) original_nr: AtomicU32,
-    /// The mask that the kernel is told of, where `asks` says that it is not the program's own ([`trap_mask`]).
-    pub(super) others: AtomicU64,
-    /// 0 if it is; else 1, and a bit from the second on for each of [`RESERVABLE`] that the program asks for besides.
-    pub(super) asks: AtomicU32,
+    /// 1 if the kernel is told of another mask than the program asks for.
+    pub(super) has_masks: AtomicU32,
+    /// The mask that the kernel is told of.
+    pub(super) kernel_mask: AtomicU64,
+    /// The mask that the program asks for.
+    pub(super) asked_mask: AtomicU64,
     pub(super) args: [AtomicU64; 6],
     /// The argument registers as the program had them, where a tool has changed the call.
     pub(super) originals: [AtomicU64; 6],
@@ -81,8 +82,9 @@ impl Record {
             stub: AtomicU32::new(0),
             nr: AtomicU32::new(0),
             original_nr: AtomicU32::new(0),
-            others: AtomicU64::new(0),
-            asks: AtomicU32::new(0),
+            has_masks: AtomicU32::new(0),
+            kernel_mask: AtomicU64::new(0),
+            asked_mask: AtomicU64::new(0),
             args: [const { AtomicU64::new(0) }; 6],
             originals: [const { AtomicU64::new(0) }; 6],
             told: AtomicU32::new(0),
@@ -97,22 +99,18 @@ impl Record {
 }
 
 impl Record {
-    /// The mask that the program asks for.
-    pub(super) fn mask(&self) -> Option<SignalSet> {
-        let others = SignalSet(self.others.load(Ordering::Relaxed));
-        let asks = self.asks.load(Ordering::Relaxed);
-        let asked = RESERVABLE.into_iter().zip(1_u32..).filter(|(_, bit)| asks & (1 << bit) != 0);
-        (asks != 0).then(|| asked.fold(others, |mask, (signal, _)| mask.with(signal)))
+    /// The masks, if there are two.
+    pub(super) fn masks(&self) -> Option<MaskPair> {
+        let [asked, kernel] =
+            [&self.asked_mask, &self.kernel_mask].map(|mask| SignalSet(mask.load(Ordering::Relaxed)));
+        (self.has_masks.load(Ordering::Relaxed) != 0).then_some(MaskPair { asked, kernel })
     }
 
-    pub(super) fn set_mask(&self, mask: Option<SignalSet>) {
-        let asked = |mask: SignalSet| {
-            RESERVABLE.into_iter().zip(1_u32..).filter(move |(signal, _)| mask.contains(*signal))
-        };
-        let asks = mask.map_or(0, |mask| asked(mask).fold(1, |asks, (_, bit)| asks | 1 << bit));
-        self.asks.store(asks, Ordering::Relaxed);
-        if let Some(mask) = mask {
-            self.others.store(reserved_mask::others(mask).0, Ordering::Relaxed);
+    pub(super) fn set_masks(&self, masks: Option<MaskPair>) {
+        self.has_masks.store(masks.is_some().into(), Ordering::Relaxed);
+        if let Some(MaskPair { asked, kernel }) = masks {
+            self.asked_mask.store(asked.0, Ordering::Relaxed);
+            self.kernel_mask.store(kernel.0, Ordering::Relaxed);
         }
     }
 

@@ -3,13 +3,12 @@
 use crate::abi::call::Call;
 use crate::addr::{AddrRange, GuestAddr};
 use crate::hook::chain::Told;
-use crate::runtime::code::patcher;
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::claim::Lost;
 use crate::runtime::gate::layout::{SLOT_LEN, SLOTS};
 use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::gate::record::{self, RECORDS, Record};
-use crate::runtime::gate::{enter_asm, gate_asm, slot_code};
+use crate::runtime::gate::{enter_asm, gate_asm, pages, slot_code};
 use crate::runtime::memory::code_writer;
 use crate::sys::signal::AllBlocked;
 use core::sync::atomic::Ordering;
@@ -26,7 +25,7 @@ fn grow_and_take(limit: u32, holder: u64) -> Option<u32> {
         return None;
     }
     let _blocked = AllBlocked::new()?;
-    let _modules = patcher::lock();
+    let _pages = pages::lock();
     // Somebody else may have grown the pool while this thread waited for the lock.
     RECORDS.take(limit, holder).or_else(|| {
         grow();
@@ -38,13 +37,13 @@ fn grow_and_take(limit: u32, holder: u64) -> Option<u32> {
 pub fn make_ready() {
     const ENOUGH: u32 = 256;
     let Some(_blocked) = AllBlocked::new() else { return };
-    let _modules = patcher::lock();
+    let _pages = pages::lock();
     for _ in RECORDS.ready.load(Ordering::Relaxed) / SLOTS_A_PAGE..ENOUGH / SLOTS_A_PAGE {
         grow();
     }
 }
 
-/// Writes the code of the next page of slots, if the pool has one left. Needs the modules' lock once there are threads.
+/// Writes the code of the next page of slots, if the pool has one left. Needs the lock of the gate's pages once there are threads.
 pub fn grow() {
     let records = &RECORDS;
     let first = records.ready.load(Ordering::Acquire);
@@ -107,11 +106,11 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) ->
     for (to, from) in record.originals.iter().zip(pending.originals) {
         to.store(from, Ordering::Relaxed);
     }
-    record.set_mask(pending.mask);
+    record.set_masks(pending.masks);
     record.told.store(pending.told.0, Ordering::Relaxed);
     record.runs_owned.store(block.is_owned().into(), Ordering::Relaxed);
     record.pending.store(1 + u32::from(pending.returns.share_memory()), Ordering::Relaxed);
-    let mask_at = pending.mask.map(|_| record.others.as_ptr().expose_provenance() as u64);
+    let mask_at = pending.masks.map(|_| record.kernel_mask.as_ptr().expose_provenance() as u64);
     Some(Prepared { code: code_of(slot), mask_at })
 }
 
@@ -133,7 +132,7 @@ pub fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
     let pending = Pending {
         call,
         original_nr: record.original_nr.load(Ordering::Relaxed),
-        mask: record.mask(),
+        masks: record.masks(),
         originals,
         stub: record.stub.load(Ordering::Relaxed),
         told: Told(record.told.load(Ordering::Relaxed)),

@@ -1,8 +1,7 @@
 //! How a call goes on after its enter hooks. Zone: call.
 
 use crate::abi::call::Outcome;
-use crate::abi::signal::SignalSet;
-use crate::runtime::gate::pending::Returns;
+use crate::runtime::gate::pending::{MaskPair, Returns};
 
 /// How a call goes on after its enter hooks.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +14,8 @@ pub enum Step {
     Leave,
     /// To the kernel and back here.
     Tell(Returns),
-    /// So, and the kernel is told of this mask without the signals that are reserved.
-    TellOfMask(SignalSet),
+    /// So, and the kernel is told of another mask than the program asks for.
+    TellOfMask(MaskPair),
     /// Back to the program.
     Answer(Outcome),
 }

@@ -2,7 +2,6 @@
 
 use crate::addr::{AddrRange, GuestAddr};
 use crate::plan::stub::{self, Fields, Standing};
-use crate::runtime::delivery;
 use crate::runtime::gate::{gate_asm, layout};
 
 /// An address in stub `index`.
@@ -55,7 +54,7 @@ pub(crate) fn origin(at: GuestAddr) -> Option<GuestAddr> {
 
 /// The stub that `at` lies in, and how far into it.
 pub(crate) fn stub_around(at: GuestAddr) -> Option<(Fields<'static>, usize)> {
-    if !delivery::stubs().contains(at) {
+    if !range().contains(at) {
         return None;
     }
     let offset = at.0 as usize % stub::LEN;

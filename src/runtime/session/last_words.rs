@@ -1,9 +1,14 @@
 //! What the tools say when a process ends. Zone: call.
 
+use crate::abi::sysno;
+use crate::options::Report;
+use crate::runtime::gate::policy;
 use crate::runtime::session::Session;
+use crate::runtime::session::output::{Output, Page, while_locked, write_quietly};
 use crate::runtime::tasks;
 use crate::sys::signal::AllBlocked;
-use crate::sys::{ids, process};
+use crate::sys::{file, ids, process};
+use core::fmt::Write as _;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,6 +18,19 @@ const UNSAID: u32 = 0;
 const SPEAKING: u32 = 1;
 /// They are said.
 const SAID: u32 = 2;
+
+/// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then.
+pub const LEAVING: [u32; 9] = [
+    sysno::CHROOT,
+    sysno::PIVOT_ROOT,
+    sysno::UNSHARE,
+    sysno::SETNS,
+    sysno::SETUID,
+    sysno::SETREUID,
+    sysno::SETRESUID,
+    sysno::SETFSUID,
+    sysno::CAPSET,
+];
 
 /// How far the last words of the process are: [`UNSAID`], [`SPEAKING`] or [`SAID`]. A fork's child has its own to say.
 static LAST_WORDS: AtomicU32 = AtomicU32::new(UNSAID);
@@ -74,11 +92,11 @@ pub fn has_last_words(session: &Session) -> bool {
 /// Called with all signals blocked.
 pub fn finish(session: &Session) {
     if tasks::is_root() {
-        finish_once(|| session.output.last_words(session));
+        finish_once(|| say(session));
     } else if session.report.is_some() {
-        finish_once(|| session.output.update_last_words(session));
+        finish_once(|| update(session));
     } else {
-        session.output.update_last_words(session);
+        update(session);
     }
 }
 
@@ -86,11 +104,92 @@ pub fn finish(session: &Session) {
 /// whether they are.
 pub fn close_before_native(session: &Session) -> bool {
     let _blocked = AllBlocked::new();
-    session.common.is_some() && tasks::is_root() && finish_once(|| session.output.last_words(session))
+    session.common.is_some() && tasks::is_root() && finish_once(|| say(session))
 }
 
 /// It could not be run: the process goes on.
 pub fn reopen(session: &Session) {
     unfinish();
     session.tree.reopen();
+}
+
+/// Opens the tools' file for good, if they will need it.
+pub fn keep_output(session: &Session) {
+    if session.common.is_some() {
+        session.output.keep();
+    }
+}
+
+/// Before a call after which the process may not reach the tools' file: keeps it open.
+pub fn before_leaving(session: &Session) {
+    Output::stay_open();
+    keep_output(session);
+}
+
+/// Before `reboot` ends the machine: no process comes to its own end then.
+pub fn say_early(session: &Session) {
+    finish_once(|| say(session));
+}
+
+/// Before the program starts: what has to be known for a report to be written in the end. Tools that see calls see these.
+pub fn set_up(session: &Session) {
+    if session.report.is_some() {
+        policy::hook(sysno::CLOSE);
+        LEAVING.iter().for_each(|&nr| policy::hook(nr));
+    }
+}
+
+/// The tools' last words, and what they can't speak for.
+fn print_last_words(session: &Session, page: &mut Page<'_>) {
+    session.tools.finish(page);
+    // As JSON that is in the report.
+    let is_text = session.report != Some(Report::Json) || !session.tools.interest().is_empty();
+    if let Some(common) = session.common.filter(|_| is_text) {
+        // Nothing can go wrong: a line that can't be written is counted.
+        let _ = write!(page, "{}", common.tree.natives);
+    }
+}
+
+/// Reports on the process, and lets the tools say what they have gathered.
+fn say(session: &Session) {
+    let Output::File(path) = &session.output else {
+        session.tree.while_speaking(|| {
+            let mut write = |text: &[u8]| session.output.append(text);
+            Page::fill(&mut write, |page| (session.print_report)(session, page));
+            Page::fill(&mut write, |page| print_last_words(session, page));
+        });
+        return;
+    };
+    while_locked(path, |open| {
+        let mut write = |text: &[u8]| write_quietly(open.fd(), text);
+        Page::fill(&mut write, |page| (session.print_report)(session, page));
+        let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
+        let len = Page::fill(&mut write, |page| print_last_words(session, page));
+        session.tree.close((at, len));
+    });
+}
+
+/// Reports on a process of which the tools' last words are not, and lets them say those again, in place of what was
+/// said before; only if that still ends the file. Processes that do so at the same time wait for each other, so the last
+/// to write has the highest counts.
+fn update(session: &Session) {
+    let Output::File(path) = &session.output else {
+        let mut write = |text: &[u8]| session.output.append(text);
+        session.tree.while_speaking(|| {
+            Page::fill(&mut write, |page| (session.print_report)(session, page));
+        });
+        return;
+    };
+    while_locked(path, |open| {
+        let mut write = |text: &[u8]| write_quietly(open.fd(), text);
+        let is_end = |&(at, len): &(u64, u64)| {
+            file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len)
+        };
+        let replaced = session.tree.table().filter(is_end).filter(|&(at, _)| open.truncate(at).is_ok());
+        let report_len = Page::fill(&mut write, |page| (session.print_report)(session, page));
+        if let Some((at, _)) = replaced {
+            let len = Page::fill(&mut write, |page| print_last_words(session, page));
+            session.tree.close((at + report_len, len));
+        }
+    });
 }

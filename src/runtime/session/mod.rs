@@ -12,6 +12,7 @@ use crate::runtime::session::output::Output;
 use crate::runtime::session::tree::{Common, Tree};
 use crate::sys::file::Identity;
 use core::ffi::CStr;
+use core::fmt;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// What was decided before the program started; null only before that. A fork keeps it.
@@ -42,6 +43,8 @@ pub struct Session {
     pub refuses_io_uring: bool,
     /// How each process tells, when it ends, what was intercepted in it; `None` if it does not.
     pub report: Option<Report>,
+    /// Prints it.
+    pub print_report: fn(&Session, &mut dyn fmt::Write),
     /// What this process has in common with the others of the run.
     pub tree: &'static Tree,
     /// The memory that it lies in, if there is more than that.

@@ -11,10 +11,6 @@ use crate::abi::errno::Errno;
 use crate::abi::open::AT_FDCWD;
 use crate::abi::signal::Signal;
 use crate::abi::sysno;
-use crate::options::Report;
-use crate::runtime::gate::policy;
-use crate::runtime::report;
-use crate::runtime::session::Session;
 use crate::sys::fd::Fd;
 use crate::sys::file::{self, Access, OpenFile};
 use crate::sys::line::Line;
@@ -22,22 +18,8 @@ use crate::sys::seccomp;
 use crate::sys::signal::{self, AllBlocked};
 use core::ffi::CStr;
 use core::fmt;
-use core::fmt::Write as _;
 use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-
-/// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then.
-pub const LEAVING: [u32; 9] = [
-    sysno::CHROOT,
-    sysno::PIVOT_ROOT,
-    sysno::UNSHARE,
-    sysno::SETNS,
-    sysno::SETUID,
-    sysno::SETREUID,
-    sysno::SETRESUID,
-    sysno::SETFSUID,
-    sysno::CAPSET,
-];
 
 /// Where a descriptor that must be kept goes if there is room: above the numbers that programs count through.
 const HIGH: u32 = 500;
@@ -68,10 +50,9 @@ impl Output {
         }
     }
 
-    /// Opens the file for good, if the tools will need it: it may be the last time that it can be opened.
-    pub fn keep(&self, session: &Session) {
+    /// Opens the file for good: it may be the last time that it can be opened.
+    pub fn keep(&self) {
         if let Self::File(path) = self
-            && session.common.is_some()
             && WAY.kept.get().is_none()
             && let Ok(open) = OpenFile::open(path, Access::Append)
         {
@@ -98,15 +79,14 @@ impl Output {
         }
     }
 
-    /// Before a call after which the process may not reach the file: keeps it open.
-    pub fn before_leaving(&self, session: &Session) {
+    /// From now on the process may not reach the file: what is kept open stays so.
+    pub fn stay_open() {
         WAY.kept.for_good.store(true, Ordering::Relaxed);
-        self.keep(session);
     }
 
     /// Takes over what the loader that exec'd this one has kept open.
     pub fn inherit(file: &OpenFile) {
-        WAY.kept.for_good.store(true, Ordering::Relaxed);
+        Self::stay_open();
         WAY.kept.take(file.fd());
     }
 
@@ -137,73 +117,10 @@ impl Output {
             Self::File(path) => write_quietly(Sink::of(path)?.file().fd(), bytes),
         }
     }
-
-    /// Reports on the process, and lets the tools say what they have gathered.
-    pub fn last_words(&self, session: &Session) {
-        let Self::File(path) = self else {
-            session.tree.while_speaking(|| {
-                let mut write = |text: &[u8]| self.append(text);
-                Page::fill(&mut write, |page| report::print(session, page));
-                Page::fill(&mut write, |page| print_last_words(session, page));
-            });
-            return;
-        };
-        while_locked(path, |open| {
-            let mut write = |text: &[u8]| write_quietly(open.fd(), text);
-            Page::fill(&mut write, |page| report::print(session, page));
-            let at = file::facts(open.fd()).map_or(0, |facts| facts.len);
-            let len = Page::fill(&mut write, |page| print_last_words(session, page));
-            session.tree.close((at, len));
-        });
-    }
-
-    /// Reports on a process of which the tools' last words are not, and lets them say those again, in place of what was
-    /// said before; only if that still ends the file. Processes that do so at the same time wait for each other, so the last
-    /// to write has the highest counts.
-    pub fn update_last_words(&self, session: &Session) {
-        let Self::File(path) = self else {
-            let mut write = |text: &[u8]| self.append(text);
-            session.tree.while_speaking(|| {
-                Page::fill(&mut write, |page| report::print(session, page));
-            });
-            return;
-        };
-        while_locked(path, |open| {
-            let mut write = |text: &[u8]| write_quietly(open.fd(), text);
-            let is_end = |&(at, len): &(u64, u64)| {
-                file::facts(open.fd()).is_ok_and(|facts| facts.is_regular() && facts.len == at + len)
-            };
-            let replaced = session.tree.table().filter(is_end).filter(|&(at, _)| open.truncate(at).is_ok());
-            let report_len = Page::fill(&mut write, |page| report::print(session, page));
-            if let Some((at, _)) = replaced {
-                let len = Page::fill(&mut write, |page| print_last_words(session, page));
-                session.tree.close((at + report_len, len));
-            }
-        });
-    }
-}
-
-/// Before the program starts: what has to be known for a report to be written in the end. Tools that see calls see these.
-pub fn set_up(session: &Session) {
-    if session.report.is_some() {
-        policy::hook(sysno::CLOSE);
-        LEAVING.iter().for_each(|&nr| policy::hook(nr));
-    }
-}
-
-/// The tools' last words, and what they can't speak for.
-fn print_last_words(session: &Session, page: &mut Page<'_>) {
-    session.tools.finish(page);
-    // As JSON that is in the report.
-    let is_text = session.report != Some(Report::Json) || !session.tools.interest().is_empty();
-    if let Some(common) = session.common.filter(|_| is_text) {
-        // Nothing can go wrong: a line that can't be written is counted.
-        let _ = write!(page, "{}", common.tree.natives);
-    }
 }
 
 /// Does `act` while no other process does so to the tools' file.
-fn while_locked(path: &CStr, act: impl FnOnce(&OpenFile)) {
+pub(super) fn while_locked(path: &CStr, act: impl FnOnce(&OpenFile)) {
     let Ok(sink) = Sink::of(path) else { return lose_line() };
     let open = sink.file();
     let _ = open.lock();
@@ -213,7 +130,7 @@ fn while_locked(path: &CStr, act: impl FnOnce(&OpenFile)) {
 
 /// Writes what the program itself would not have written: a reader that has gone and a limit on the size of files
 /// (RLIMIT_FSIZE) must not end it by their signals.
-fn write_quietly(fd: Fd, bytes: &[u8]) -> Result<(), Errno> {
+pub(super) fn write_quietly(fd: Fd, bytes: &[u8]) -> Result<(), Errno> {
     let _blocked = AllBlocked::new();
     let written = file::write_all(fd, bytes);
     match written {
@@ -332,7 +249,7 @@ impl Default for Kept {
 }
 
 /// Gathers text so that a table takes a few writes, not one for each number in it.
-struct Page<'w> {
+pub(super) struct Page<'w> {
     write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>,
     line: Line<4096>,
     len: u64,
@@ -340,7 +257,10 @@ struct Page<'w> {
 
 impl<'w> Page<'w> {
     /// Writes what `print` prints; returns how many bytes that is.
-    fn fill(write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>, print: impl FnOnce(&mut Self)) -> u64 {
+    pub(super) fn fill(
+        write: &'w mut dyn FnMut(&[u8]) -> Result<(), Errno>,
+        print: impl FnOnce(&mut Self),
+    ) -> u64 {
         let mut page = Self { write, line: Line::new(), len: 0 };
         print(&mut page);
         page.flush();

@@ -6,9 +6,8 @@
 
 use crate::abi::signal::{SA_RESTORER, SA_SIGINFO, SigAction};
 use crate::addr::{AddrRange, GuestAddr, PAGE};
-use crate::runtime::code::patcher;
 use crate::runtime::gate::layout::{HANDLER_LEN, HANDLERS};
-use crate::runtime::gate::{enter_asm, gate_asm};
+use crate::runtime::gate::{enter_asm, gate_asm, pages};
 use crate::runtime::memory::code_writer;
 use crate::runtime::signal::reservable::RESERVABLE;
 use crate::sys::signal::AllBlocked;
@@ -117,7 +116,7 @@ pub fn in_own_restorer(offset: u64) -> Option<GuestAddr> {
     (restorer != 0).then(|| GuestAddr(restorer).wrapping_add(offset))
 }
 
-/// The entry for reserved signals. Needs the modules' lock.
+/// The entry for reserved signals. Called with all signals blocked once the program runs.
 pub fn reserved_entry() -> Option<u64> {
     write_entries()?;
     HANDLED.place(RESERVED).map(code_of)
@@ -180,14 +179,18 @@ pub fn make_ready() -> Option<()> {
         return Some(());
     }
     let _blocked = AllBlocked::new()?;
-    let _modules = patcher::lock();
     write_entries()
 }
 
-/// The same with the modules' lock held.
+/// The same with all signals blocked.
 fn write_entries() -> Option<()> {
-    if HANDLED.ready.load(Ordering::Acquire) != 0 {
+    let is_ready = || HANDLED.ready.load(Ordering::Acquire) != 0;
+    if is_ready() {
         return Some(());
+    }
+    let _pages = pages::lock();
+    if is_ready() {
+        return Some(()); // somebody else has written them meanwhile
     }
     let landing = GuestAddr(enter_asm::signalled as *const () as u64);
     let mut page = [encode::INT3; PAGE as usize];

@@ -10,7 +10,7 @@ use crate::abi::signal::{SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SigInfo, Signal, S
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::runtime::gate::block::Block;
-use crate::runtime::gate::pending::Returns;
+use crate::runtime::gate::pending::{MaskPair, Returns};
 use crate::runtime::gate::policy;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::read;
@@ -200,17 +200,19 @@ pub fn begin(block: &Block, call: &Call) -> Step {
         return Step::Pass; // the kernel will say EFAULT
     };
     let set = SignalSet(u64::from_ne_bytes(bytes));
-    if was || others(set) != set && how as u32 != SIG_UNBLOCK { Step::TellOfMask(set) } else { Step::Pass }
+    let kernel = others(set);
+    let is_told = was || kernel != set && how as u32 != SIG_UNBLOCK;
+    if is_told { Step::TellOfMask(MaskPair { asked: set, kernel }) } else { Step::Pass }
 }
 
 /// What the kernel is told instead of `set`.
 #[must_use]
-pub fn others(set: SignalSet) -> SignalSet {
+fn others(set: SignalSet) -> SignalSet {
     set.without(kept())
 }
 
-/// After `rt_sigprocmask`, which `asked` for this if [`begin`] has read it.
-pub fn finish(call: &Call, asked: Option<SignalSet>, outcome: Outcome) {
+/// After `rt_sigprocmask`, with the masks that [`begin`] has found, if it has.
+pub fn finish(call: &Call, masks: Option<MaskPair>, outcome: Outcome) {
     let [how, _, old, ..] = call.args;
     if call.nr != sysno::RT_SIGPROCMASK || outcome.errno().is_some() {
         return;
@@ -218,7 +220,7 @@ pub fn finish(call: &Call, asked: Option<SignalSet>, outcome: Outcome) {
     if old != 0 {
         add_to_set(old, blocked());
     }
-    let Some(asked) = asked else { return };
+    let Some(MaskPair { asked, .. }) = masks else { return };
     let (blocks, unblocks) = match how as u32 {
         SIG_BLOCK => (asked, SignalSet::NONE),
         SIG_UNBLOCK => (SignalSet::NONE, asked),
