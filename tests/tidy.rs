@@ -78,7 +78,7 @@ const STATICS: &[(&str, &str, Fork)] = &[
     ("runtime/code/reach.rs", "_end", Fork::Constant),
     ("runtime/code/traps.rs", "TRAPS", Fork::Keeps),
     ("runtime/gate/altstacks.rs", "ALTSTACKS", Fork::Keeps),
-    ("runtime/gate/block.rs", "POOL", Fork::Reset("block::start_generation, block::forget_owners")),
+    ("runtime/gate/pool.rs", "POOL", Fork::Reset("block::start_generation, block::forget_owners")),
     ("runtime/gate/claim.rs", "VFORKS", Fork::Keeps),
     ("runtime/gate/dedications.rs", "DEDICATIONS", Fork::Keeps),
     ("runtime/gate/gate_asm.rs", "__gate_handlers", Fork::Constant),

@@ -3,6 +3,8 @@
 //! There are three ways in: `loader PROGRAM`, `loader set-interp`, and a program whose interpreter the loader is. For
 //! the last the options stand in the program's file and in the environment.
 
+mod message;
+mod own_file;
 mod set_interp;
 
 use crate::abi::errno::Errno;
@@ -11,13 +13,13 @@ use crate::launch::{self, Failure, Found, mapped};
 use crate::load::Process;
 use crate::options::origin::Origin;
 use crate::options::{self, Options, Parsed, UsageError};
+use crate::runtime;
+use crate::runtime::report;
 use crate::runtime::session::Session;
 use crate::runtime::session::output::Output;
 use crate::runtime::session::tree::{self, Common, Room};
-use crate::runtime::{self, report};
 use crate::sys::file::{self, OpenFile};
 use crate::sys::ids::{self, Status};
-use crate::sys::line::Line;
 use crate::sys::shared::Segment;
 use crate::tools::empty::Empty;
 use crate::tools::ledger::{Counts, Entry, Ledger};
@@ -27,7 +29,6 @@ use alloc::boxed::Box;
 use alloc::ffi::CString;
 use alloc::vec::Vec;
 use core::ffi::CStr;
-use core::fmt::Write;
 use core::sync::atomic::AtomicU32;
 
 /// Processes that `--summary=pid` tells apart: those of a large build. Memory is taken only for those that there are.
@@ -58,15 +59,15 @@ pub fn main(process: &Process) -> ! {
         set_interp::main(process, words)
     }
     match options::parse(words.iter().map(|word| word.to_bytes())) {
-        Err(error) => misused(&error),
-        Ok(Parsed::Help) => say(format_args!("{}", options::Help)),
-        Ok(Parsed::Version) => say(format_args!("{}\n", options::VERSION)),
+        Err(error) => message::misused(&error),
+        Ok(Parsed::Help) => message::say(format_args!("{}", options::Help)),
+        Ok(Parsed::Version) => message::say(format_args!("{}\n", options::VERSION)),
         Ok(Parsed::Run(options)) => {
             let args = words.get(options.program_index..).unwrap_or_default();
             let found = find(process, &options, args).unwrap_or_else(|failure| refuse(&failure));
             let typed = words.get(..options.option_words).unwrap_or_default();
-            let asked = Asked::of(&found, typed).unwrap_or_else(|error| misused(&error));
-            run(process, found, &asked, own_file(process))
+            let asked = Asked::of(&found, typed).unwrap_or_else(|error| message::misused(&error));
+            run(process, found, &asked, own_file::own_file(process))
         }
     }
 }
@@ -76,15 +77,15 @@ fn interpret(process: &Process) -> ! {
     let found = mapped::find(process).unwrap_or_else(|failure| refuse(&failure));
     let variable = process.variable(VARIABLE.as_bytes()).filter(|_| !process.is_secure());
     let words = variable.unwrap_or_default().split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let words: Vec<&CStr> = words.filter_map(|word| CString::new(word).ok()).map(kept).collect();
+    let words: Vec<&CStr> = words.filter_map(|word| CString::new(word).ok()).map(own_file::kept).collect();
     let asked = Asked::of(&found, &words)
         .and_then(|asked| match asked.options.origin {
             // Nobody has exec'd this loader, whatever the environment says.
             Some(_) => Err(UsageError::UnexpectedWord(b"--follow")),
             None => Ok(asked),
         })
-        .unwrap_or_else(|error| complain(Status::Usage, format_args!("{VARIABLE}: {error}")));
-    let loader = kept(mapped::loader(&found, process));
+        .unwrap_or_else(|error| message::complain(Status::Usage, format_args!("{VARIABLE}: {error}")));
+    let loader = own_file::kept(mapped::loader(&found, process));
     run(process, found, &asked, loader)
 }
 
@@ -102,7 +103,8 @@ struct Asked {
 impl Asked {
     fn of(found: &Found, typed: &[&'static CStr]) -> Result<Self, UsageError<'static>> {
         let alone = understood(typed)?;
-        let words: Vec<&CStr> = found.options().into_iter().map(kept).chain(typed.iter().copied()).collect();
+        let words: Vec<&CStr> =
+            found.options().into_iter().map(own_file::kept).chain(typed.iter().copied()).collect();
         let options = understood(&words)?;
         let follows = alone.origin.is_some();
         Ok(Self {
@@ -132,7 +134,7 @@ fn understood(words: &[&'static CStr]) -> Result<Options<'static>, UsageError<'s
 fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) -> ! {
     let options = &asked.options;
     let output = output(asked).unwrap_or_else(|(path, errno)| {
-        complain(Status::Usage, format_args!("{}: {errno}", path.to_string_lossy()))
+        message::complain(Status::Usage, format_args!("{}: {errno}", path.to_string_lossy()))
     });
     let inherited = options.origin.and_then(|origin| origin.output).map(OpenFile::inherited);
     if let Some(kept) = inherited.filter(|_| asked.prints_on) {
@@ -147,7 +149,7 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
     let own = file::facts_at(loader).ok().map(|facts| facts.identity);
     let session = Session {
         tools: tools(options, common.as_ref()),
-        program: kept(found.exe()),
+        program: own_file::kept(found.exe()),
         own,
         loader,
         root: origin.root,
@@ -168,7 +170,7 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
         if process.is_interpreter() && !process.is_secure() {
             mapped::restart(process, loader, session.words, session.program);
         }
-        complain(Status::Internal, format_args!("no memory for the gate: {errno}"));
+        message::complain(Status::Internal, format_args!("no memory for the gate: {errno}"));
     }
     let start = if process.is_interpreter() { mapped::start } else { launch::start };
     match start(found, process, own) {
@@ -180,7 +182,7 @@ fn run(process: &Process, found: Found, asked: &Asked, loader: &'static CStr) ->
 /// The program: looked up as a shell does, or just as it was passed to an exec.
 fn find(process: &Process, options: &Options<'_>, args: &[&CStr]) -> Result<launch::Found, Failure> {
     let Some((&name, rest)) = args.split_first() else {
-        complain(Status::Usage, format_args!("no program to run"))
+        message::complain(Status::Usage, format_args!("no program to run"))
     };
     match options.origin {
         None => launch::find(name, args, process.variable(b"PATH")),
@@ -219,8 +221,9 @@ fn common(origin: &Origin, memory: Option<OpenFile>, options: &Options<'_>, outp
     {
         return found;
     }
-    let made = Common::make(origin.root, room, memory)
-        .unwrap_or_else(|errno| complain(Status::Internal, format_args!("no memory for the tools: {errno}")));
+    let made = Common::make(origin.root, room, memory).unwrap_or_else(|errno| {
+        message::complain(Status::Internal, format_args!("no memory for the tools: {errno}"))
+    });
     if let Some(table) = origin.table.and_then(|table| last_words_at(table, options, output)) {
         made.tree.close(table);
     }
@@ -263,7 +266,7 @@ fn output(asked: &Asked) -> Result<Output, (CString, Errno)> {
         absolute.push(b'/');
     }
     absolute.extend_from_slice(typed);
-    let path = kept(CString::new(absolute).unwrap_or_default());
+    let path = own_file::kept(CString::new(absolute).unwrap_or_default());
     if !asked.prints_on {
         Output::create(path).map_err(failure)?;
     }
@@ -283,7 +286,7 @@ fn words(
     // Copies, for the initial stack becomes the program's.
     let mut words: Vec<&'static CStr> = core::iter::once(typed.copied().unwrap_or(loader))
         .chain(options)
-        .map(|word| kept(word.into()))
+        .map(|word| own_file::kept(word.into()))
         .collect();
     if !asked.prints_on
         && let Output::File(path) = output
@@ -293,53 +296,14 @@ fn words(
     words.leak()
 }
 
-/// A string for as long as the process.
-fn kept(text: CString) -> &'static CStr {
-    Box::leak(text.into_boxed_c_str())
-}
-
-/// The loader's own file; without `/proc`, by the name that it was started with.
-fn own_file(process: &Process) -> &'static CStr {
-    let mut buffer = [0_u8; 4096];
-    let path = file::read_link(c"/proc/self/exe", &mut buffer).ok().and_then(|path| CString::new(path).ok());
-    kept(path.unwrap_or_else(|| process.path().into()))
-}
-
-fn misused(error: &UsageError<'_>) -> ! {
-    complain(Status::Usage, format_args!("{error} (try --help)"))
-}
-
 fn refuse(failure: &Failure) -> ! {
     let status = if failure.fault.is_missing() { Status::NotFound } else { Status::CannotRun };
-    let program = shown(&failure.program);
+    let program = message::shown(&failure.program);
     match &failure.interpreter {
-        Some(interpreter) => {
-            complain(status, format_args!("{program}: {}: {}", shown(interpreter), failure.fault))
-        }
-        None => complain(status, format_args!("{program}: {}", failure.fault)),
-    }
-}
-
-/// A path as text on one line.
-fn shown(path: &CStr) -> alloc::string::String {
-    path.to_string_lossy().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
-fn complain(status: Status, message: core::fmt::Arguments<'_>) -> ! {
-    let mut line = Line::<4608>::new();
-    // Both are cut where they don't fit.
-    let _ = line.write_str("loader: ");
-    let _ = line.write_fmt(message);
-    let _ = line.write_str("\n");
-    line.to_stderr();
-    ids::exit_all(status)
-}
-
-fn say(text: core::fmt::Arguments<'_>) -> ! {
-    let mut page = Line::<4096>::new();
-    let _ = page.write_fmt(text);
-    match file::write_all(file::STDOUT, page.as_bytes()) {
-        Ok(()) => ids::exit_all(Status::Success),
-        Err(errno) => complain(Status::Internal, format_args!("standard output: {errno}")),
+        Some(interpreter) => message::complain(
+            status,
+            format_args!("{program}: {}: {}", message::shown(interpreter), failure.fault),
+        ),
+        None => message::complain(status, format_args!("{program}: {}", failure.fault)),
     }
 }

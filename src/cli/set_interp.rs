@@ -2,13 +2,15 @@
 
 use crate::abi::errno::Errno;
 use crate::abi::open::{S_ISGID, S_ISUID};
-use crate::cli::{complain, misused, own_file, say, shown};
+use crate::cli::message::{complain, misused, say, shown};
+use crate::cli::own_file::own_file;
 use crate::elf::image::Image;
 use crate::elf::interp_note::{self, Record, Refusal};
 use crate::load::Process;
 use crate::options::set_interp::{Action, HELP, Request, parse};
-use crate::sys::file::{self, Access, Facts, OpenFile, View};
+use crate::sys::file::{self, Access, Facts, OpenFile};
 use crate::sys::ids::{self, Status};
+use crate::sys::view::View;
 use alloc::ffi::CString;
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use crate::find::site::Text;
 use crate::find::trace::NUMBER_END;
-use crate::x86::decode::{Decoder, Gpr, Value};
+use crate::x86::decode::Decoder;
 use crate::x86::encode::JMP_REL32;
+use crate::x86::gpr::{Gpr, Value};
 use crate::x86::insn::MAX_LEN;
 use crate::x86::scan::INT80;
 

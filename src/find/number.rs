@@ -6,7 +6,8 @@
 
 use crate::find::site::Text;
 use crate::find::trace::NUMBER_END;
-use crate::x86::decode::{Decoder, Gpr, Value};
+use crate::x86::decode::Decoder;
+use crate::x86::gpr::{Gpr, Value};
 use crate::x86::insn::MAX_LEN;
 
 /// How far back is looked, in bytes.

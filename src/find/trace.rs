@@ -15,7 +15,8 @@ use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
 use crate::find::site::{Span, Text};
-use crate::x86::decode::{DecodeError, Decoder, Gpr, Value};
+use crate::x86::decode::{DecodeError, Decoder};
+use crate::x86::gpr::{Gpr, Value};
 use crate::x86::insn::{Insn, Kind};
 
 /// The longest stretch that is traced, in bytes.

@@ -22,8 +22,9 @@ use crate::plan::lapping::Lapping;
 use crate::plan::padding::Chain;
 use crate::plan::stub::{self, Again, Instruction};
 use crate::plan::{Evicted, Tactic};
-use crate::x86::decode::{self, Gpr, Value};
+use crate::x86::decode;
 use crate::x86::encode::{self, INT3, JMP_REL8_LEN, JMP_REL32, JMP_REL32_LEN, UD2};
+use crate::x86::gpr::{Gpr, Value};
 use alloc::vec::Vec;
 
 /// Which instructions may be evicted.

@@ -20,11 +20,11 @@ use crate::hook::tool::Verdict;
 use crate::plan::stub;
 use crate::runtime::backstop::{guest_sud, sud};
 use crate::runtime::calls::{exec, exit_filter, io_uring, mappings, proc_exe, processes, seccomp};
-use crate::runtime::gate::block::{self, Block};
+use crate::runtime::gate::block::Block;
 use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::gate::slots::{self, Slot};
 use crate::runtime::gate::step::Step;
-use crate::runtime::gate::{altstacks, gate_asm, layout, stubs};
+use crate::runtime::gate::{altstacks, gate_asm, layout, pool, stubs};
 use crate::runtime::session::guest::Memory;
 use crate::runtime::session::last_words::{self, LEAVING};
 use crate::runtime::session::{self, Session};
@@ -323,7 +323,7 @@ pub fn settle(block: &Block) {
 #[cold]
 fn settle_shared(block: &Block) {
     match tasks::own_base() {
-        Some(base) if tasks::is_own_process() => block::adopt(base),
+        Some(base) if tasks::is_own_process() => pool::adopt(base),
         _ => tasks::claim(block),
     }
 }

@@ -12,7 +12,9 @@ pub mod code;
 pub mod backstop;
 pub mod calls;
 pub mod dispatch;
+mod arrival;
 pub mod delivery;
+mod interrupted;
 pub mod reserved_delivery;
 pub mod report;
 
@@ -25,7 +27,7 @@ use crate::load::Process;
 use crate::runtime::backstop::sud;
 use crate::runtime::calls::{exit_filter, io_uring};
 use crate::runtime::code::{notes, reach};
-use crate::runtime::gate::{block, claim, gate_asm, policy, slots};
+use crate::runtime::gate::{claim, gate_asm, policy, pool, slots};
 use crate::runtime::session::{Session, guest, last_words};
 use crate::runtime::signal::{fatal, reserved, reserved_mask};
 use crate::sys::file::Identity;
@@ -52,12 +54,12 @@ pub fn set_up(process: &Process, session: &'static Session, name: &CStr) -> Resu
     // The kernel maps what an executable segment has beyond its file writable as well (mm/vma.c, `vm_brk_flags`).
     mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;
     claim::set_up();
-    block::set_up()?;
+    pool::set_up()?;
     slots::grow();
     mem::name(gate_asm::pools(), c"loader:gate");
     let fsgsbase = process.aux(AuxKind::HWCAP2.0).unwrap_or(0) & FSGSBASE != 0;
     tasks::set_up(session.is_root);
-    block::allow_fsgsbase(fsgsbase);
+    pool::allow_fsgsbase(fsgsbase);
     reach::set_stack_top(process.aux(AuxKind::EXECFN.0).unwrap_or(0));
     exit_filter::set_own_inode(session.own.map_or(0, Identity::inode));
     if !process.is_interpreter() {

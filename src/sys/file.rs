@@ -1,12 +1,10 @@
 //! Files, for the moments in which the loader needs one: no descriptor outlives the call that opened it. Zone: call.
 
 use crate::abi::errno::Errno;
-use crate::abi::map::Protection;
 use crate::abi::open::Stat;
 use crate::abi::sysno;
-use crate::addr::{AddrRange, GuestAddr};
 use crate::sys::fd::Fd;
-use crate::sys::{call, lodger, mem};
+use crate::sys::{call, lodger};
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
@@ -449,62 +447,4 @@ pub fn working_directory(into: &mut [u8]) -> Result<&[u8], Errno> {
     let len = unsafe { call(sysno::GETCWD, args) }?;
     // The length counts the terminating NUL.
     Ok(into.get(..(len as usize).saturating_sub(1)).unwrap_or_default())
-}
-
-/// A whole file, readable in memory until dropped.
-#[derive(Debug)]
-pub struct View {
-    at: GuestAddr,
-    len: u64,
-}
-
-impl View {
-    /// Maps the file behind `fd`.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's; an empty file gives an empty view.
-    pub fn of(fd: Fd) -> Result<Self, Errno> {
-        let len = facts(fd)?.len;
-        if len == 0 {
-            return Ok(Self { at: GuestAddr(0), len });
-        }
-        let at = mem::map_file(mem::Place::Anywhere, len, Protection::READ, fd, 0)?;
-        Ok(Self { at, len })
-    }
-
-    /// Zeros in place of a file, to be filled in by `fill`.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's.
-    pub fn made(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, Errno> {
-        let at = mem::map_anonymous(mem::Place::Anywhere, len as u64, Protection::READ_WRITE)?;
-        let bytes = core::ptr::with_exposed_provenance_mut(at.0 as usize);
-        // SAFETY: the mapping was just made, and nobody else knows of it.
-        fill(unsafe { core::slice::from_raw_parts_mut(bytes, len) });
-        Ok(Self { at, len: len as u64 })
-    }
-
-    /// Its bytes. A file that shrinks while it is viewed raises SIGBUS, as it does for the kernel's own readers.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        if self.len == 0 {
-            return &[];
-        }
-        // SAFETY: `of` mapped `len` readable bytes at `at`, private, and they stay until `self` is dropped.
-        unsafe {
-            core::slice::from_raw_parts(
-                core::ptr::with_exposed_provenance(self.at.0 as usize),
-                self.len as usize,
-            )
-        }
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        let end = crate::addr::page_ceil(self.len).unwrap_or(self.len);
-        mem::unmap(AddrRange::new(self.at, self.at.wrapping_add(end)));
-    }
 }

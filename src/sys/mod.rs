@@ -17,6 +17,7 @@ pub mod process;
 pub mod seccomp;
 pub mod shared;
 pub mod signal;
+pub mod view;
 
 use crate::abi::call::Outcome;
 use crate::abi::errno::Errno;

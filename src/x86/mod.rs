@@ -6,6 +6,7 @@
 mod common;
 pub mod decode;
 pub mod encode;
+pub mod gpr;
 pub mod insn;
 mod moves;
 pub mod scan;

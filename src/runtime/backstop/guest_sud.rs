@@ -23,10 +23,10 @@ use crate::plan::stub;
 use crate::runtime::backstop::{selector_asm, sud};
 use crate::runtime::code::concern::Reason;
 use crate::runtime::code::patcher;
-use crate::runtime::gate::block::{self, Block};
+use crate::runtime::gate::block::Block;
 use crate::runtime::gate::policy::{self, DISPATCHED};
 use crate::runtime::gate::step::Step;
-use crate::runtime::gate::stubs;
+use crate::runtime::gate::{pool, stubs};
 use crate::runtime::signal::frame::Frame;
 use crate::runtime::signal::{fatal, handlers, reserved, reserved_mask};
 use crate::sys::signal::{self, AllBlocked};
@@ -309,7 +309,7 @@ pub fn faults_at(at: GuestAddr) -> bool {
 /// Returns false if signals have come before it: they find the thread at its site, which is then entered anew. Those that come
 /// with it the kernel delivers in its own order. `info` lies on the stack of the hook.
 fn raise(info: &SigInfo, own_mask: Option<SignalSet>) -> bool {
-    let Some(hook) = block::around(GuestAddr(core::ptr::from_ref(info).addr() as u64)) else {
+    let Some(hook) = pool::around(GuestAddr(core::ptr::from_ref(info).addr() as u64)) else {
         fatal::force(Signal::SIGSYS);
     };
     let is_masked = hook.masked.load(Ordering::Relaxed) != 0;

@@ -16,9 +16,10 @@ use crate::exec::script;
 use crate::runtime::session::Session;
 use crate::runtime::session::not_followed::Reason;
 use crate::sys::fd::Fd;
-use crate::sys::file::{self, Access, Facts, OpenFile, Place, View};
+use crate::sys::file::{self, Access, Facts, OpenFile, Place};
 use crate::sys::line::Line;
 use crate::sys::process;
+use crate::sys::view::View;
 use core::ffi::CStr;
 use core::fmt::Write;
 

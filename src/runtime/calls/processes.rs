@@ -7,11 +7,11 @@ use crate::addr::GuestAddr;
 use crate::hook::tool::Newcomer;
 use crate::runtime::backstop::{guest_sud, sud};
 use crate::runtime::code::patcher;
-use crate::runtime::gate::block::{self, Block};
+use crate::runtime::gate::block::Block;
 use crate::runtime::gate::claim::{self, Lost};
 use crate::runtime::gate::pending::{Collected, Returns};
 use crate::runtime::gate::step::Step;
-use crate::runtime::gate::{pages, slots};
+use crate::runtime::gate::{generation, pages, pool, slots};
 use crate::runtime::memory::read;
 use crate::runtime::session::guest::Memory;
 use crate::runtime::session::{self, Session, last_words};
@@ -27,7 +27,7 @@ fn share_base() {
 }
 
 fn disown(base: u64) {
-    if let Some(slot) = block::disown(base) {
+    if let Some(slot) = pool::disown(base) {
         slots::release_spare(slot);
     }
 }
@@ -78,10 +78,10 @@ fn forget_the_dead(block: &Block) {
     if tasks::has_vm_sharers() && tasks::are_in_one_namespace() {
         let lost = Lost::Gone(process::is_gone);
         slots::release(lost, None);
-        block::release(lost, block);
+        pool::release(lost, block);
         // What bears the base of one of the dead, and no id, it had not come to leave its id with. Where it had its
         // parent's base, only the parent itself knows that it is not its own.
-        let release = |base| block::release(Lost::Since { base, vforks: 0 }, block);
+        let release = |base| pool::release(Lost::Since { base, vforks: 0 }, block);
         tasks::vm_sharer_bases().forget(process::is_gone, release);
         tasks::shared_bases().forget(process::is_gone, |base| {
             if base == tasks::fs_base() {
@@ -115,15 +115,15 @@ pub fn finish_split(block: &Block, collected: &Collected, outcome: Outcome) {
         && let Some(base) = tasks::own_base()
     {
         if collected.ran_owned {
-            block::release_owned(base, block);
+            pool::release_owned(base, block);
         }
         release(Lost::Since { base, vforks: collected.vforks }, base, block);
     }
 }
 
 fn release(lost: Lost, base: u64, block: &Block) {
-    slots::release(lost, block::spare_of(base));
-    block::release(lost, block);
+    slots::release(lost, pool::spare_of(base));
+    pool::release(lost, block);
 }
 
 /// In the child, after such a call.
@@ -169,12 +169,12 @@ fn begin_process(block: &Block) {
     guest_sud::forget_all();
     tasks::begin_process();
     let base = tasks::own_base();
-    let next = block::generation() + 1;
-    block::keep_busy(block, base, next);
+    let next = generation::current() + 1;
+    pool::keep_busy(block, base, next);
     slots::release_all_but(base);
-    block::start_generation(next);
+    generation::start(next);
     block.keep_waiting(next); // signals that have come meanwhile, and are held by blocks of the old generation
-    block::forget_owners(base);
+    pool::forget_owners(base);
     last_words::unfinish();
 }
 
@@ -211,7 +211,7 @@ pub fn free_base(block: &Block, call: &Call) {
 /// has left by a jump or a cancellation.
 fn give_up(block: &Block) {
     if let Some(base) = tasks::own_base() {
-        block::release_owned(base, block);
+        pool::release_owned(base, block);
         release(Lost::Since { base, vforks: 0 }, base, block);
         disown(base);
     }

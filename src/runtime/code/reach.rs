@@ -3,7 +3,7 @@
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::find::site::Text;
-use crate::runtime::gate::block;
+use crate::runtime::gate::pool;
 use crate::sys::mem::{self, Place};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,7 +72,7 @@ impl Room {
 /// another plan.
 fn own_mappings() -> AddrRange {
     const ABOVE: u64 = 8 << 20;
-    let blocks = block::mapping();
+    let blocks = pool::mapping();
     let image = image();
     AddrRange::new(blocks.start.min(image.start), blocks.end.max(image.end).wrapping_add(ABOVE))
 }

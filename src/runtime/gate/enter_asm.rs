@@ -9,11 +9,12 @@
 use crate::abi::signal::SIG_SETMASK;
 use crate::abi::sysno;
 use crate::runtime::gate::altstacks::{self, ALTSTACKS, AltStacks};
-use crate::runtime::gate::block::{self, Block, CONTROL_FLAGS, POOL, Pool, Registers};
+use crate::runtime::gate::block::{self, Block, CONTROL_FLAGS, Registers};
 use crate::runtime::gate::claim::{Claim, VFORKS};
 use crate::runtime::gate::dedications::{DEDICATIONS, ENTRIES};
 use crate::runtime::gate::leave_asm::{leave, resume};
 use crate::runtime::gate::policy::{self, POLICY};
+use crate::runtime::gate::pool::{self, POOL, Pool};
 use crate::runtime::gate::record::{Area, RECORDS};
 use crate::runtime::gate::unsaved::window;
 use crate::runtime::gate::{layout, restorer, upcalls};
@@ -35,7 +36,7 @@ macro_rules! find_block {
             "cmp byte ptr [rip + {pool} + {fsgsbase}], 0\n",
             "je 22f\n",
             "rdfsbase rcx\n",
-            "imul r11, rcx, {hash}\n", // block::index_of
+            "imul r11, rcx, {hash}\n", // pool::index_of
             "shr r11, {hash_shift}\n",
             "and r11d, {index_mask}\n", // the index times the block's length
             "add r11, [rip + {pool} + {owned}]\n",
@@ -226,9 +227,9 @@ macro_rules! landing {
                 owned = const offset_of!(Pool, owned),
                 shared = const offset_of!(Pool, shared),
                 shared_end = const offset_of!(Pool, shared_end),
-                hash = const block::HASH,
-                hash_shift = const block::HASH_SHIFT - block::SHIFT,
-                index_mask = const (block::OWNED - 1) << block::SHIFT,
+                hash = const pool::HASH,
+                hash_shift = const pool::HASH_SHIFT - block::SHIFT,
+                index_mask = const (pool::OWNED - 1) << block::SHIFT,
                 block_len = const block::LEN,
                 owner = const offset_of!(Block, owner),
                 busy = const offset_of!(Block, busy),

@@ -3,8 +3,8 @@
 pub mod base_asm;
 pub mod fs_bases;
 
-use crate::runtime::gate::block::{self, Block};
-use crate::runtime::gate::claim;
+use crate::runtime::gate::block::Block;
+use crate::runtime::gate::{claim, pool};
 use crate::runtime::tasks::fs_bases::FsBases;
 use crate::sys::{file, ids};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -132,7 +132,7 @@ pub fn note_own_namespace() {
 /// The thread's fs base, as a key; 0 where it can't be read.
 #[must_use]
 pub fn fs_base() -> u64 {
-    if !block::has_fsgsbase() {
+    if !pool::has_fsgsbase() {
         return 0;
     }
     // SAFETY: FSGSBASE is there, so the instruction exists.
