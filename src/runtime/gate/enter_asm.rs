@@ -12,6 +12,7 @@ use crate::runtime::gate::altstacks::{self, ALTSTACKS, AltStacks};
 use crate::runtime::gate::block::{self, Block, CONTROL_FLAGS, Registers};
 use crate::runtime::gate::claim::{Claim, VFORKS};
 use crate::runtime::gate::dedications::{DEDICATIONS, ENTRIES};
+use crate::runtime::gate::generation::GENERATION;
 use crate::runtime::gate::leave_asm::{leave, resume};
 use crate::runtime::gate::policy::{self, POLICY};
 use crate::runtime::gate::pool::{self, POOL, Pool};
@@ -45,7 +46,7 @@ macro_rules! find_block {
             "jne 22f\n",
             // Only the owner itself takes its block: a plain word suffices, set while a hook of the same thread
             // has been interrupted by a handler that makes calls.
-            "mov ecx, [rip + {pool} + {generation}]\n",
+            "mov ecx, [rip + {generation}]\n",
             "cmp [r11 + {busy}], ecx\n",
             "jae 22f\n",
             "mov [r11 + {busy}], ecx\n",
@@ -55,12 +56,12 @@ macro_rules! find_block {
             "22:\n", // a shared block: the first that is free
             "mov r11, [rip + {pool} + {shared}]\n",
             "23:\n",
-            "mov ecx, [rip + {pool} + {generation}]\n",
+            "mov ecx, [rip + {generation}]\n",
             "cmp [r11 + {busy}], ecx\n", // never written while busy: a forked child marks its own for the next one
             "jae 27f\n",
             "xchg ecx, [r11 + {busy}]\n",
             window!($perhaps),
-            "cmp ecx, [rip + {pool} + {generation}]\n",
+            "cmp ecx, [rip + {generation}]\n",
             "jb 28f\n",
             window!($free),
             "27:\n",
@@ -220,7 +221,7 @@ macro_rules! landing {
                 $text,
                 pool = sym POOL,
                 fsgsbase = const offset_of!(Pool, fsgsbase),
-                generation = const offset_of!(Pool, generation),
+                generation = sym GENERATION,
                 vforks = sym VFORKS,
                 claim_holder = const offset_of!(Block, claim) + offset_of!(Claim, holder),
                 claim_vforks = const offset_of!(Block, claim) + offset_of!(Claim, vforks),

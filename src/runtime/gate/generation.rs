@@ -1,15 +1,17 @@
 //! How many forks there have been: what a former generation holds is free. Zone: call.
 
-use crate::runtime::gate::pool::POOL;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-/// The current current.
+/// How many forks lead from the loader's start to this process, plus one once hooks run; also read by `enter_asm`.
+pub(super) static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The current generation.
 #[must_use]
 pub fn current() -> u32 {
-    POOL.generation.load(Ordering::Relaxed)
+    GENERATION.load(Ordering::Relaxed)
 }
 
-/// Starts the current `next`: what is busy in a former one is free from now on.
+/// Starts the generation `next`: what is busy in a former one is free from now on.
 pub fn start(next: u32) {
-    POOL.generation.store(next, Ordering::Release);
+    GENERATION.store(next, Ordering::Release);
 }

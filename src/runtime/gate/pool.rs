@@ -10,7 +10,7 @@ use crate::runtime::gate::block::{Block, HEADER, LEN};
 use crate::runtime::gate::claim::Lost;
 use crate::runtime::gate::generation;
 use crate::sys::mem::{self, Place};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Owned blocks; a power of two.
 pub const OWNED: u64 = 128;
@@ -35,20 +35,17 @@ pub(super) struct Pool {
     pub(super) shared: AtomicU64,
     /// The end of the shared blocks.
     pub(super) shared_end: AtomicU64,
-    /// How many forks lead from the loader's start to this process, plus one.
-    pub(super) generation: AtomicU32,
     /// 1 if `rdfsbase` may be used (AT_HWCAP2 bit 1, Documentation/arch/x86/x86_64/fsgs.rst).
     pub(super) fsgsbase: AtomicU8,
     /// Which owned blocks have had owners.
     adopted: Adopted,
 }
 
-/// A fork starts the next generation.
+/// A fork frees what other threads were on: [`keep_busy`].
 pub(super) static POOL: Pool = Pool {
     owned: AtomicU64::new(0),
     shared: AtomicU64::new(0),
     shared_end: AtomicU64::new(0),
-    generation: AtomicU32::new(0),
     fsgsbase: AtomicU8::new(0),
     adopted: Adopted::new(),
 };
