@@ -31,7 +31,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("start", &["abi", "addr", "sys", "heap", "load", "runtime"]),
-    ("launch", &["abi", "addr", "elf", "exec", "options", "sys", "load", "runtime"]),
+    ("launch", &["abi", "addr", "elf", "exec", "x86", "find", "options", "sys", "load", "runtime"]),
     ("cli", &["abi", "addr", "elf", "exec", "hook", "tools", "options", "sys", "load", "runtime", "launch"]),
 ];
 
@@ -69,7 +69,8 @@ const STATICS: &[(&str, &str, Fork)] = &[
     ("runtime/backstop/sud.rs", "BACKSTOP", Fork::Reset("sud::begin_child")),
     ("runtime/calls/exit_filter.rs", "OWN_INODE", Fork::Keeps),
     ("runtime/calls/io_uring.rs", "RINGS", Fork::Keeps),
-    ("runtime/calls/mappings.rs", "ASKED", Fork::Keeps),
+    ("runtime/calls/mappings.rs", "HIGHEST_BREAK", Fork::Keeps),
+    ("runtime/calls/patching.rs", "READING_EXECUTES", Fork::Keeps),
     ("runtime/code/notes.rs", "NOTED", Fork::Keeps),
     ("runtime/code/patched.rs", "PATCHED", Fork::Keeps),
     ("runtime/code/patcher.rs", "PATCHER", Fork::Reset("patcher::break_lock")),
@@ -78,12 +79,13 @@ const STATICS: &[(&str, &str, Fork)] = &[
     ("runtime/code/reach.rs", "_end", Fork::Constant),
     ("runtime/code/traps.rs", "TRAPS", Fork::Keeps),
     ("runtime/gate/altstacks.rs", "ALTSTACKS", Fork::Keeps),
-    ("runtime/gate/pool.rs", "POOL", Fork::Reset("block::start_generation, block::forget_owners")),
+    ("runtime/gate/pool.rs", "POOL", Fork::Reset("pool::keep_busy, pool::forget_owners")),
     ("runtime/gate/claim.rs", "VFORKS", Fork::Keeps),
     ("runtime/gate/dedications.rs", "DEDICATIONS", Fork::Keeps),
     ("runtime/gate/gate_asm.rs", "__gate_handlers", Fork::Constant),
     ("runtime/gate/gate_asm.rs", "__gate_slots", Fork::Constant),
     ("runtime/gate/gate_asm.rs", "__gate_stubs", Fork::Constant),
+    ("runtime/gate/generation.rs", "GENERATION", Fork::Reset("generation::start")),
     ("runtime/gate/pages.rs", "PAGES", Fork::Reset("pages::break_lock")),
     ("runtime/gate/policy.rs", "POLICY", Fork::Keeps),
     ("runtime/gate/record.rs", "RECORDS", Fork::Reset("slots::release_all_but")),
@@ -115,7 +117,7 @@ enum Fork {
     Constant,
     /// What it says holds in the copy of the memory too.
     Keeps,
-    /// The function that makes it the child's own; `begin_process` in `runtime/calls/` calls it.
+    /// The function that makes it the child's own; `begin_process` in `runtime/calls/split.rs` calls it.
     Reset(&'static str),
 }
 

@@ -19,7 +19,9 @@ use crate::hook::interest::Interest;
 use crate::hook::tool::Verdict;
 use crate::plan::stub;
 use crate::runtime::backstop::{guest_sud, sud};
-use crate::runtime::calls::{exec, exit_filter, io_uring, mappings, proc_exe, processes, seccomp};
+use crate::runtime::calls::{
+    exec, exit_filter, io_uring, mappings, moving, proc_exe, protection, seccomp, split, thread_end,
+};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::gate::slots::{self, Slot};
@@ -113,21 +115,21 @@ const fn with_all(mut set: Interest, mut numbers: &[u32]) -> Interest {
 fn special(block: &mut Block, call: &Call, session: &Session) -> Step {
     match call.nr {
         sysno::MMAP => mappings::map(block, call),
-        sysno::MPROTECT | sysno::PKEY_MPROTECT => mappings::protect(block, call),
-        sysno::MREMAP => mappings::remap(block, call),
-        sysno::MADVISE => mappings::advise(block, call),
+        sysno::MPROTECT | sysno::PKEY_MPROTECT => protection::protect(block, call),
+        sysno::MREMAP => moving::remap(block, call),
+        sysno::MADVISE => protection::advise(block, call),
         sysno::BRK => mappings::set_break(block, call),
         sysno::SHMAT => mappings::attach(call),
         sysno::PERSONALITY => mappings::set_personality(call),
-        sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => processes::split(block, call),
+        sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => split::split(block, call),
         sysno::RT_SIGRETURN => Step::Leave,
-        sysno::EXIT => processes::exit_thread(block, session),
-        sysno::EXIT_GROUP => processes::exit_process(session),
-        sysno::ARCH_PRCTL => processes::set_base(call),
+        sysno::EXIT => thread_end::exit_thread(block, session),
+        sysno::EXIT_GROUP => thread_end::exit_process(session),
+        sysno::ARCH_PRCTL => thread_end::set_base(call),
         sysno::PRCTL if guest_sud::is_set_by(call) => guest_sud::set(call),
         sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, session),
         sysno::MUNMAP => {
-            processes::free_base(block, call);
+            thread_end::free_base(block, call);
             mappings::unmap(block, call)
         }
         sysno::SIGALTSTACK => Step::Tell(Returns::Once),
@@ -143,7 +145,7 @@ fn special(block: &mut Block, call: &Call, session: &Session) -> Step {
         sysno::RT_SIGPROCMASK => reserved_mask::begin(block, call),
         sysno::RT_SIGPENDING => reserved_mask::pending(call),
         sysno::RT_SIGTIMEDWAIT => reserved_mask::wait(block, call),
-        sysno::REBOOT => processes::end_machine(call, session),
+        sysno::REBOOT => thread_end::end_machine(call, session),
         nr if io_uring::CALLS.contains(&nr) => io_uring::begin(call, session),
         sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
         sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, session),
@@ -218,7 +220,7 @@ fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
     }
     let mut outcome = Outcome::failure(Errno::EAGAIN);
     let collected = Collected { pending: *pending, side: Side::Caller, vforks: 0, ran_owned: false };
-    processes::finish_split(block, &collected, outcome);
+    split::finish_split(block, &collected, outcome);
     if let Some(session) = session::get() {
         session.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
     }
@@ -255,7 +257,7 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
     };
     let pending = &collected.pending;
     match collected.side {
-        Side::Child => processes::begin_child(block, pending.returns),
+        Side::Child => split::begin_child(block, pending.returns),
         Side::Caller => {
             if HANDLED.contains(pending.call.nr) {
                 outcome = end_special(block, &collected, outcome);
@@ -272,7 +274,7 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
 #[inline(never)]
 fn end_special(block: &mut Block, collected: &Collected, outcome: Outcome) -> Outcome {
     let call = &collected.pending.call;
-    processes::finish_split(block, collected, outcome);
+    split::finish_split(block, collected, outcome);
     mappings::note_mapping(call, outcome);
     mappings::note_attached(call, outcome);
     if call.nr == sysno::SHMAT {
