@@ -71,6 +71,8 @@ const STATICS: &[(&str, &str, Fork)] = &[
     ("runtime/calls/io_uring.rs", "RINGS", Fork::Keeps),
     ("runtime/calls/mappings.rs", "HIGHEST_BREAK", Fork::Keeps),
     ("runtime/calls/patching.rs", "READING_EXECUTES", Fork::Keeps),
+    ("runtime/calls/table.rs", "ROWS", Fork::Constant),
+    ("runtime/calls/table.rs", "ROW_OF", Fork::Constant),
     ("runtime/code/notes.rs", "NOTED", Fork::Keeps),
     ("runtime/code/patched.rs", "PATCHED", Fork::Keeps),
     ("runtime/code/patcher.rs", "PATCHER", Fork::Reset("patcher::break_lock")),

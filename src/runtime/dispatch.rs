@@ -15,24 +15,18 @@ use crate::abi::errno::Errno;
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::hook::chain::Told;
-use crate::hook::interest::Interest;
 use crate::hook::tool::Verdict;
 use crate::plan::stub;
 use crate::runtime::backstop::{guest_sud, sud};
-use crate::runtime::calls::{
-    exec, exit_filter, io_uring, mappings, moving, proc_exe, protection, seccomp, split, thread_end,
-};
+use crate::runtime::calls::{exit_filter, split, table};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::gate::slots::{self, Slot};
 use crate::runtime::gate::step::Step;
-use crate::runtime::gate::{altstacks, gate_asm, layout, pool, stubs};
+use crate::runtime::gate::{gate_asm, layout, pool, stubs};
+use crate::runtime::session::followed::{Followed, Returned};
 use crate::runtime::session::guest::Memory;
-use crate::runtime::session::last_words::{self, LEAVING};
-use crate::runtime::session::{self, Session};
-use crate::runtime::signal::{action, reserved_mask};
-use crate::runtime::tasks;
-use crate::sys::seccomp::allows;
+use crate::runtime::{session, tasks};
 use core::sync::atomic::Ordering;
 
 /// Runs the enter hooks of the call in `block`.
@@ -50,108 +44,15 @@ extern "C" fn loader_entered(block: &mut Block) {
     let (verdict, told) = session.tools.enter(&mut call, &Memory);
     let step = match verdict {
         Verdict::Answer(outcome) => Step::Answer(outcome),
-        Verdict::Pass | Verdict::PassAndTell if HANDLED.contains(call.nr) => special(block, &call, session),
+        Verdict::Pass | Verdict::PassAndTell if table::follows(call.nr) => {
+            table::begin(Followed { block, call: &call, session })
+        }
         Verdict::Pass | Verdict::PassAndTell => Step::Pass,
     };
     if !was_joining {
         sud::join(block); // the call may have called for it
     }
     go(block, step, &call, told);
-}
-
-/// The calls of [`special`]: hooked whether or not a tool asks for them.
-pub const SPECIAL: [u32; 24] = [
-    sysno::MMAP,
-    sysno::MREMAP,
-    sysno::MADVISE,
-    sysno::BRK,
-    sysno::SHMAT,
-    sysno::PERSONALITY,
-    sysno::MPROTECT,
-    sysno::PKEY_MPROTECT,
-    sysno::FORK,
-    sysno::VFORK,
-    sysno::CLONE,
-    sysno::CLONE3,
-    sysno::EXIT,
-    sysno::EXIT_GROUP,
-    sysno::ARCH_PRCTL,
-    sysno::RT_SIGACTION,
-    sysno::SIGALTSTACK,
-    sysno::SECCOMP,
-    sysno::PRCTL,
-    sysno::MUNMAP,
-    sysno::EXECVE,
-    sysno::EXECVEAT,
-    sysno::REBOOT,
-    sysno::IO_URING_SETUP,
-];
-
-/// The calls that [`special`] has an arm for: [`SPECIAL`], those that have a filter, and those that are hooked only when there is a reason.
-const HANDLED: Interest = {
-    let handled = exit_filter::CALLS
-        .with(sysno::CLOSE)
-        .with(sysno::RT_SIGPROCMASK)
-        .with(sysno::RT_SIGPENDING)
-        .with(sysno::RT_SIGTIMEDWAIT)
-        .with(sysno::RT_SIGRETURN);
-    let handled = with_all(handled, &SPECIAL);
-    let handled = with_all(handled, &io_uring::CALLS);
-    with_all(handled, &LEAVING)
-};
-
-const fn with_all(mut set: Interest, mut numbers: &[u32]) -> Interest {
-    while let [nr, rest @ ..] = numbers {
-        set = set.with(*nr);
-        numbers = rest;
-    }
-    set
-}
-
-/// Calls that change what the loader keeps track of, or that would show the loader instead of the program.
-///
-/// Apart from [`loader_entered`], whose stack frame would else be as large as that of the largest of them.
-#[inline(never)]
-fn special(block: &mut Block, call: &Call, session: &Session) -> Step {
-    match call.nr {
-        sysno::MMAP => mappings::map(block, call),
-        sysno::MPROTECT | sysno::PKEY_MPROTECT => protection::protect(block, call),
-        sysno::MREMAP => moving::remap(block, call),
-        sysno::MADVISE => protection::advise(block, call),
-        sysno::BRK => mappings::set_break(block, call),
-        sysno::SHMAT => mappings::attach(call),
-        sysno::PERSONALITY => mappings::set_personality(call),
-        sysno::FORK | sysno::VFORK | sysno::CLONE | sysno::CLONE3 => split::split(block, call),
-        sysno::RT_SIGRETURN => Step::Leave,
-        sysno::EXIT => thread_end::exit_thread(block, session),
-        sysno::EXIT_GROUP => thread_end::exit_process(session),
-        sysno::ARCH_PRCTL => thread_end::set_base(call),
-        sysno::PRCTL if guest_sud::is_set_by(call) => guest_sud::set(call),
-        sysno::SECCOMP | sysno::PRCTL => seccomp::begin(call, session),
-        sysno::MUNMAP => {
-            thread_end::free_base(block, call);
-            mappings::unmap(block, call)
-        }
-        sysno::SIGALTSTACK => Step::Tell(Returns::Once),
-        sysno::RT_SIGACTION => action::set_action(block, call),
-        sysno::CLOSE => {
-            session.output.before_close(call);
-            Step::Pass
-        }
-        nr if LEAVING.contains(&nr) => {
-            last_words::before_leaving(session);
-            Step::Pass
-        }
-        sysno::RT_SIGPROCMASK => reserved_mask::begin(block, call),
-        sysno::RT_SIGPENDING => reserved_mask::pending(call),
-        sysno::RT_SIGTIMEDWAIT => reserved_mask::wait(block, call),
-        sysno::REBOOT => thread_end::end_machine(call, session),
-        nr if io_uring::CALLS.contains(&nr) => io_uring::begin(call, session),
-        sysno::EXECVE | sysno::EXECVEAT if !allows(call.nr, call.args) => Step::Pass,
-        sysno::EXECVE | sysno::EXECVEAT => exec::replace(block, call, session),
-        nr if exit_filter::CALLS.contains(nr) => Step::Filter,
-        _ => Step::Pass,
-    }
 }
 
 fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
@@ -220,7 +121,7 @@ fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
     }
     let mut outcome = Outcome::failure(Errno::EAGAIN);
     let collected = Collected { pending: *pending, side: Side::Caller, vforks: 0, ran_owned: false };
-    split::finish_split(block, &collected, outcome);
+    outcome = split::finish_split(Returned { block, collected: &collected, outcome });
     if let Some(session) = session::get() {
         session.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
     }
@@ -259,8 +160,8 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
     match collected.side {
         Side::Child => split::begin_child(block, pending.returns),
         Side::Caller => {
-            if HANDLED.contains(pending.call.nr) {
-                outcome = end_special(block, &collected, outcome);
+            if table::follows(pending.call.nr) {
+                outcome = table::finish(Returned { block, collected: &collected, outcome });
             }
             if let Some(session) = session::get() {
                 session.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
@@ -268,22 +169,6 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
         }
     }
     Ended { pending: collected.pending, outcome }
-}
-
-/// What [`special`] calls leave to do when they have returned. Returns what the program is to see.
-#[inline(never)]
-fn end_special(block: &mut Block, collected: &Collected, outcome: Outcome) -> Outcome {
-    let call = &collected.pending.call;
-    split::finish_split(block, collected, outcome);
-    mappings::note_mapping(call, outcome);
-    mappings::note_attached(call, outcome);
-    if call.nr == sysno::SHMAT {
-        sud::join(block);
-    }
-    altstacks::note(call, outcome);
-    reserved_mask::finish(call, collected.pending.masks, outcome);
-    seccomp::finish(call, outcome);
-    end_filtered(call, outcome)
 }
 
 /// Runs the exit hook of the call that has returned in a dedicated slot and that its filter wants to be seen.
@@ -294,16 +179,8 @@ extern "C" fn loader_filtered(block: &mut Block) {
         unreachable!("a dedicated slot's area is its record");
     };
     let call = Call { nr, ..block.call() };
-    block.regs.rax = end_filtered(&call, Outcome(block.regs.rax)).0;
+    block.regs.rax = exit_filter::end(&call, Outcome(block.regs.rax)).0;
     block.target = stubs::in_stub(stub, stub::RETURN);
-}
-
-/// Ends a call that has returned in a dedicated slot.
-pub fn end_filtered(call: &Call, outcome: Outcome) -> Outcome {
-    match session::get() {
-        Some(session) if exit_filter::wants(call, outcome) => proc_exe::corrected(call, outcome, session),
-        _ => outcome,
-    }
 }
 
 /// Tells the tools, when a handler is about to be entered, of the `rt_sigreturn` that ends it: the bytes that make that

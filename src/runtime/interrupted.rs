@@ -8,6 +8,7 @@ use crate::plan::relay;
 use crate::plan::stub::{self, Fields, Instruction, Standing};
 use crate::runtime::arrival::Arrival;
 use crate::runtime::backstop::{guest_sud, sud};
+use crate::runtime::calls::exit_filter;
 use crate::runtime::code::patched;
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::slots::{self, Slot};
@@ -188,7 +189,7 @@ fn end(context: &mut SigContext, block: &mut Block, slot: Slot, is_child: bool) 
     let stub = match slot.dedication() {
         Some((stub, nr)) => {
             let call = Call { nr, args: arguments(context) };
-            context.rax = dispatch::end_filtered(&call, outcome).0;
+            context.rax = exit_filter::end(&call, outcome).0;
             stub
         }
         None => {

@@ -25,7 +25,7 @@ use crate::hook::interest::NUMBERS;
 use crate::hook::tool::Newcomer;
 use crate::load::Process;
 use crate::runtime::backstop::sud;
-use crate::runtime::calls::{exit_filter, io_uring};
+use crate::runtime::calls::{exit_filter, io_uring, table};
 use crate::runtime::code::{notes, reach};
 use crate::runtime::gate::{claim, gate_asm, policy, pool, slots};
 use crate::runtime::session::{Session, guest, last_words};
@@ -62,16 +62,13 @@ pub fn set_up(process: &Process, session: &'static Session, name: &CStr) -> Resu
     pool::allow_fsgsbase(fsgsbase);
     reach::set_stack_top(process.aux(AuxKind::EXECFN.0).unwrap_or(0));
     exit_filter::set_own_inode(session.own.map_or(0, Identity::inode));
-    if !process.is_interpreter() {
-        exit_filter::set_up(); // else the kernel's links lead to the program itself
-    }
     reserved_mask::take_over(None, reserved::TRAP_SIGNAL);
     let interest = session.tools.interest();
     (0..NUMBERS).filter(|&nr| interest.contains(nr)).for_each(policy::hook);
     if interest.contains(NUMBERS) {
         (NUMBERS..policy::POLICY_LEN as u32).for_each(policy::hook);
     }
-    dispatch::SPECIAL.iter().for_each(|&nr| policy::hook(nr));
+    table::set_up(!process.is_interpreter());
     io_uring::set_up(session);
     last_words::set_up(session);
     notes::set_up(session)?;

@@ -27,6 +27,7 @@ use crate::runtime::gate::block::Block;
 use crate::runtime::gate::policy::{self, DISPATCHED};
 use crate::runtime::gate::step::Step;
 use crate::runtime::gate::{pool, stubs};
+use crate::runtime::session::followed::Followed;
 use crate::runtime::signal::frame::Frame;
 use crate::runtime::signal::{fatal, handlers, reserved, reserved_mask};
 use crate::sys::signal::{self, AllBlocked};
@@ -175,7 +176,8 @@ pub const fn is_set_by(call: &Call) -> bool {
 }
 
 /// `prctl(PR_SET_SYSCALL_USER_DISPATCH)`, for the calling thread.
-pub fn set(call: &Call) -> Step {
+pub fn set(followed: Followed<'_>) -> Step {
+    let Followed { call, .. } = followed;
     let outcome = judged(call).and_then(|wanted| match ids::thread_id() {
         0 => Err(Errno::EPERM), // a filter forbids to ask
         thread => change(thread, wanted),

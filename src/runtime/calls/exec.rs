@@ -21,12 +21,14 @@ use crate::runtime::calls::mapped_program::ProgramFile;
 use crate::runtime::calls::proc_exe;
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::step::Step;
+use crate::runtime::session::followed::Followed;
 use crate::runtime::session::not_followed::Reason;
 use crate::runtime::session::{Session, last_words};
 use crate::runtime::signal::{reserved, reserved_mask};
 use crate::runtime::tasks;
 use crate::sys::file::{self, OpenFile, Place};
 use crate::sys::line::Line;
+use crate::sys::seccomp::allows;
 use crate::sys::{guest_memory, mem, process};
 use core::ffi::CStr;
 use core::fmt::Write;
@@ -40,7 +42,11 @@ const FACTS_LEN: usize = 192;
 
 /// Makes the exec; comes back only if it fails. Its large stack frame is its own.
 #[inline(never)]
-pub fn replace(block: &mut Block, call: &Call, session: &Session) -> Step {
+pub fn replace(followed: Followed<'_>) -> Step {
+    let Followed { block, call, session } = followed;
+    if !allows(call.nr, call.args) {
+        return Step::Pass;
+    }
     let lent = Lent::until_exec(block);
     let ignored = reserved::Ignored::restored();
     let masked = reserved_mask::Real::restored(block);

@@ -11,9 +11,11 @@ use crate::abi::errno::Errno;
 use crate::abi::open::PATH_MAX;
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
-use crate::hook::interest::Interest;
-use crate::runtime::calls::exit_filter_asm;
-use crate::runtime::gate::{dedicated, policy};
+use crate::runtime::calls::{exit_filter_asm, proc_exe};
+use crate::runtime::gate::dedicated;
+use crate::runtime::gate::step::Step;
+use crate::runtime::session;
+use crate::runtime::session::followed::{Followed, Returned};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering;
 
@@ -53,12 +55,13 @@ const FILTERS: [(u32, Filter); 11] = [
 ];
 
 /// The calls that have a filter.
-pub const CALLS: Interest = {
-    let mut calls = Interest::NONE;
+#[expect(clippy::indexing_slicing, reason = "an index out of bounds is an error at compile time")]
+pub const CALLS: [u32; FILTERS.len()] = {
+    let mut calls = [0; FILTERS.len()];
     let mut rest: &[(u32, Filter)] = &FILTERS;
-    while let [(nr, _), tail @ ..] = rest {
-        calls = calls.with(*nr);
-        rest = tail;
+    while let [head @ .., (nr, _)] = rest {
+        calls[head.len()] = *nr;
+        rest = head;
     }
     calls
 };
@@ -71,14 +74,27 @@ pub fn set_own_inode(inode: u64) {
     OWN_INODE.store(inode, Ordering::Relaxed);
 }
 
-/// Makes the gate filter them.
-pub fn set_up() {
-    FILTERS.iter().for_each(|&(nr, _)| policy::filter(nr));
-}
-
 /// The filter of the calls numbered `nr`.
 fn of(nr: u32) -> Option<Filter> {
     FILTERS.iter().find(|(known, _)| *known == nr).map(|(_, filter)| *filter)
+}
+
+/// Before a call that has a filter.
+pub fn begin(_: Followed<'_>) -> Step {
+    Step::Filter
+}
+
+/// After one that has returned in a record slot.
+pub fn finish(returned: Returned<'_>) -> Outcome {
+    end(returned.call(), returned.outcome)
+}
+
+/// After one: the outcome that the program is to see.
+pub fn end(call: &Call, outcome: Outcome) -> Outcome {
+    match session::get() {
+        Some(session) if wants(call, outcome) => proc_exe::corrected(call, outcome, session),
+        _ => outcome,
+    }
 }
 
 /// The slot for the calls numbered `nr` of a stub that goes back to `back`; `None` if they have no filter, or there is no
@@ -101,9 +117,6 @@ fn landing_of(filter: Filter) -> u64 {
 /// The filter as a hook runs it that sees every call: whether to look closer at one that has returned.
 #[must_use]
 pub fn wants(call: &Call, outcome: Outcome) -> bool {
-    if !CALLS.contains(call.nr) {
-        return false;
-    }
     let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
     match (of(call.nr), outcome.errno()) {
         // The kernel refuses the loader's file, and has read the path.

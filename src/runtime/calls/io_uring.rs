@@ -1,11 +1,12 @@
 //! Rings of requests that the kernel takes from memory: no call is made for them, so none is seen. Zone: call.
 
-use crate::abi::call::{Call, Outcome};
+use crate::abi::call::Outcome;
 use crate::abi::errno::Errno;
 use crate::abi::sysno;
 use crate::runtime::gate::policy;
 use crate::runtime::gate::step::Step;
 use crate::runtime::session::Session;
+use crate::runtime::session::followed::Followed;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The calls of that interface.
@@ -28,7 +29,8 @@ pub fn set_up(session: &Session) {
 }
 
 /// Before one of [`CALLS`]: counts a new ring, or answers as a kernel without CONFIG_IO_URING does.
-pub fn begin(call: &Call, session: &Session) -> Step {
+pub fn begin(followed: Followed<'_>) -> Step {
+    let Followed { call, session, .. } = followed;
     if session.refuses_io_uring {
         return Step::Answer(Outcome::failure(Errno::ENOSYS));
     }

@@ -17,13 +17,13 @@ use crate::abi::process::READ_IMPLIES_EXEC;
 use crate::addr::{AddrRange, GuestAddr, page_ceil};
 use crate::find::site::Text;
 use crate::runtime::backstop::sud;
-use crate::runtime::calls::patching;
+use crate::runtime::calls::{patching, thread_end};
 use crate::runtime::code::patcher::{self, Access, Modules};
 use crate::runtime::code::{notes, patched};
-use crate::runtime::gate::block::Block;
 use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::{file_pages, maps};
+use crate::runtime::session::followed::{Followed, Returned};
 use crate::sys::fd::Fd;
 use crate::sys::signal::AllBlocked;
 use crate::sys::{mem, process};
@@ -37,7 +37,8 @@ static HIGHEST_BREAK: AtomicU64 = AtomicU64::new(0);
 
 /// `mmap`: what becomes executable is patched first, what it replaces is forgotten.
 #[inline(never)]
-pub fn map(block: &Block, call: &Call) -> Step {
+pub fn map(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let [at, len, prot, bits, ..] = call.args;
     let bits = bits as u32;
     let protection = Protection::from_bits(prot as u32);
@@ -78,11 +79,13 @@ pub fn map(block: &Block, call: &Call) -> Step {
 }
 
 /// After an `mmap` of a file that is not executable.
-pub fn note_mapping(call: &Call, outcome: Outcome) {
-    if call.nr == crate::abi::sysno::MMAP && outcome.errno().is_none() {
-        let end = outcome.0.wrapping_add(page_ceil(call.args[1]).unwrap_or(0));
+pub fn note_mapping(returned: Returned<'_>) -> Outcome {
+    let outcome = returned.outcome;
+    if !returned.has_failed() {
+        let end = outcome.0.wrapping_add(page_ceil(returned.call().args[1]).unwrap_or(0));
         file_pages::known().insert(AddrRange::new(GuestAddr(outcome.0), GuestAddr(end)));
     }
+    outcome
 }
 
 impl Modules {
@@ -185,9 +188,11 @@ impl Modules {
     }
 }
 
-/// `munmap`: what is gone is forgotten.
+/// `munmap`: what is gone is forgotten. A thread may free the memory at its own fs base.
 #[inline(never)]
-pub fn unmap(block: &Block, call: &Call) -> Step {
+pub fn unmap(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
+    thread_end::free_base(block, call);
     let [at, len, ..] = call.args;
     let Some(range) = patching::pages(at, len) else { return Step::Pass };
     file_pages::known().remove(range);
@@ -201,7 +206,8 @@ pub fn unmap(block: &Block, call: &Call) -> Step {
 
 /// `brk`: code in what the heap gives back is forgotten.
 #[inline(never)]
-pub fn set_break(block: &Block, call: &Call) -> Step {
+pub fn set_break(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let wanted = GuestAddr(call.args[0]);
     let current = GuestAddr(HIGHEST_BREAK.load(Ordering::Relaxed));
     let freed = AddrRange::new(wanted, current);
@@ -220,12 +226,17 @@ pub fn set_break(block: &Block, call: &Call) -> Step {
 
 /// After `shmat`: executable segments are shared, and so only counted; what they replace is forgotten.
 #[inline(never)]
-pub fn note_attached(call: &Call, outcome: Outcome) {
-    let bits = call.args[2] as u32;
-    if call.nr != crate::abi::sysno::SHMAT || outcome.errno().is_some() {
-        return;
+pub fn note_attached(returned: Returned<'_>) -> Outcome {
+    if !returned.has_failed()
+        && let Some(_blocked) = AllBlocked::new()
+    {
+        look_at_attached(returned.outcome, returned.call().args[2] as u32);
     }
-    let Some(_blocked) = AllBlocked::new() else { return };
+    sud::join(returned.block); // the segment may have called for the backstop
+    returned.outcome
+}
+
+fn look_at_attached(outcome: Outcome, bits: u32) {
     let mut modules = patcher::lock();
     let at = GuestAddr(outcome.0);
     // SAFETY: what is known of the mappings lives no longer than this.
@@ -245,14 +256,16 @@ pub fn note_attached(call: &Call, outcome: Outcome) {
 }
 
 /// Before `shmat`: most segments neither replace anything nor are executable.
-pub fn attach(call: &Call) -> Step {
+pub fn attach(followed: Followed<'_>) -> Step {
+    let Followed { call, .. } = followed;
     let bits = call.args[2] as u32;
     let matters = bits & (flags::SHM_EXEC | flags::SHM_REMAP) != 0 && patching::may_patch(call);
     if matters { Step::Tell(Returns::Once) } else { Step::Pass }
 }
 
 /// `personality`: from now on reading may imply execution, in one thread at least.
-pub fn set_personality(call: &Call) -> Step {
+pub fn set_personality(followed: Followed<'_>) -> Step {
+    let Followed { call, .. } = followed;
     const QUERY: u32 = u32::MAX;
     if call.args[0] as u32 != QUERY && call.args[0] & READ_IMPLIES_EXEC != 0 {
         patching::let_reading_execute();

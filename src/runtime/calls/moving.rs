@@ -1,20 +1,20 @@
 //! `mremap`: code that comes to lie elsewhere. Zone: load, and call with the patcher's lock held.
 
-use crate::abi::call::Call;
 use crate::abi::map::{self as flags, Sharing};
 use crate::addr::{AddrRange, GuestAddr, page_ceil};
 use crate::runtime::calls::patching::{self, Running};
 use crate::runtime::code::patched;
 use crate::runtime::code::patcher::{self, Access, Modules};
-use crate::runtime::gate::block::Block;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::file_pages;
 use crate::runtime::memory::maps::{self, Mapping};
+use crate::runtime::session::followed::Followed;
 use crate::sys::mem;
 
 /// `mremap`: code that moves is patched for where it comes to lie.
 #[inline(never)]
-pub fn remap(block: &Block, call: &Call) -> Step {
+pub fn remap(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let [from, old_len, new_len, bits, to, _] = call.args;
     let bits = bits as u32;
     // A length of 0 is that of shared pages, which have no patches.

@@ -12,12 +12,14 @@ use crate::runtime::code::patched::{self, Content};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::file_pages;
+use crate::runtime::session::followed::Followed;
 use crate::runtime::tasks;
 
 /// `mprotect` and `pkey_mprotect`: what becomes executable is patched first; what becomes writable, and can't be executed
 /// meanwhile, is the program's own again first.
 #[inline(never)]
-pub fn protect(block: &Block, call: &Call) -> Step {
+pub fn protect(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let [at, len, prot, ..] = call.args;
     let protection = Protection::from_bits(prot as u32);
     let Some(range) = patching::pages(at, len) else { return Step::Pass };
@@ -80,7 +82,8 @@ fn protect_writable(block: &Block, call: &Call, range: AddrRange) -> Step {
 /// `madvise`: code that goes back to what its file says is patched again. Where that is all that can come of it, the patched
 /// pages are left out, for nothing but the patches would change.
 #[inline(never)]
-pub fn advise(block: &Block, call: &Call) -> Step {
+pub fn advise(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let [at, len, advice, ..] = call.args;
     let Some(range) = patching::pages(at, len).filter(|range| patched::known().overlaps(*range)) else {
         return Step::Pass;

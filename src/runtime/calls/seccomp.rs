@@ -17,13 +17,14 @@ use crate::abi::process::{
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
 use crate::plan::{stub, undo};
-use crate::runtime::backstop::sud;
+use crate::runtime::backstop::{guest_sud, sud};
 use crate::runtime::code::{patcher, traps};
 use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
 use crate::runtime::gate::{gate_asm, slots, stubs};
 use crate::runtime::memory::code_writer;
-use crate::runtime::session::{self, Session, last_words};
+use crate::runtime::session::followed::{Followed, Returned};
+use crate::runtime::session::{self, last_words};
 use crate::runtime::signal::{fatal, handlers};
 use crate::sys::guest_memory;
 use crate::sys::seccomp::{self as filters, Filter};
@@ -51,8 +52,14 @@ impl Restriction {
     }
 }
 
+/// `prctl`: two of its operations restrict the thread's calls, and one has them dispatched.
+pub fn begin_prctl(followed: Followed<'_>) -> Step {
+    if guest_sud::is_set_by(followed.call) { guest_sud::set(followed) } else { begin(followed) }
+}
+
 /// Before `seccomp` and `prctl`.
-pub fn begin(call: &Call, session: &Session) -> Step {
+pub fn begin(followed: Followed<'_>) -> Step {
+    let Followed { call, session, .. } = followed;
     let Some(restriction) = Restriction::of(call) else { return Step::Pass };
     slots::make_ready();
     let _ = handlers::make_ready(); // without entries, handlers are the kernel's as they are
@@ -71,9 +78,15 @@ pub fn begin(call: &Call, session: &Session) -> Step {
 }
 
 /// After `seccomp` and `prctl`.
-pub fn finish(call: &Call, outcome: Outcome) {
-    let Some(restriction) = Restriction::of(call) else { return };
-    let is_installed = is_installed(call, outcome);
+pub fn finish(returned: Returned<'_>) -> Outcome {
+    if let Some(restriction) = Restriction::of(returned.call()) {
+        decide(restriction, is_installed(returned.call(), returned.outcome));
+    }
+    returned.outcome
+}
+
+/// The program's restriction of its calls is in force, or is not after all.
+fn decide(restriction: Restriction, is_installed: bool) {
     if is_installed {
         match restriction {
             Restriction::Strict => filters::add_strict(),

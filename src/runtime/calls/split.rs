@@ -9,14 +9,15 @@ use crate::runtime::backstop::{guest_sud, sud};
 use crate::runtime::code::patcher;
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::claim::{self, Lost};
-use crate::runtime::gate::pending::{Collected, Returns};
+use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
 use crate::runtime::gate::{generation, pages, pool, slots};
 use crate::runtime::memory::read;
+use crate::runtime::session::followed::{Followed, Returned};
 use crate::runtime::session::guest::Memory;
-use crate::runtime::session::last_words;
+use crate::runtime::session::{self, last_words};
 use crate::runtime::signal::reserved;
-use crate::runtime::{session, tasks};
+use crate::runtime::tasks;
 use crate::sys::{ids, process};
 
 /// Others are about to have the calling thread's fs base, until [`withdraw_base`].
@@ -45,7 +46,8 @@ fn flags_of(call: &Call, stack: GuestAddr) -> Option<u64> {
 
 /// Before `fork`, `vfork`, `clone`, `clone3`: the call returns twice, with every register as the kernel leaves it. What
 /// is counted here is counted before the child can end, and taken back if the call fails.
-pub fn split(block: &Block, call: &Call) -> Step {
+pub fn split(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let Some(flags) = flags_of(call, GuestAddr(block.regs.rsp)) else {
         return Step::Tell(Returns::Once); // the kernel will say EFAULT
     };
@@ -92,9 +94,10 @@ fn forget_the_dead(block: &Block) {
 }
 
 /// In the caller, after such a call: a failed one has made nobody, and a `vfork` child is gone, whatever it held.
-pub fn finish_split(block: &Block, collected: &Collected, outcome: Outcome) {
+pub fn finish_split(returned: Returned<'_>) -> Outcome {
+    let Returned { block, collected, outcome } = returned;
     let returns = collected.pending.returns;
-    let Returns::Twice { flags } = returns else { return };
+    let Returns::Twice { flags } = returns else { return outcome };
     let has_failed = outcome.errno().is_some();
     if returns.wait_for_child() && !has_failed {
         guest_sud::forget(outcome.0 as u32);
@@ -119,6 +122,7 @@ pub fn finish_split(block: &Block, collected: &Collected, outcome: Outcome) {
         }
         release(Lost::Since { base, vforks: collected.vforks }, base, block);
     }
+    outcome
 }
 
 pub(crate) fn release(lost: Lost, base: u64, block: &Block) {

@@ -8,13 +8,15 @@ use crate::runtime::gate::block::Block;
 use crate::runtime::gate::claim::Lost;
 use crate::runtime::gate::pool;
 use crate::runtime::gate::step::Step;
-use crate::runtime::session::{Session, last_words};
+use crate::runtime::session::followed::Followed;
+use crate::runtime::session::last_words;
 use crate::runtime::signal::reserved_mask;
 use crate::runtime::tasks;
 use crate::sys::{ids, process};
 
 /// Before `arch_prctl`: a thread that sets its fs base no longer shares the one it had, once that has happened.
-pub fn set_base(call: &Call) -> Step {
+pub fn set_base(followed: Followed<'_>) -> Step {
+    let Followed { call, .. } = followed;
     let shared = tasks::fs_base();
     if call.args[0] as u32 == ARCH_SET_FS {
         reserved_mask::rename(call.args[1]);
@@ -53,7 +55,8 @@ fn give_up(block: &Block) {
 }
 
 /// Before `exit`: what the thread holds is free for others; the last thread's end is the process's.
-pub fn exit_thread(block: &mut Block, session: &Session) -> Step {
+pub fn exit_thread(followed: Followed<'_>) -> Step {
+    let Followed { block, session, .. } = followed;
     guest_sud::forget_own();
     if !tasks::is_own_process() {
         tasks::withdraw_base(ids::thread_id());
@@ -75,13 +78,15 @@ pub fn exit_thread(block: &mut Block, session: &Session) -> Step {
 }
 
 /// Before `exit_group`.
-pub fn exit_process(session: &Session) -> Step {
+pub fn exit_process(followed: Followed<'_>) -> Step {
+    let Followed { session, .. } = followed;
     last_words::end_process(session);
     Step::Leave
 }
 
 /// Before `reboot`: where it ends the machine, no process comes to its own end, so the last words are said now.
-pub fn end_machine(call: &Call, session: &Session) -> Step {
+pub fn end_machine(followed: Followed<'_>) -> Step {
+    let Followed { call, session, .. } = followed;
     let is_said = session.tree.table().is_some();
     if !is_said && ends_machine(call.args) && process::may_reboot() {
         last_words::say_early(session);

@@ -6,9 +6,7 @@
 //! before it leaves the alternate stack and unblocks them when it is back (`enter_asm`). To find out whether a stack pointer
 //! is on one, the ranges are hashed by 8 KiB pieces of the address space.
 
-use crate::abi::call::{Call, Outcome};
 use crate::abi::signal::{SS_DISABLE, SigStack, SignalSet};
-use crate::abi::sysno;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// `log2` of the bytes of a piece.
@@ -85,16 +83,10 @@ impl Default for AltStacks {
     }
 }
 
-/// After `sigaltstack`: hooks of handlers on the new stack block signals.
-pub fn note(call: &Call, outcome: Outcome) {
-    let new = call.args[0];
-    if call.nr != sysno::SIGALTSTACK || outcome.errno().is_some() || new == 0 {
-        return;
-    }
-    // SAFETY: the kernel has just read it there.
-    let stack = unsafe { core::ptr::with_exposed_provenance::<SigStack>(new as usize).read_unaligned() };
+/// The program has a new one: hooks of handlers on it block signals.
+pub fn note(stack: &SigStack) {
     if stack.flags & SS_DISABLE == 0 {
-        ALTSTACKS.insert(&stack);
+        ALTSTACKS.insert(stack);
     }
 }
 

@@ -1,5 +1,6 @@
 //! One run: what was decided before it, what its processes share, where the tools' words go. Zone: call.
 
+pub mod followed;
 pub mod guest;
 pub mod last_words;
 pub mod not_followed;

@@ -5,16 +5,18 @@
 
 use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
-use crate::abi::signal::{SA_RESTORER, SIG_DFL, SIG_IGN, SigAction, Signal, SignalSet};
+use crate::abi::signal::{SA_RESTORER, SIG_DFL, SIG_IGN, SigAction, SigStack, Signal, SignalSet};
 use crate::addr::GuestAddr;
-use crate::runtime::gate::block::Block;
-use crate::runtime::gate::restorer;
+use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
+use crate::runtime::gate::{altstacks, restorer};
 use crate::runtime::memory::read;
+use crate::runtime::session::followed::{Followed, Returned};
 use crate::runtime::signal::{fatal, handlers, reserved};
 
 /// `rt_sigaction`: as the kernel does it, with an entry of the gate in place of a handler.
-pub fn set_action(block: &Block, call: &Call) -> Step {
+pub fn set_action(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let [number, new, old, set_len, ..] = call.args;
     if set_len != size_of::<SignalSet>() as u64 {
         return Step::Pass;
@@ -35,6 +37,28 @@ pub fn set_action(block: &Block, call: &Call) -> Step {
         give_back(GuestAddr(old));
     }
     Step::Answer(outcome)
+}
+
+/// Before `sigaltstack`: only the kernel knows whether it takes the new one.
+pub fn ask_altstack(_: Followed<'_>) -> Step {
+    Step::Tell(Returns::Once)
+}
+
+/// After `sigaltstack`.
+pub fn note_altstack(returned: Returned<'_>) -> Outcome {
+    let new = returned.call().args[0];
+    if !returned.has_failed() && new != 0 {
+        // SAFETY: the kernel has just read it there.
+        altstacks::note(&unsafe {
+            core::ptr::with_exposed_provenance::<SigStack>(new as usize).read_unaligned()
+        });
+    }
+    returned.outcome
+}
+
+/// Before `rt_sigreturn`, which never comes back.
+pub fn leave_handler(_: Followed<'_>) -> Step {
+    Step::Leave
 }
 
 /// Makes a call of the program's as it is.

@@ -5,7 +5,7 @@
 //! it reads back the mask that it set, and a signal that somebody sends it waits here until it unblocks it or asks for
 //! it. All of an entry is its own thread's.
 
-use crate::abi::call::{Call, Outcome};
+use crate::abi::call::Outcome;
 use crate::abi::signal::{SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SigInfo, Signal, SignalSet};
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
@@ -14,6 +14,7 @@ use crate::runtime::gate::pending::{MaskPair, Returns};
 use crate::runtime::gate::policy;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::read;
+use crate::runtime::session::followed::{Followed, Returned};
 use crate::runtime::signal::reservable::{self, RESERVABLE};
 use crate::runtime::signal::{action, reserved};
 use crate::runtime::tasks;
@@ -190,7 +191,8 @@ pub fn keep(info: &SigInfo) -> bool {
 ///
 /// The call is made where the program would make it and not in the hook, for which signals may be waiting whose handlers
 /// come before it.
-pub fn begin(block: &Block, call: &Call) -> Step {
+pub fn begin(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let [how, set, old, ..] = call.args;
     let was = blocked() != SignalSet::NONE;
     if set == 0 {
@@ -212,16 +214,22 @@ fn others(set: SignalSet) -> SignalSet {
 }
 
 /// After `rt_sigprocmask`, with the masks that [`begin`] has found, if it has.
-pub fn finish(call: &Call, masks: Option<MaskPair>, outcome: Outcome) {
-    let [how, _, old, ..] = call.args;
-    if call.nr != sysno::RT_SIGPROCMASK || outcome.errno().is_some() {
-        return;
+pub fn finish(returned: Returned<'_>) -> Outcome {
+    let [how, _, old, ..] = returned.call().args;
+    if !returned.has_failed() {
+        if old != 0 {
+            add_to_set(old, blocked());
+        }
+        if let Some(MaskPair { asked, .. }) = returned.collected.pending.masks {
+            change(how as u32, asked);
+        }
     }
-    if old != 0 {
-        add_to_set(old, blocked());
-    }
-    let Some(MaskPair { asked, .. }) = masks else { return };
-    let (blocks, unblocks) = match how as u32 {
+    returned.outcome
+}
+
+/// The calling thread's mask changes as it has asked; what has waited for that comes now.
+fn change(how: u32, asked: SignalSet) {
+    let (blocks, unblocks) = match how {
         SIG_BLOCK => (asked, SignalSet::NONE),
         SIG_UNBLOCK => (SignalSet::NONE, asked),
         _ => (asked, SignalSet::ALL.without(asked)),
@@ -242,7 +250,8 @@ fn add_to_set(at: u64, more: SignalSet) {
 }
 
 /// `rt_sigpending`: also what waits here.
-pub fn pending(call: &Call) -> Step {
+pub fn pending(followed: Followed<'_>) -> Step {
+    let Followed { call, .. } = followed;
     let waiting = MASKS.of(key()).map_or(SignalSet::NONE, Entry::waiting);
     if waiting == SignalSet::NONE {
         return Step::Pass;
@@ -255,7 +264,8 @@ pub fn pending(call: &Call) -> Step {
 }
 
 /// `rt_sigtimedwait`: what waits here comes first.
-pub fn wait(block: &Block, call: &Call) -> Step {
+pub fn wait(followed: Followed<'_>) -> Step {
+    let Followed { block, call, .. } = followed;
     let [set, info, ..] = call.args;
     let Some(entry) = MASKS.of(key()) else { return Step::Pass };
     let Some(bytes) = read::read(GuestAddr(set), GuestAddr(block.regs.rsp)) else { return Step::Pass };
