@@ -44,6 +44,11 @@ fn a_filter_without_the_end_of_signal_handlers() {
     guest::check("seccomp_no_return.c");
 }
 
+#[test]
+fn a_filter_without_the_signal_mask_and_handlers_on_an_alternate_stack() {
+    guest::check("seccomp_altstack.c");
+}
+
 /// Where the tools speak at signals, the loader handles them, and ends the process itself.
 #[test]
 fn signals_are_deadly_behind_every_filter() {

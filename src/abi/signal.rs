@@ -10,6 +10,8 @@ use crate::abi::packed::{Packed, join, total_len};
 use core::mem::{offset_of, size_of};
 use linux_raw_sys::general;
 
+/// The length of a signal set, as the calls want it said, in bytes (`sigsetsize`).
+pub const SET_LEN: u64 = size_of::<SignalSet>() as u64;
 /// Where xmm0 to xmm15 stand in the vector state (SDM vol. 1, 10.5.1).
 pub const XMM_OFFSET: usize = 160;
 

@@ -1,11 +1,7 @@
 //! Who the calling thread is, and how a process ends. Zone: call.
 
-use crate::abi::signal::SignalSet;
 use crate::abi::sysno;
 use crate::sys::{call, gate_asm};
-
-/// The length of a signal set, in bytes.
-pub(super) const SET_LEN: u64 = size_of::<SignalSet>() as u64;
 
 /// Exit statuses of the loader's own, as a shell would give them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

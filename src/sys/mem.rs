@@ -2,6 +2,7 @@
 
 use crate::abi::errno::Errno;
 use crate::abi::map::{self as flags, Protection, Sharing};
+use crate::abi::signal::SET_LEN;
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr, PAGE};
 pub use crate::sys::fd::Fd;
@@ -197,7 +198,7 @@ fn count_readable(at: GuestAddr, pages: u64) -> Option<u64> {
 fn is_readable(at: GuestAddr) -> bool {
     const NOTHING_KNOWN: u64 = u32::MAX as u64;
     // SAFETY: nothing is written.
-    let answer = unsafe { call(sysno::RT_SIGPROCMASK, [NOTHING_KNOWN, at.0, 0, ids::SET_LEN, 0, 0]) };
+    let answer = unsafe { call(sysno::RT_SIGPROCMASK, [NOTHING_KNOWN, at.0, 0, SET_LEN, 0, 0]) };
     answer == Err(Errno::EINVAL)
 }
 

@@ -1,10 +1,9 @@
 //! Signal actions and masks. Zone: call.
 
 use crate::abi::errno::Errno;
-use crate::abi::signal::{SIG_SETMASK, SIG_UNBLOCK, SigAction, SigInfo, Signal, SignalSet};
+use crate::abi::signal::{SET_LEN, SIG_SETMASK, SIG_UNBLOCK, SigAction, SigInfo, Signal, SignalSet};
 use crate::abi::sysno;
-use crate::sys::ids::{self, SET_LEN};
-use crate::sys::{call, program_call};
+use crate::sys::{call, ids, program_call};
 
 /// The action of `signal`.
 ///

@@ -21,10 +21,11 @@ use crate::runtime::backstop::{guest_sud, sud};
 use crate::runtime::code::{patcher, traps};
 use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
-use crate::runtime::gate::{gate_asm, slots, stubs};
+use crate::runtime::gate::{altstacks, gate_asm, slots, stubs};
 use crate::runtime::memory::code_writer;
+use crate::runtime::session;
 use crate::runtime::session::followed::{Followed, Returned};
-use crate::runtime::session::{self, last_words};
+use crate::runtime::session::last_words;
 use crate::runtime::signal::{fatal, handlers};
 use crate::sys::guest_memory;
 use crate::sys::seccomp::{self as filters, Filter};
@@ -72,7 +73,9 @@ pub fn begin(followed: Followed<'_>) -> Step {
         leave_native(filter);
         do_without_traps(filter);
     }
-    fatal::suspend_unless(|call| filter.is_some_and(|filter| lets_through(filter, call)));
+    let lets_through = |call: &Call| filter.is_some_and(|filter| lets_through(filter, call));
+    fatal::suspend_unless(lets_through);
+    altstacks::suspend_unless(lets_through);
     filters::close();
     Step::Tell(Returns::Once)
 }
@@ -95,6 +98,7 @@ fn decide(restriction: Restriction, is_installed: bool) {
     }
     filters::open();
     fatal::decide(is_installed);
+    altstacks::decide(is_installed);
     if let Some(session) = session::get()
         && !session.output.is_needed_open()
     {

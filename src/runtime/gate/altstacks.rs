@@ -6,8 +6,17 @@
 //! before it leaves the alternate stack and unblocks them when it is back (`enter_asm`). To find out whether a stack pointer
 //! is on one, the ranges are hashed by 8 KiB pieces of the address space.
 
-use crate::abi::signal::{SS_DISABLE, SigStack, SignalSet};
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use crate::abi::call::Call;
+use crate::abi::signal::{SET_LEN, SIG_SETMASK, SS_DISABLE, SigStack, SignalSet};
+use crate::abi::sysno;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+/// Hooks on an alternate stack block signals.
+const BLOCKS: u8 = 0;
+/// The program is about to restrict its calls so that they can't.
+const SUSPENDED: u8 = 1;
+/// They can't.
+const NEVER: u8 = 2;
 
 /// `log2` of the bytes of a piece.
 pub const PIECE_SHIFT: u32 = 13;
@@ -18,13 +27,17 @@ pub const ENTRIES: usize = 1024;
 #[repr(C)]
 #[derive(Debug)]
 pub struct AltStacks {
-    /// 1 if there is one that matters.
+    /// 1 if hooks have to look at them.
     pub exist: AtomicU8,
     /// The address of the entries.
     pub entries_at: AtomicU64,
     /// The mask of every signal, for assembly.
     pub all_signals: AtomicU64,
     entries: [Entry; ENTRIES],
+    /// Whether there is one.
+    is_one_known: AtomicBool,
+    /// Whether hooks may block signals: [`BLOCKS`], [`SUSPENDED`] or [`NEVER`].
+    blocking: AtomicU8,
 }
 
 /// A range that holds all stacks with a piece here: at worst too many addresses count as being on one.
@@ -45,6 +58,8 @@ impl AltStacks {
             entries_at: AtomicU64::new(0),
             all_signals: AtomicU64::new(0),
             entries: [const { Entry { start: AtomicU64::new(0), last: AtomicU64::new(0) } }; ENTRIES],
+            is_one_known: AtomicBool::new(false),
+            blocking: AtomicU8::new(BLOCKS),
         }
     }
 
@@ -63,7 +78,20 @@ impl AltStacks {
         self.entries_at
             .store(core::ptr::from_ref(&self.entries).expose_provenance() as u64, Ordering::Relaxed);
         self.all_signals.store(SignalSet::ALL.0, Ordering::Relaxed);
-        self.exist.store(1, Ordering::Release);
+        self.is_one_known.store(true, Ordering::Release);
+        self.renew();
+    }
+
+    /// Has hooks look at the stacks if there are any and signals can be blocked.
+    fn renew(&self) {
+        let does_block = self.blocking.load(Ordering::Relaxed) == BLOCKS;
+        let do_look = does_block && self.is_one_known.load(Ordering::Acquire);
+        self.exist.store(do_look.into(), Ordering::Release);
+    }
+
+    fn change_blocking(&self, from: u8, to: u8) {
+        let _ = self.blocking.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
+        self.renew();
     }
 
     /// The check that `enter_asm` makes.
@@ -90,9 +118,20 @@ pub fn note(stack: &SigStack) {
     }
 }
 
-/// Gives it up, where signals can't be blocked any more: what a filter of the program's forbids is not done.
-pub fn ignore() {
-    ALTSTACKS.exist.store(0, Ordering::Relaxed);
+/// Before the program restricts its calls: no hook blocks signals any more if the restriction does not let that through.
+/// A signal that comes in the middle of a hook may then overwrite what is on the alternate stack, but the call that would end
+/// the process is not made.
+pub fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
+    let at = core::ptr::from_ref(&ALTSTACKS.all_signals).expose_provenance() as u64;
+    let call = Call { nr: sysno::RT_SIGPROCMASK, args: [SIG_SETMASK.into(), at, at, SET_LEN, 0, 0] };
+    if !lets_through(&call) {
+        ALTSTACKS.change_blocking(BLOCKS, SUSPENDED);
+    }
+}
+
+/// After that: for good, or because it could not be restricted, as before.
+pub fn decide(is_restricted: bool) {
+    ALTSTACKS.change_blocking(SUSPENDED, if is_restricted { NEVER } else { BLOCKS });
 }
 
 #[cfg(test)]
@@ -102,6 +141,22 @@ mod tests {
 
     fn stack(base: u64, len: u64) -> SigStack {
         SigStack { base, flags: 0, pad: 0, len }
+    }
+
+    #[test]
+    fn hooks_look_at_stacks_only_while_signals_can_be_blocked() {
+        let stacks = std::boxed::Box::new(AltStacks::new());
+        let do_look = || stacks.exist.load(Ordering::Relaxed) != 0;
+        stacks.change_blocking(BLOCKS, SUSPENDED);
+        stacks.insert(&stack(0x1000, 0x1000));
+        assert!(!do_look());
+        stacks.change_blocking(SUSPENDED, BLOCKS);
+        assert!(do_look());
+        stacks.change_blocking(BLOCKS, SUSPENDED);
+        stacks.change_blocking(SUSPENDED, NEVER);
+        stacks.insert(&stack(0x8000, 0x1000));
+        stacks.change_blocking(SUSPENDED, BLOCKS);
+        assert!(!do_look());
     }
 
     #[test]
