@@ -15,7 +15,7 @@ use crate::options::origin::Origin;
 use crate::options::{self, Options, Parsed, UsageError};
 use crate::runtime::session::Session;
 use crate::runtime::session::output::Output;
-use crate::runtime::session::tree::{self, Common, Room};
+use crate::runtime::session::tree::{self, Common, SharedLayout};
 use crate::runtime::{self, report};
 use crate::sys::file::{self, OpenFile};
 use crate::sys::ids::{self, Status};
@@ -215,7 +215,7 @@ fn tools(options: &Options<'_>, common: Option<&Common>) -> Chain<'static> {
 /// The memory that all processes of the run share: found again, or made from the copy in `memory`, if any.
 fn common(origin: &Origin, memory: Option<OpenFile>, options: &Options<'_>, output: &Output) -> Common {
     let processes = if options.summary == Some(options::Summary::ByProcess) { PROCESSES } else { 0 };
-    let room = Room { fixed: size_of::<Shared>(), process: size_of::<Entry>(), processes };
+    let room = SharedLayout { fixed: size_of::<Shared>(), process: size_of::<Entry>(), processes };
     if let Some(found) = origin.segment.and_then(|segment| Common::find(Segment(segment), origin.root, room))
     {
         return found;

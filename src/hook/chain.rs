@@ -2,7 +2,7 @@
 //!
 //! Each tool sees only the calls it is interested in, on the way in in the order given, on the way out in reverse,
 //! so that tools nest like layers around the kernel. Which tools are owed an exit depends on the single
-//! call, and a chain is one value for all threads: so the answer, [`Told`], is kept by the caller, beside the call.
+//! call, and a chain is one value for all threads: so the answer, [`Owed`], is kept by the caller, beside the call.
 
 use core::fmt;
 
@@ -10,7 +10,7 @@ use super::interest::Interest;
 use super::tool::{Guest, Newcomer, Tool, Verdict};
 use crate::abi::call::{Call, Outcome};
 
-/// How many tools a chain can hold: one bit of [`Told`] each.
+/// How many tools a chain can hold: one bit of [`Owed`] each.
 pub const MAX_TOOLS: usize = u32::BITS as usize;
 
 /// A tool with its answer to [`Tool::interest`], which is asked only once.
@@ -31,9 +31,9 @@ impl<'a> Member<'a> {
 /// Which tools of a chain are to see the exit of one call: bit `n` is the `n`th tool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(transparent)]
-pub struct Told(pub u32);
+pub struct Owed(pub u32);
 
-impl Told {
+impl Owed {
     /// Whether no tool is to see it.
     #[must_use]
     pub const fn is_empty(self) -> bool {
@@ -65,31 +65,31 @@ impl<'a> Chain<'a> {
 
     /// Runs the `enter` of each interested tool, until one answers; tools after that one don't see the call.
     ///
-    /// The returned [`Told`] is to be kept with the call and given to [`exit`](Self::exit); it is empty for
+    /// The returned [`Owed`] is to be kept with the call and given to [`exit`](Self::exit); it is empty for
     /// [`Verdict::Pass`] only. A tool that changes the number decides thereby which later tools see the call.
-    pub fn enter(&self, call: &mut Call, guest: &dyn Guest) -> (Verdict, Told) {
-        let mut told = Told::default();
+    pub fn enter(&self, call: &mut Call, guest: &dyn Guest) -> (Verdict, Owed) {
+        let mut owed = Owed::default();
         for (bit, member) in self.bits() {
             if !member.interest.contains(call.nr) {
                 continue;
             }
             match member.tool.enter(call, guest) {
                 Verdict::Pass => {}
-                Verdict::PassAndTell => told.0 |= bit,
+                Verdict::PassThenExit => owed.0 |= bit,
                 Verdict::Answer(outcome) => {
-                    told.0 |= bit;
-                    return (Verdict::Answer(outcome), told);
+                    owed.0 |= bit;
+                    return (Verdict::Answer(outcome), owed);
                 }
             }
         }
-        let verdict = if told.is_empty() { Verdict::Pass } else { Verdict::PassAndTell };
-        (verdict, told)
+        let verdict = if owed.is_empty() { Verdict::Pass } else { Verdict::PassThenExit };
+        (verdict, owed)
     }
 
-    /// Runs the `exit` of each tool in `told`, last to first; each sees the outcome that the ones before it left.
-    pub fn exit(&self, told: Told, call: &Call, outcome: &mut Outcome, guest: &dyn Guest) {
+    /// Runs the `exit` of each tool in `owed`, last to first; each sees the outcome that the ones before it left.
+    pub fn exit(&self, owed: Owed, call: &Call, outcome: &mut Outcome, guest: &dyn Guest) {
         for (bit, member) in self.bits().rev() {
-            if told.0 & bit != 0 {
+            if owed.0 & bit != 0 {
                 member.tool.exit(call, outcome, guest);
             }
         }
@@ -167,33 +167,33 @@ mod tests {
         let chain = Chain::new(&members).unwrap();
         let guest = FakeGuest::new(GUEST_AT, &[]);
         let mut call = Call { nr, args: [0; 6] };
-        let (verdict, told) = chain.enter(&mut call, &guest);
-        assert_eq!(told.is_empty(), verdict == Verdict::Pass);
+        let (verdict, owed) = chain.enter(&mut call, &guest);
+        assert_eq!(owed.is_empty(), verdict == Verdict::Pass);
         let mut outcome = if let Verdict::Answer(outcome) = verdict { outcome } else { Outcome(70) };
-        chain.exit(told, &call, &mut outcome, &guest);
+        chain.exit(owed, &call, &mut outcome, &guest);
         (verdict, guest.take_emitted())
     }
 
     #[test]
     fn tools_nest_around_the_kernel() {
-        let (a, b) = (Witness::new("a", Verdict::PassAndTell), Witness::new("b", Verdict::PassAndTell));
+        let (a, b) = (Witness::new("a", Verdict::PassThenExit), Witness::new("b", Verdict::PassThenExit));
         let (verdict, seen) = run(1, &[&a, &b]);
-        assert_eq!(verdict, Verdict::PassAndTell);
+        assert_eq!(verdict, Verdict::PassThenExit);
         assert_eq!(seen, "a>1 b>1 b<1=70 a<1=71 ");
     }
 
     #[test]
     fn only_those_that_asked_see_the_exit() {
-        let (a, b) = (Witness::new("a", Verdict::PassAndTell), Witness::new("b", Verdict::Pass));
-        assert_eq!(run(1, &[&a, &b]), (Verdict::PassAndTell, "a>1 b>1 a<1=70 ".into()));
+        let (a, b) = (Witness::new("a", Verdict::PassThenExit), Witness::new("b", Verdict::Pass));
+        assert_eq!(run(1, &[&a, &b]), (Verdict::PassThenExit, "a>1 b>1 a<1=70 ".into()));
         assert_eq!(run(1, &[&b]), (Verdict::Pass, "b>1 ".into()));
     }
 
     #[test]
     fn after_an_answer_later_tools_see_neither_entry_nor_exit() {
         let answer = Verdict::Answer(Outcome::failure(Errno::EPERM));
-        let (a, b) = (Witness::new("a", Verdict::PassAndTell), Witness::new("b", answer));
-        let c = Witness::new("c", Verdict::PassAndTell);
+        let (a, b) = (Witness::new("a", Verdict::PassThenExit), Witness::new("b", answer));
+        let c = Witness::new("c", Verdict::PassThenExit);
         let (verdict, seen) = run(1, &[&a, &b, &c]);
         assert_eq!(verdict, answer);
         assert_eq!(seen, "a>1 b>1 b<1=18446744073709551615 a<1=0 ");
@@ -202,8 +202,8 @@ mod tests {
     #[test]
     fn a_tool_sees_only_what_it_asked_for_after_changes() {
         let a = Witness { becomes: Some(2), ..Witness::new("a", Verdict::Pass) };
-        let b = Witness { interest: Interest::of(&[1]), ..Witness::new("b", Verdict::PassAndTell) };
-        let c = Witness { interest: Interest::of(&[2]), ..Witness::new("c", Verdict::PassAndTell) };
+        let b = Witness { interest: Interest::of(&[1]), ..Witness::new("b", Verdict::PassThenExit) };
+        let c = Witness { interest: Interest::of(&[2]), ..Witness::new("c", Verdict::PassThenExit) };
         assert_eq!(run(1, &[&a, &b, &c]).1, "a>1 c>2 c<2=70 ");
     }
 
@@ -228,12 +228,12 @@ mod tests {
 
     #[test]
     fn holds_as_many_tools_as_it_has_bits_and_no_more() {
-        let tool = Witness::new("t", Verdict::PassAndTell);
+        let tool = Witness::new("t", Verdict::PassThenExit);
         let members = [Member::new(&tool); MAX_TOOLS + 1];
         assert!(Chain::new(&members).is_none());
         let chain = Chain::new(&members[1..]).unwrap();
         let guest = FakeGuest::new(GUEST_AT, &[]);
-        let (_, told) = chain.enter(&mut Call { nr: 0, args: [0; 6] }, &guest);
-        assert_eq!(told, Told(u32::MAX));
+        let (_, owed) = chain.enter(&mut Call { nr: 0, args: [0; 6] }, &guest);
+        assert_eq!(owed, Owed(u32::MAX));
     }
 }

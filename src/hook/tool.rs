@@ -17,7 +17,7 @@ pub enum Verdict {
     /// Make the call as `call` now says it.
     Pass,
     /// Make the call as `call` now says it, then run [`Tool::exit`].
-    PassAndTell,
+    PassThenExit,
     /// Make no call; run [`Tool::exit`], and give the program this outcome.
     Answer(Outcome),
 }
@@ -30,7 +30,7 @@ pub enum Newcomer<'a> {
     /// A process with a copy of its parent's memory: what a tool keeps in its own memory, it has now too.
     Process,
     /// A process in its parent's memory, until it execs or ends (`vfork`): only its id tells them apart.
-    Lodger,
+    VforkChild,
     /// The program of this name, in a new process or in one that has run another before.
     Program(&'a [u8]),
 }

@@ -9,20 +9,20 @@ use crate::load::map::Mapping;
 use crate::runtime::backstop::sud;
 use crate::runtime::code::concern::Reason;
 use crate::runtime::code::patcher::{self, Access, Job};
-use crate::runtime::code::reach::Room;
+use crate::runtime::code::reach::Reach;
 use crate::runtime::code::{notes, vdso};
 use crate::runtime::memory::{file_pages, read};
 use crate::sys::signal::AllBlocked;
 use crate::sys::{mem, process};
 use crate::x86::scan::SyscallBytes;
 
-/// Patches a freshly mapped image and gives its texts their rights. Punned jumps get their trampolines in `room`, or
+/// Patches a freshly mapped image and gives its texts their rights. Punned jumps get their trampolines in `reach`, or
 /// around the image; returns the end of the highest.
 ///
 /// # Errors
 ///
 /// The kernel's, if the rights can't be had.
-pub(super) fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) -> Result<GuestAddr, Errno> {
+pub(super) fn adopt(image: &Image<'_>, mapping: &Mapping, reach: Option<Reach>) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
     let mut patcher = patcher::lock();
     file_pages::known().insert(mapping.span);
@@ -34,9 +34,9 @@ pub(super) fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) ->
         // SAFETY: the pages were just mapped readable, and the file reaches that far.
         let bytes = unsafe { read::bytes_of(part.range.start, len) };
         let text = Text { at: part.range.start, bytes };
-        let room = room.unwrap_or_else(|| Room::around(part.range));
+        let reach = reach.unwrap_or_else(|| Reach::around(part.range));
         let job =
-            Job { text, access, image: Some(image), bias: mapping.bias, room, shift: 0, executed: None };
+            Job { text, access, image: Some(image), bias: mapping.bias, reach, shift: 0, executed: None };
         end = end.max(patcher.patch(&job));
         sud::consider(&mut patcher);
         mem::protect(part.range, part.protection)?;
@@ -54,7 +54,7 @@ pub(super) fn adopt(image: &Image<'_>, mapping: &Mapping, room: Option<Room>) ->
 /// # Errors
 ///
 /// The kernel's, if the rights can't be had back.
-pub(super) fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -> Result<GuestAddr, Errno> {
+pub(super) fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, reach: Reach) -> Result<GuestAddr, Errno> {
     let _blocked = AllBlocked::new();
     let mut patcher = patcher::lock();
     let mut end = mapping.span.end;
@@ -75,7 +75,7 @@ pub(super) fn adopt_in_place(image: &Image<'_>, mapping: &Mapping, room: Room) -
             access: Access::Writable,
             image: Some(image),
             bias: mapping.bias,
-            room,
+            reach,
             shift: 0,
             executed: None,
         };

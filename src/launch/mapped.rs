@@ -17,7 +17,7 @@ use crate::launch::{Failure, Fault, Found, adopt};
 use crate::load::Process;
 use crate::load::map::{self, Mapping};
 use crate::options::origin::Origin;
-use crate::runtime::code::reach::Room;
+use crate::runtime::code::reach::Reach;
 use crate::sys::file::{self, Access, Identity, OpenFile};
 use crate::sys::view::View;
 use crate::sys::{guest_memory, ids, process};
@@ -178,7 +178,7 @@ pub fn start(
     let stack = stack_with_base(process, base);
     // Trampolines that lie where the break would grow push it further.
     let break_start = end.0.max(process::current_break());
-    super::settle(&image, &mapping, &stack, break_start);
+    super::publish_image(&image, &mapping, &stack, break_start);
     drop(view);
     // SAFETY: the stack's bytes are those that lie there already, but for one number that nobody looks at any more.
     unsafe { super::enter(&stack, entry) }
@@ -188,7 +188,7 @@ pub fn start(
 fn take(image: &Image<'_>, process: &Process) -> Result<(Mapping, GuestAddr), Errno> {
     let entry = process.aux(AuxKind::ENTRY.0).ok_or(Errno::ENOEXEC)?;
     let mapping = map::taken(image, entry.wrapping_sub(image.entry()));
-    let end = adopt::adopt_in_place(image, &mapping, Room::behind(mapping.span))?;
+    let end = adopt::adopt_in_place(image, &mapping, Reach::behind(mapping.span))?;
     Ok((mapping, end))
 }
 

@@ -20,7 +20,7 @@ use crate::exec::stack::{Contents, InitialStack};
 use crate::load::map::{self, Base, Mapping};
 use crate::load::{Process, jump_asm, path, rendezvous};
 use crate::runtime::backstop::sud;
-use crate::runtime::code::reach::Room;
+use crate::runtime::code::reach::Reach;
 use crate::runtime::memory::code_writer;
 use crate::sys::file::{self, Identity, OpenFile};
 use crate::sys::view::View;
@@ -208,7 +208,7 @@ pub fn start(
     let entry = entry(&image, &mapping, interpreter.as_ref());
     let break_start = break_start(&image, mapping.span.end, end, interpreter.is_none());
     process::set_name(&name);
-    settle(&image, &mapping, &stack, break_start);
+    publish_image(&image, &mapping, &stack, break_start);
     if image.stack() == StackProtection::Executable {
         make_stack_executable(stack.sp);
         sud::note_writable(stack.sp);
@@ -255,7 +255,7 @@ fn place(image: &Image<'_>, file: OpenFile, base: Base) -> Result<(Mapping, Gues
     let mapping = map::map(image, file.fd(), base).map_err(Fault::Kernel)?;
     drop(file);
     let is_apart = image.kind() == Kind::Fixed || matches!(base, Base::Preferred(_));
-    let room = is_apart.then(|| Room::behind(mapping.span));
+    let room = is_apart.then(|| Reach::behind(mapping.span));
     let end = adopt::adopt(image, &mapping, room).map_err(Fault::Kernel)?;
     Ok((mapping, end))
 }
@@ -375,7 +375,7 @@ fn break_start(image: &Image<'_>, image_end: GuestAddr, end: GuestAddr, alone: b
 }
 
 /// Makes what the kernel says about the process be about the program.
-fn settle(image: &Image<'_>, mapping: &Mapping, stack: &InitialStack, break_start: u64) {
+fn publish_image(image: &Image<'_>, mapping: &Mapping, stack: &InitialStack, break_start: u64) {
     // A kernel without PR_SET_MM_MAP leaves the loader's own answers in /proc and its break, which work as well.
     let _ = process::set_image(&image_map(image, mapping, stack, break_start));
 }

@@ -1,7 +1,7 @@
 //! Signals on their way to the program's handlers. Zone: call.
 //!
 //! The kernel delivers to an entry in the gate, which lands here, on a block. The frame that the kernel has built says
-//! where the signal came; if that is in the loader, the frame is made to say what it would without one ([`settle`]):
+//! where the signal came; if that is in the loader, the frame is made to say what it would without one ([`interrupted`](crate::runtime::interrupted)):
 //!
 //! - in a stub, or on the way to one: before the call, after it, or at the evicted instruction;
 //! - in a slot: the call is over, and its exit hooks run here, or it is to be made again, and they hear of that;
@@ -22,7 +22,7 @@ use crate::runtime::interrupted::{self, Whereabouts};
 /// Lands a signal: returns 0 with where to go on in the block, or the registers of loader code to resume.
 #[unsafe(no_mangle)]
 extern "C" fn loader_delivered(block: &mut Block) -> u64 {
-    dispatch::settle(block);
+    dispatch::adopt_block(block);
     // SAFETY: the kernel has just built it there.
     let Some(mut delivery) = (unsafe { Arrival::through(block.stub, block.regs.rsp, block.regs.rdi) }) else {
         // As the handler would have returned: the restorer finds the frame above its return address.

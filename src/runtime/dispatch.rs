@@ -14,7 +14,7 @@ use crate::abi::call::{Call, Outcome};
 use crate::abi::errno::Errno;
 use crate::abi::sysno;
 use crate::addr::GuestAddr;
-use crate::hook::chain::Told;
+use crate::hook::chain::Owed;
 use crate::hook::tool::Verdict;
 use crate::plan::stub;
 use crate::runtime::backstop::{guest_sud, sud};
@@ -32,71 +32,71 @@ use core::sync::atomic::Ordering;
 /// Runs the enter hooks of the call in `block`.
 #[unsafe(no_mangle)]
 extern "C" fn loader_entered(block: &mut Block) {
-    settle(block);
+    adopt_block(block);
     let was_joining = sud::join(block);
     if guest_sud::is_used() && guest_sud::takes(block) {
         return;
     }
     let mut call = block.call();
     let Some(session) = session::get() else {
-        return go(block, Step::Pass, &call, Told::default());
+        return go(block, Step::Pass, &call, Owed::default());
     };
-    let (verdict, told) = session.tools.enter(&mut call, &Memory);
+    let (verdict, owed) = session.tools.enter(&mut call, &Memory);
     let step = match verdict {
         Verdict::Answer(outcome) => Step::Answer(outcome),
-        Verdict::Pass | Verdict::PassAndTell if table::follows(call.nr) => {
+        Verdict::Pass | Verdict::PassThenExit if table::follows(call.nr) => {
             table::begin(Followed { block, call: &call, session })
         }
-        Verdict::Pass | Verdict::PassAndTell => Step::Pass,
+        Verdict::Pass | Verdict::PassThenExit => Step::Pass,
     };
     if !was_joining {
         sud::join(block); // the call may have called for it
     }
-    go(block, step, &call, told);
+    go(block, step, &call, owed);
 }
 
-fn go(block: &mut Block, step: Step, call: &Call, told: Told) {
+fn go(block: &mut Block, step: Step, call: &Call, owed: Owed) {
     match step {
-        Step::Pass if told.is_empty() && *call == block.call() => {
+        Step::Pass if owed.is_empty() && *call == block.call() => {
             block.target = stubs::in_stub(block.stub, stub::SYSCALL);
         }
         Step::Leave => {
             block.set_call(call);
             block.target = stubs::in_stub(block.stub, stub::SYSCALL);
         }
-        step => go_and_return(block, step, call, told),
+        step => go_and_return(block, step, call, owed),
     }
 }
 
 /// As [`go`], for calls that are answered or come back.
 #[inline(never)]
-fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
+fn go_and_return(block: &mut Block, step: Step, call: &Call, owed: Owed) {
     let mut limit = slots::ORDINARY;
     let mut masks = None;
     let returns = match step {
         Step::Answer(mut outcome) => {
             if let Some(session) = session::get() {
-                session.tools.exit(told, call, &mut outcome, &Memory);
+                session.tools.exit(owed, call, &mut outcome, &Memory);
             }
             block.regs.rax = outcome.0;
             block.target = stubs::in_stub(block.stub, stub::RETURN);
             return;
         }
         Step::Filter
-            if told.is_empty()
+            if owed.is_empty()
                 && *call == block.call()
                 && let Some(slot) = exit_filter::slot(block.stub, call.nr, stubs::way_back(block.stub)) =>
         {
             block.target = slot;
             return;
         }
-        Step::Tell(returns) => {
+        Step::PassThenExit(returns) => {
             limit = layout::SLOTS;
             returns
         }
-        Step::TellOfMask(told) => {
+        Step::PassWithMask(pair) => {
             limit = layout::SLOTS;
-            masks = Some(told);
+            masks = Some(pair);
             Returns::Once
         }
         // A changed call comes back here too, to give the program its own argument registers again.
@@ -104,7 +104,7 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     };
     let Call { nr: original_nr, args: originals } = block.call();
     block.set_call(call);
-    let pending = Pending { call: *call, original_nr, originals, stub: block.stub, told, returns, masks };
+    let pending = Pending { call: *call, original_nr, originals, stub: block.stub, owed, returns, masks };
     let prepared = slots::prepare(&pending, stubs::way_back(block.stub), block, limit);
     block.target = prepared.map_or_else(|| go_without_slot(block, &pending), |prepared| prepared.code);
     if let Some(mask_at) = prepared.and_then(|prepared| prepared.mask_at) {
@@ -112,7 +112,7 @@ fn go_and_return(block: &mut Block, step: Step, call: &Call, told: Told) {
     }
 }
 
-/// No slot is free: the call is made all the same, unless the net must be put under a child.
+/// No slot is free: the call is made all the same, unless the backstop must be armed for a child.
 #[cold]
 fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
     slots::count_missed();
@@ -123,7 +123,7 @@ fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
     let collected = Collected { pending: *pending, side: Side::Caller, vforks: 0, ran_owned: false };
     outcome = split::finish_split(Returned { block, collected: &collected, outcome });
     if let Some(session) = session::get() {
-        session.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
+        session.tools.exit(pending.owed, &pending.call, &mut outcome, &Memory);
     }
     block.set_arguments(pending.originals);
     block.regs.rax = outcome.0;
@@ -133,7 +133,7 @@ fn go_without_slot(block: &mut Block, pending: &Pending) -> GuestAddr {
 /// Runs the exit hooks of the call that has returned in a slot.
 #[unsafe(no_mangle)]
 extern "C" fn loader_returned(block: &mut Block) {
-    settle(block);
+    adopt_block(block);
     let ended = end(block, block.area, Outcome(block.regs.rax));
     block.set_arguments(ended.pending.originals);
     block.regs.rax = ended.outcome.0;
@@ -164,7 +164,7 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
                 outcome = table::finish(Returned { block, collected: &collected, outcome });
             }
             if let Some(session) = session::get() {
-                session.tools.exit(pending.told, &pending.call, &mut outcome, &Memory);
+                session.tools.exit(pending.owed, &pending.call, &mut outcome, &Memory);
             }
         }
     }
@@ -174,7 +174,7 @@ pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
 /// Runs the exit hook of the call that has returned in a dedicated slot and that its filter wants to be seen.
 #[unsafe(no_mangle)]
 extern "C" fn loader_filtered(block: &mut Block) {
-    settle(block);
+    adopt_block(block);
     let Some((stub, nr)) = Slot::of_area(block.area).dedication() else {
         unreachable!("a dedicated slot's area is its record");
     };
@@ -193,14 +193,14 @@ pub fn announce_return() {
 }
 
 /// On a shared block: makes the thread the owner of a block of its own for the next time.
-pub fn settle(block: &Block) {
+pub fn adopt_block(block: &Block) {
     if block.owner.load(Ordering::Relaxed) == 0 {
-        settle_shared(block);
+        adopt_shared(block);
     }
 }
 
 #[cold]
-fn settle_shared(block: &Block) {
+fn adopt_shared(block: &Block) {
     match tasks::own_base() {
         Some(base) if tasks::is_own_process() => pool::adopt(base),
         _ => tasks::claim(block),

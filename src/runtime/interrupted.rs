@@ -12,7 +12,7 @@ use crate::runtime::calls::exit_filter;
 use crate::runtime::code::patched;
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::slots::{self, Slot};
-use crate::runtime::gate::unsaved::{self, Index, Taken, Value, Window};
+use crate::runtime::gate::unsaved::{self, Index, Taken, Unsaved, Value};
 use crate::runtime::gate::{gate_asm, generation, layout, pool, record, restorer, slot_code, stubs};
 use crate::runtime::signal::frame::Frame;
 use crate::runtime::signal::{fatal, handlers};
@@ -67,7 +67,7 @@ pub(super) fn show_as_native(delivery: &Arrival, block: &mut Block) -> Whereabou
         let context = frame.context();
         let at = GuestAddr(context.rip);
         if let Some(entry) = handlers::index_of(at) {
-            return settle_below(delivery, entry, block);
+            return show_below(delivery, entry, block);
         }
         if let Some((fields, offset)) = stubs::stub_around(at) {
             show(context, &fields, offset);
@@ -81,12 +81,12 @@ pub(super) fn show_as_native(delivery: &Arrival, block: &mut Block) -> Whereabou
             continue;
         }
         if let Some((slot, offset)) = slots::slot_around(at) {
-            settle_in_slot(delivery, block, slot, offset);
+            show_in_slot(delivery, block, slot, offset);
             continue;
         }
         if let Some(offset) = restorer::offset_in_restorer(at) {
             // In its own the thread would be caught, perhaps at the end of a handler that blocks the signal for that.
-            let own = handlers::in_own_restorer(offset).filter(|_| !sud::is_out());
+            let own = handlers::in_own_restorer(offset).filter(|_| !sud::is_armed());
             context.rip = own.unwrap_or(at).0;
             return Whereabouts::Program;
         }
@@ -95,7 +95,7 @@ pub(super) fn show_as_native(delivery: &Arrival, block: &mut Block) -> Whereabou
             continue;
         }
         if let Some((window, taken)) = unsaved::around(at) {
-            match settle_in_window(delivery, block, window, taken) {
+            match show_in_window(delivery, block, window, taken) {
                 Some(found) => return found,
                 None => continue,
             }
@@ -157,7 +157,7 @@ const fn arguments(context: &SigContext) -> [u64; 6] {
 }
 
 /// In a slot: the call is next or to be made again, or it has returned.
-fn settle_in_slot(delivery: &Arrival, block: &mut Block, slot: Slot, offset: usize) {
+fn show_in_slot(delivery: &Arrival, block: &mut Block, slot: Slot, offset: usize) {
     let context = delivery.frame.context();
     if delivery.is_turned_down() {
         // rax is the number still, and is what the handler sees (kernel/entry/common.c, `syscall_rollback`).
@@ -204,80 +204,80 @@ fn end(context: &mut SigContext, block: &mut Block, slot: Slot, is_child: bool) 
 
 /// In assembly between the program and a hook. `None` if the registers are the program's now, and the thread is in the
 /// gate.
-fn settle_in_window(
+fn show_in_window(
     delivery: &Arrival,
     block: &mut Block,
-    window: Window,
+    window: Unsaved,
     taken: Taken,
 ) -> Option<Whereabouts> {
     let frame = delivery.frame;
     let context = frame.context();
     let entry = || handlers::index_of(GuestAddr(context.rax));
-    if window == Window::Signalled {
+    if window == Unsaved::Signalled {
         let entry = entry();
         give_back(context, taken);
-        return Some(entry.map_or(Whereabouts::Program, |entry| settle_below(delivery, entry, block)));
+        return Some(entry.map_or(Whereabouts::Program, |entry| show_below(delivery, entry, block)));
     }
     let (rax, rcx, live) = (context.rax, context.rcx, context.eflags);
     match window {
-        Window::LeaveStart | Window::Leave | Window::Unmasking => return leave(frame, window),
-        Window::Left => {
+        Unsaved::LeaveStart | Unsaved::Leave | Unsaved::Unmasking => return leave(frame, window),
+        Unsaved::Left => {
             context.rip = rcx;
             return None;
         }
-        Window::Hooked(value, index) => {
+        Unsaved::Hooked(value, index) => {
             let stub = index_of(index, rax, rcx, gate_asm::stubs(), stub::LEN);
             context.rip = stubs::in_stub(stub, stub::SYSCALL).0;
             context.rax = value.of(rax).into();
             context.eflags = value.flags(rax, live);
         }
-        Window::Filter(value, flags) => {
+        Unsaved::Filter(value, flags) => {
             context.rip = rcx;
             context.rax = value.of(rax).into();
             context.eflags = flags.of(rax, live);
         }
-        Window::Filtered(value, index) => {
+        Unsaved::Filtered(value, index) => {
             let slot = Slot::at(index_of(index, rax, rcx, record::first_record(), layout::SLOT_LEN));
             context.rax = sign_extended(value.of(rax));
             context.eflags = value.flags(rax, live);
             end(context, block, slot, false);
         }
-        Window::Path(value) => settle_in_filter(context, block, value.of(rax), context.r11),
-        Window::PathFlags => settle_in_filter(context, block, Value::Swapped.of(rax), u64::from(rax as u32)),
-        Window::PathZero => settle_in_filter(context, block, 0, context.r11),
-        Window::SplitStart | Window::Split => {
-            let area = if window == Window::Split { context.r11 } else { rcx };
+        Unsaved::Path(value) => show_in_filter(context, block, value.of(rax), context.r11),
+        Unsaved::PathFlags => show_in_filter(context, block, Value::Swapped.of(rax), u64::from(rax as u32)),
+        Unsaved::PathZero => show_in_filter(context, block, 0, context.r11),
+        Unsaved::SplitStart | Unsaved::Split => {
+            let area = if window == Unsaved::Split { context.r11 } else { rcx };
             let slot = Slot::of_area(area);
             end(context, block, slot, rax == 0);
         }
-        Window::ToldResult | Window::ToldSpilled | Window::ToldArea => {
-            let area = if window == Window::ToldArea { rax } else { rcx };
+        Unsaved::ReturnedResult | Unsaved::ReturnedSpilled | Unsaved::ReturnedArea => {
+            let area = if window == Unsaved::ReturnedArea { rax } else { rcx };
             let (result, flags) = slots::spilled(area);
-            if window != Window::ToldResult {
+            if window != Unsaved::ReturnedResult {
                 context.rax = result;
             }
-            if window == Window::ToldArea {
+            if window == Unsaved::ReturnedArea {
                 context.eflags = unsaved::with_flags(live, flags as u8, (flags >> 8) as u8);
             }
             give_back(context, taken);
             end(context, block, Slot::of_area(area), slots::is_childs(area));
             return None;
         }
-        Window::Masking(masking) => {
+        Unsaved::Masking(masking) => {
             let Some(hook) = pool::around(GuestAddr(context.rbp)) else { return Some(Whereabouts::Program) };
             load_general(context, hook);
             context.rax = hook.spilled;
             context.r11 = hook.header().0;
-            return settle_in_window(delivery, block, masking.window(), Taken::Yes);
+            return show_in_window(delivery, block, masking.window(), Taken::Yes);
         }
-        Window::Signalled => {}
+        Unsaved::Signalled => {}
     }
     give_back(context, taken);
     None
 }
 
 /// A filter was looking at a call that has returned with `result`.
-fn settle_in_filter(context: &mut SigContext, block: &mut Block, result: u32, flags: u64) {
+fn show_in_filter(context: &mut SigContext, block: &mut Block, result: u32, flags: u64) {
     context.rax = sign_extended(result);
     context.eflags = flags;
     end(context, block, Slot::of_area(context.rcx), false);
@@ -310,11 +310,11 @@ fn give_back(context: &SigContext, taken: Taken) {
 }
 
 /// A hook was done: the frame takes what it has left.
-fn leave(frame: Frame, window: Window) -> Option<Whereabouts> {
+fn leave(frame: Frame, window: Unsaved) -> Option<Whereabouts> {
     let context = frame.context();
     let at = match window {
-        Window::LeaveStart => context.rbx,
-        Window::Unmasking => context.rbp,
+        Unsaved::LeaveStart => context.rbx,
+        Unsaved::Unmasking => context.rbp,
         _ => context.r11,
     };
     let hook = pool::around(GuestAddr(at))?;
@@ -338,8 +338,8 @@ fn abandon(delivery: &Arrival, hook: &Block) {
     hook.free();
 }
 
-/// The thread was about to enter a handler, for a signal that came just before: that one's frame is settled first.
-fn settle_below(delivery: &Arrival, entry: u32, block: &mut Block) -> Whereabouts {
+/// The thread was about to enter a handler, for a signal that came just before: that one's frame is shown first.
+fn show_below(delivery: &Arrival, entry: u32, block: &mut Block) -> Whereabouts {
     let frame = delivery.frame;
     let context = frame.context();
     // SAFETY: the kernel has built it there, and set the stack pointer to it.

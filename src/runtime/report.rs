@@ -43,7 +43,7 @@ fn facts(session: &Session, mappings: Option<u64>) -> Facts<'_> {
         net: match sud::standing() {
             Standing::Off => Net::Off,
             Standing::NotNeeded => Net::NotNeeded,
-            Standing::Out { why, place, since_start } => {
+            Standing::Armed { why, place, since_start } => {
                 let place = Some(place).filter(|place| place.0 != 0);
                 Net::Armed { why: why.text(), place, since_start }
             }

@@ -14,8 +14,8 @@ pub fn resolve(frame: Frame) -> Option<GuestAddr> {
     let info = frame.info();
     let signal = Signal(info.signo.cast_unsigned());
     let is_dealt_with = match signal {
-        Signal::SIGSYS => caught::serve(frame),
-        _ => caught::serve_trap(frame),
+        Signal::SIGSYS => caught::resume_in_stub(frame),
+        _ => caught::resume_trapped(frame),
     };
     if is_dealt_with || info.code <= 0 && reserved_mask::keep(info) {
         return None;

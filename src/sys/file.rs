@@ -4,7 +4,7 @@ use crate::abi::errno::Errno;
 use crate::abi::open::Stat;
 use crate::abi::sysno;
 use crate::sys::fd::Fd;
-use crate::sys::{call, lodger};
+use crate::sys::{call, errand};
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
@@ -49,7 +49,7 @@ pub fn duplicate(fd: Fd, lowest: u32) -> Result<Fd, Errno> {
     // SAFETY: it makes a descriptor, and changes none.
     let copy = unsafe { call(sysno::FCNTL, to(lowest)) };
     // SAFETY: as above.
-    let copy = copy.or_else(|_| unsafe { lodger::call_unlimited(sysno::FCNTL, to(lowest)) });
+    let copy = copy.or_else(|_| unsafe { errand::call_unlimited(sysno::FCNTL, to(lowest)) });
     // SAFETY: as above.
     copy.or_else(|_| unsafe { call(sysno::FCNTL, to(0)) }).map(|copy| Fd(copy as u32))
 }
@@ -63,7 +63,7 @@ unsafe fn make_descriptor(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
     // SAFETY: as the caller vouches.
     match unsafe { call(nr, args) } {
         // SAFETY: as the caller vouches.
-        Err(Errno::EMFILE) => unsafe { lodger::call_unlimited(nr, args) },
+        Err(Errno::EMFILE) => unsafe { errand::call_unlimited(nr, args) },
         other => other,
     }
 }

@@ -51,8 +51,8 @@ impl Summary {
         }
         let process = guest.process_id();
         let is_it = |entry: &&Entry| entry.process() == process;
-        let lodger = || ledger.find(process, RECENT).and_then(|index| ledger.get(index));
-        ledger.get(own).filter(is_it).or_else(lodger)
+        let vfork_child = || ledger.find(process, RECENT).and_then(|index| ledger.get(index));
+        ledger.get(own).filter(is_it).or_else(vfork_child)
     }
 
     /// Gives the process an entry: that which it had before an exec, or a new one.
@@ -69,7 +69,7 @@ impl Summary {
         {
             entry.name().set(name);
         }
-        if newcomer != Newcomer::Lodger {
+        if newcomer != Newcomer::VforkChild {
             self.own.store(index.unwrap_or(LEFT_OUT), Relaxed);
         }
     }
@@ -140,7 +140,7 @@ impl Tool for Summary {
             Some(entry) => entry.add_call(call.nr),
             None => self.counts.add_call(call.nr),
         }
-        Verdict::PassAndTell
+        Verdict::PassThenExit
     }
 
     fn exit(&self, call: &Call, outcome: &mut Outcome, guest: &dyn Guest) {
@@ -176,7 +176,7 @@ mod tests {
         let guest = FakeGuest::new(0, &[]);
         for _ in 0..times {
             let mut call = Call { nr, args: [0; 6] };
-            assert_eq!(tool.enter(&mut call, &guest), Verdict::PassAndTell);
+            assert_eq!(tool.enter(&mut call, &guest), Verdict::PassThenExit);
             tool.exit(&call, &mut { outcome }, &guest);
         }
     }
@@ -267,7 +267,7 @@ mod tests {
     fn a_lodger_counts_for_itself() {
         let tool = by_process();
         start(&tool, Newcomer::Program(b"sh"), 7);
-        start(&tool, Newcomer::Lodger, 8);
+        start(&tool, Newcomer::VforkChild, 8);
         call(&tool, sysno::READ, 8);
         call(&tool, sysno::WRITE, 7);
         let text = table(&tool);

@@ -68,10 +68,10 @@ impl Tool for Trace {
 
     fn enter(&self, call: &mut Call, guest: &dyn Guest) -> Verdict {
         match sysno::signature(call.nr).returns() {
-            Returns::Number | Returns::Address => Verdict::PassAndTell,
+            Returns::Number | Returns::Address => Verdict::PassThenExit,
             Returns::Failure => {
                 self.emit(guest, |line| departure(line, call, guest));
-                Verdict::PassAndTell
+                Verdict::PassThenExit
             }
             Returns::Never => {
                 self.emit(guest, |line| departure(line, call, guest));
@@ -137,7 +137,7 @@ mod tests {
         let mut call = Call { nr, args };
         let verdict = trace.enter(&mut call, &guest);
         if let Some(mut outcome) = outcome {
-            assert_eq!(verdict, Verdict::PassAndTell);
+            assert_eq!(verdict, Verdict::PassThenExit);
             trace.exit(&call, &mut outcome, &guest);
         }
         guest.take_emitted()

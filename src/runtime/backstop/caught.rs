@@ -1,4 +1,4 @@
-//! Calls that the net has caught, and the sites that they came from. Zone: call.
+//! Calls that the backstop has caught, and the sites that they came from. Zone: call.
 //!
 //! A caught call is proof enough of an instruction: its thread goes on in a stub made for the site, so that hooks, signals and
 //! debuggers see what they see of a patched site. The bytes stay, unless more is known than that.
@@ -17,7 +17,7 @@ use crate::plan::relay;
 use crate::plan::stub::{self, Instruction};
 use crate::runtime::backstop::{int80, sud};
 use crate::runtime::code::patched::{self, Content};
-use crate::runtime::code::patcher::{self, Modules};
+use crate::runtime::code::patcher::{self, Patcher};
 use crate::runtime::code::traps;
 use crate::runtime::gate::{gate_asm, restorer, stubs};
 use crate::runtime::memory::maps::{self, Mapping};
@@ -33,11 +33,11 @@ use crate::sys::signal::AllBlocked;
 const TEXT_MAX: u64 = 16 << 20;
 
 /// Has a call that was caught go on in the stub of its site. Returns false for a signal
-/// that the kernel has not raised for the net.
+/// that the kernel has not raised for the backstop.
 ///
 /// What a program sends itself looks the same but for the place where it comes.
 #[must_use]
-pub fn serve(frame: Frame) -> bool {
+pub fn resume_in_stub(frame: Frame) -> bool {
     let (info, context) = (*frame.info(), frame.context());
     let back = GuestAddr(context.rip);
     if info.code != SYS_USER_DISPATCH || info.addr() != back.0 || gate_asm::whole().contains(back) {
@@ -66,16 +66,16 @@ fn entry_of(back: GuestAddr, instruction: Instruction, nr: u32) -> Option<GuestA
     };
     known().or_else(|| {
         let _blocked = AllBlocked::new()?;
-        let mut modules = patcher::lock();
+        let mut patcher = patcher::lock();
         // Another thread may have been first.
-        known().or_else(|| modules.serve(Site::executed(site), instruction, nr))
+        known().or_else(|| patcher.stub_of(Site::executed(site), instruction, nr))
     })
 }
 
-impl Modules {
+impl Patcher {
     /// Where the stub is entered of a site that was executed with the number `nr`: the site is patched where that is safe,
     /// and else stays as it is.
-    fn serve(&mut self, site: Site, instruction: Instruction, nr: u32) -> Option<GuestAddr> {
+    fn stub_of(&mut self, site: Site, instruction: Instruction, nr: u32) -> Option<GuestAddr> {
         let range = AddrRange::new(site.at, site.back());
         let mut bytes = [0; 2];
         let is_there =
@@ -86,7 +86,7 @@ impl Modules {
             return stub.map(|(_, fields)| fields.at.wrapping_add(stub::PLAIN_ENTRY as u64));
         }
         if !patched::known().overlaps(range) {
-            let is_known = patched::known().insert(code_writer::pages(range), Content::Served, 0);
+            let is_known = patched::known().insert(code_writer::pages(range), Content::Caught, 0);
             is_known.then_some(())?;
         }
         // SAFETY: nothing that is allocated is left.
@@ -162,12 +162,12 @@ fn make_bare(context: &mut SigContext, instruction: Instruction) {
         }
         _ => match session::get() {
             Some(session) => {
-                let (verdict, told) = session.tools.enter(&mut call, &Memory);
+                let (verdict, owed) = session.tools.enter(&mut call, &Memory);
                 let mut outcome = match verdict {
                     Verdict::Answer(outcome) => outcome,
-                    Verdict::Pass | Verdict::PassAndTell => action::as_it_is(&call),
+                    Verdict::Pass | Verdict::PassThenExit => action::as_it_is(&call),
                 };
-                session.tools.exit(told, &call, &mut outcome, &Memory);
+                session.tools.exit(owed, &call, &mut outcome, &Memory);
                 outcome
             }
             None => action::as_it_is(&call),
@@ -178,7 +178,7 @@ fn make_bare(context: &mut SigContext, instruction: Instruction) {
 
 /// Sends a thread that has met a trap to its stub. Returns false if it has met something else.
 #[must_use]
-pub fn serve_trap(frame: Frame) -> bool {
+pub fn resume_trapped(frame: Frame) -> bool {
     let at = GuestAddr(frame.context().rip);
     // Where none is known any more, a jump to a stub may have taken its place meanwhile.
     let jump = || relay::entry_from(at, stubs::range(), |at| patched::known().window(at), |_| Some(at));

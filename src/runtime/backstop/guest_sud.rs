@@ -72,7 +72,7 @@ impl Rule {
 
 /// The threads that have asked for it.
 #[derive(Debug)]
-pub struct Dispatching {
+pub struct DispatchedThreads {
     entries: [Entry; CAPACITY],
     users: AtomicU32,
 }
@@ -104,7 +104,7 @@ impl Entry {
     }
 }
 
-impl Dispatching {
+impl DispatchedThreads {
     /// Nobody.
     #[must_use]
     pub const fn new() -> Self {
@@ -155,7 +155,7 @@ impl Dispatching {
 }
 
 /// The threads of this process that have asked for it. A fork's child starts with none.
-static USERS: Dispatching = Dispatching::new();
+static USERS: DispatchedThreads = DispatchedThreads::new();
 
 /// Whether any thread has asked for it.
 #[must_use]
@@ -163,7 +163,7 @@ pub fn is_used() -> bool {
     USERS.is_used()
 }
 
-impl Default for Dispatching {
+impl Default for DispatchedThreads {
     fn default() -> Self {
         Self::new()
     }
@@ -208,7 +208,7 @@ fn judged(call: &Call) -> Result<Option<Rule>, Errno> {
 /// Makes `wanted` the rule of `thread`, and every call hooked as long as there is one.
 fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
     let _blocked = AllBlocked::new().ok_or(Errno::EPERM)?;
-    let mut modules = patcher::lock();
+    let mut patcher = patcher::lock();
     let was_used = USERS.is_used();
     let is_done = match wanted {
         Some(rule) => USERS.insert(thread, rule),
@@ -221,7 +221,7 @@ fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
         (false, true) => {
             policy::hook(sysno::RT_SIGPROCMASK); // for good: once it was seen, part of a mask may be kept here
             policy::hook_all(DISPATCHED);
-            sud::need(&mut modules, Reason::Dispatched, GuestAddr(0));
+            sud::need(&mut patcher, Reason::Dispatched, GuestAddr(0));
         }
         (true, false) => policy::unhook_all(DISPATCHED),
         _ => {}
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn threads_have_what_they_asked_for_last_until_they_are_gone() {
-        let all = std::boxed::Box::new(Dispatching::new());
+        let all = std::boxed::Box::new(DispatchedThreads::new());
         let rule = |start| Rule { start, len: 1, selector: 0 };
         assert!(all.insert(7, rule(1)) && all.insert(8, rule(2)) && all.insert(7, rule(3)));
         let of = |thread| all.of(thread).map(Entry::rule);
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn no_more_threads_than_there_is_room_for() {
-        let all = std::boxed::Box::new(Dispatching::new());
+        let all = std::boxed::Box::new(DispatchedThreads::new());
         let rule = Rule { start: 0, len: 0, selector: 0 };
         assert!((1..=CAPACITY as u32).all(|thread| all.insert(thread, rule)));
         assert!(!all.insert(5000, rule));

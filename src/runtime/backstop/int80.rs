@@ -38,10 +38,10 @@ fn begin(frame: Frame, fields: &Fields<'_>, session: &Session) {
     let args = [context.rbx, context.rcx, context.rdx, context.rsi, context.rdi, context.rbp]
         .map(|register| u64::from(register as u32));
     let mut call = Call { nr: sysno::of_i386(nr), args };
-    let (verdict, told) = session.tools.enter(&mut call, &Memory);
+    let (verdict, owed) = session.tools.enter(&mut call, &Memory);
     match (verdict, nr) {
         (Verdict::Answer(mut outcome), _) => {
-            session.tools.exit(told, &call, &mut outcome, &Memory);
+            session.tools.exit(owed, &call, &mut outcome, &Memory);
             context.rax = outcome.0;
             context.rip = fields.at.wrapping_add(stub::RETURN as u64).0;
         }

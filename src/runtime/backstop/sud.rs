@@ -1,9 +1,10 @@
-//! The net under the gate: the kernel reports system calls from elsewhere (Syscall User Dispatch, Linux 5.11). Zone: call.
+//! The backstop: the kernel reports system calls from elsewhere (Syscall User Dispatch, Linux 5.11). Zone: call.
 //!
 //! The kernel lets calls through that return into the gate, all of the loader's own among them, and raises SIGSYS instead
 //! of every other one (kernel/entry/syscall_user_dispatch.c). What comes of those is in [`crate::runtime::backstop::caught`].
 //!
-//! The net belongs to threads, and no child inherits it: each is armed before it leaves the gate for the first time.
+//! The kernel keeps this per thread, and no child inherits it: each child is armed before it leaves the gate for the first
+//! time.
 
 use crate::abi::errno::Errno;
 use crate::abi::signal::Signal;
@@ -11,7 +12,7 @@ use crate::addr::{AddrRange, GuestAddr};
 use crate::options::Intercept;
 use crate::report::Caught;
 use crate::runtime::code::concern::{Concern, Reason};
-use crate::runtime::code::patcher::{self, Modules};
+use crate::runtime::code::patcher::{self, Patcher};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::gate_asm;
 use crate::runtime::gate::policy::{self, UNARMED};
@@ -28,36 +29,36 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The signal that the kernel raises.
 const SIGNAL: Signal = Signal::SIGSYS;
-/// Threads that are told apart when the net is put out late.
+/// Threads that are told apart when the backstop is armed late.
 const CAPACITY: usize = 1024;
 /// Part of the count of armed threads once some have not been told apart.
 const UNCOUNTABLE: u32 = 1 << 31;
 
-/// How the net stands.
+/// How the backstop stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// It is never put out.
+    /// It is never armed.
     Off,
     /// Nothing has called for it.
     NotNeeded,
-    /// It is out.
-    Out {
+    /// It is armed.
+    Armed {
         /// Why.
         why: Reason,
         /// Where the cause lies; 0 if it has no place.
         place: GuestAddr,
-        /// Whether it has been out since before the program's first instruction.
+        /// Whether it has been armed since before the program's first instruction.
         since_start: bool,
     },
     /// It was called for, and can't be had.
     Unavailable(Errno),
 }
 
-/// What is known of the net; all of it is zero at first.
+/// What is known of the backstop; all of it is zero at first.
 #[derive(Debug)]
-pub struct Net {
+pub struct Backstop {
     /// Whether threads that start are armed.
-    is_out: AtomicBool,
+    is_armed: AtomicBool,
     /// Whether the program runs.
     has_begun: AtomicBool,
     is_since_start: AtomicBool,
@@ -75,23 +76,23 @@ pub struct Net {
     /// Their ids; 0 where there is none.
     armed: [AtomicU32; CAPACITY],
     /// Calls that were caught.
-    served: AtomicU64,
+    caught: AtomicU64,
     /// Of those, calls that were made without a stub, since there was none left.
     bare: AtomicU64,
     /// Sites that were patched after a call of theirs was caught.
     patched: AtomicU64,
-    /// Threads and processes that run without the net.
+    /// Threads and processes that run without it.
     unarmed: AtomicU64,
     /// Seccomp filters of the program's that look at where calls come from.
     address_filters: AtomicU64,
 }
 
-impl Net {
+impl Backstop {
     /// It is not out.
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            is_out: AtomicBool::new(false),
+            is_armed: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             is_since_start: AtomicBool::new(false),
             gives_way: AtomicBool::new(false),
@@ -101,7 +102,7 @@ impl Net {
             is_joining: AtomicBool::new(false),
             joined: AtomicU32::new(0),
             armed: [const { AtomicU32::new(0) }; CAPACITY],
-            served: AtomicU64::new(0),
+            caught: AtomicU64::new(0),
             bare: AtomicU64::new(0),
             patched: AtomicU64::new(0),
             unarmed: AtomicU64::new(0),
@@ -116,15 +117,15 @@ impl Net {
 
     /// Whether threads that start are armed.
     #[must_use]
-    pub fn is_out(&self) -> bool {
-        self.is_out.load(Ordering::SeqCst)
+    pub fn is_armed(&self) -> bool {
+        self.is_armed.load(Ordering::SeqCst)
     }
 
     fn gives_way(&self) -> bool {
         self.gives_way.load(Ordering::Relaxed)
     }
 
-    fn is_armed(&self, thread: u32) -> bool {
+    fn has_armed(&self, thread: u32) -> bool {
         thread != 0 && self.armed.iter().any(|armed| armed.load(Ordering::Relaxed) == thread)
     }
 
@@ -145,9 +146,9 @@ impl Net {
 }
 
 /// That of this process. A fork's child is armed anew.
-static BACKSTOP: Net = Net::new();
+static BACKSTOP: Backstop = Backstop::new();
 
-impl Default for Net {
+impl Default for Backstop {
     fn default() -> Self {
         Self::new()
     }
@@ -160,7 +161,7 @@ fn count(counter: &AtomicU64) {
 
 /// Counts a call that was caught.
 pub fn count_caught() {
-    count(&BACKSTOP.served);
+    count(&BACKSTOP.caught);
 }
 
 /// Counts a caught call that was made without a stub, since there was none left.
@@ -177,7 +178,7 @@ pub fn count_patched() {
 #[must_use]
 pub fn counts() -> Caught {
     let [calls, bare, patched, unarmed] =
-        [&BACKSTOP.served, &BACKSTOP.bare, &BACKSTOP.patched, &BACKSTOP.unarmed]
+        [&BACKSTOP.caught, &BACKSTOP.bare, &BACKSTOP.patched, &BACKSTOP.unarmed]
             .map(|counter| counter.load(Ordering::Relaxed));
     Caught { calls, bare, patched, unarmed }
 }
@@ -197,21 +198,21 @@ pub fn meet_address_filter() {
 /// How it stands.
 #[must_use]
 pub fn standing() -> Standing {
-    let net = &BACKSTOP;
-    let errno = Some(Errno(net.errno.load(Ordering::Relaxed) as u16)).filter(|errno| errno.0 != 0);
-    match (errno, net.why()) {
+    let backstop = &BACKSTOP;
+    let errno = Some(Errno(backstop.errno.load(Ordering::Relaxed) as u16)).filter(|errno| errno.0 != 0);
+    match (errno, backstop.why()) {
         (Some(errno), _) => Standing::Unavailable(errno),
-        (None, Some(why)) if net.is_out() => Standing::Out {
+        (None, Some(why)) if backstop.is_armed() => Standing::Armed {
             why,
-            place: GuestAddr(net.place.load(Ordering::Relaxed)),
-            since_start: net.is_since_start.load(Ordering::Relaxed),
+            place: GuestAddr(backstop.place.load(Ordering::Relaxed)),
+            since_start: backstop.is_since_start.load(Ordering::Relaxed),
         },
         _ if session::get().is_some_and(|session| session.intercept == Intercept::Fast) => Standing::Off,
         _ => Standing::NotNeeded,
     }
 }
 
-/// Puts the net out before the program is there, where that is asked for.
+/// Arms the backstop before the program is there, where that is asked for.
 pub fn set_up(session: &Session) {
     if session.intercept != Intercept::Exhaustive {
         return;
@@ -221,7 +222,7 @@ pub fn set_up(session: &Session) {
     note(Reason::Asked, GuestAddr(0));
     BACKSTOP.is_since_start.store(true, Ordering::Relaxed);
     match armed {
-        Ok(()) => BACKSTOP.is_out.store(true, Ordering::SeqCst),
+        Ok(()) => BACKSTOP.is_armed.store(true, Ordering::SeqCst),
         Err(errno) => fail(errno),
     }
 }
@@ -246,7 +247,7 @@ fn arm_thread() -> Result<(), Errno> {
     process::dispatch_calls(Some(gate_asm::whole()))
 }
 
-/// Whether memory that is writable and executable calls for the net.
+/// Whether memory that is writable and executable calls for the backstop.
 #[must_use]
 pub fn minds_rights() -> bool {
     is_strict() && BACKSTOP.why().is_none()
@@ -266,30 +267,30 @@ pub fn refuses_native(path: &[u8], reason: not_followed::Reason) -> bool {
     true
 }
 
-/// Whether it is out.
+/// Whether it is armed.
 #[must_use]
-pub fn is_out() -> bool {
-    BACKSTOP.is_out()
+pub fn is_armed() -> bool {
+    BACKSTOP.is_armed()
 }
 
-/// The program is about to have its calls filtered in a way that does not go with the net: by the addresses that they come
-/// from, or so that no signal handler can return. Rather than break it, threads that are caught run without the net from
+/// The program is about to have its calls filtered in a way that does not go with the backstop: by the addresses that they come
+/// from, or so that no signal handler can return. Rather than break it, threads that are caught run without it from
 /// then on; under `--strict` the filter meets the calls of the gate.
 pub fn give_way() {
-    if BACKSTOP.is_out() && !is_strict() {
+    if BACKSTOP.is_armed() && !is_strict() {
         BACKSTOP.gives_way.store(true, Ordering::Relaxed);
-        let _ = take_in();
+        let _ = disarm();
     }
 }
 
-/// Whether the calling thread, which was caught, runs without the net from now on.
+/// Whether the calling thread, which was caught, runs without the backstop from now on.
 #[must_use]
 pub fn yields() -> bool {
-    BACKSTOP.gives_way() && take_in()
+    BACKSTOP.gives_way() && disarm()
 }
 
-/// Takes the net away from the calling thread. Returns whether that could be done.
-fn take_in() -> bool {
+/// Disarms the backstop for the calling thread. Returns whether that could be done.
+fn disarm() -> bool {
     let is_done = process::dispatch_calls(None).is_ok();
     if is_done {
         count(&BACKSTOP.unarmed);
@@ -298,14 +299,14 @@ fn take_in() -> bool {
 }
 
 /// Deals with what patching has noted. Called before the code that it is about can run.
-pub fn consider(patcher: &mut Modules) {
+pub fn consider(patcher: &mut Patcher) {
     for Concern { reason, place } in patcher.concerns.take() {
         need(patcher, reason, place);
     }
 }
 
-/// Something at `place` may make calls that nobody would see: puts the net out, or ends the process, as the options say.
-pub fn need(patcher: &mut Modules, why: Reason, place: GuestAddr) {
+/// Something at `place` may make calls that nobody would see: arms the backstop, or ends the process, as the options say.
+pub fn need(patcher: &mut Patcher, why: Reason, place: GuestAddr) {
     let Some(session) = session::get() else { return };
     let is_enough =
         matches!(why, Reason::Unproved | Reason::Refused | Reason::Dispatched) || session.is_strict;
@@ -318,7 +319,7 @@ pub fn need(patcher: &mut Modules, why: Reason, place: GuestAddr) {
         }
         Intercept::Fast | Intercept::Exhaustive => {}
         // SAFETY: nothing that is allocated is left.
-        Intercept::Auto => unsafe { patcher::with_scratch(|| put_out(patcher, why, place)) },
+        Intercept::Auto => unsafe { patcher::with_scratch(|| arm(patcher, why, place)) },
     }
 }
 
@@ -328,36 +329,36 @@ pub fn note_writable(at: GuestAddr) {
     need(&mut patcher::lock(), Reason::Writable, at);
 }
 
-/// Puts the net out. Threads that run already are armed at their next calls, which are hooked for that.
-fn put_out(patcher: &mut Modules, why: Reason, place: GuestAddr) {
-    let net = &BACKSTOP;
+/// Arms the backstop. Threads that run already are armed at their next calls, which are hooked for that.
+fn arm(patcher: &mut Patcher, why: Reason, place: GuestAddr) {
+    let backstop = &BACKSTOP;
     note(why, place);
     let reserved = patcher.stubs.write_restorer().and_then(|()| reserved::reserve(SIGNAL));
-    let has_begun = net.has_begun.load(Ordering::Relaxed);
+    let has_begun = backstop.has_begun.load(Ordering::Relaxed);
     // The loader's own calls come from the gate, so while there are no others this is soon enough.
     let armed = reserved.and_then(|()| if has_begun { Ok(()) } else { arm_thread() });
     if let Err(errno) = armed {
         return fail(errno);
     }
-    net.is_since_start.store(!has_begun, Ordering::Relaxed);
-    net.is_out.store(true, Ordering::SeqCst);
+    backstop.is_since_start.store(!has_begun, Ordering::Relaxed);
+    backstop.is_armed.store(true, Ordering::SeqCst);
     if has_begun {
         reserved::unblock_in_handlers(SIGNAL);
-        net.is_joining.store(true, Ordering::Relaxed);
+        backstop.is_joining.store(true, Ordering::Relaxed);
         policy::hook_all(UNARMED);
     }
 }
 
 /// The program's first instruction is next.
 pub fn begin() {
-    let net = &BACKSTOP;
-    net.has_begun.store(true, Ordering::Relaxed);
-    if net.is_out() {
+    let backstop = &BACKSTOP;
+    backstop.has_begun.store(true, Ordering::Relaxed);
+    if backstop.is_armed() {
         reserved_mask::take_over(None, SIGNAL);
     }
 }
 
-/// Arms the calling thread, whose hook runs on `block`, if the net has been put out since it started. Returns whether
+/// Arms the calling thread, whose hook runs on `block`, if the backstop has been armed since it started. Returns whether
 /// there are such threads.
 pub fn join(block: &mut Block) -> bool {
     let is_joining = BACKSTOP.is_joining.load(Ordering::Relaxed);
@@ -384,22 +385,22 @@ fn join_late(block: &mut Block) {
 /// Whether the calling thread is armed, or can't be.
 fn has_joined(block: &Block) -> bool {
     let owner = block.owner.load(Ordering::Relaxed);
-    owner != 0 && block.armed_for == owner || BACKSTOP.is_armed(ids::thread_id())
+    owner != 0 && block.armed_for == owner || BACKSTOP.has_armed(ids::thread_id())
 }
 
 /// The calling thread need not join any more. Other processes in this memory are not counted, and armed at each of their
 /// calls: a `vfork` child has its parent's block.
 fn count_joined(block: &mut Block) {
-    let net = &BACKSTOP;
+    let backstop = &BACKSTOP;
     if !tasks::is_own_process() {
         return;
     }
     block.armed_for = block.owner.load(Ordering::Relaxed);
-    net.add_armed(ids::thread_id());
-    net.joined.fetch_add(1, Ordering::Relaxed);
-    let are_all = !tasks::has_vm_sharers() && net.joined.load(Ordering::Relaxed) == tasks::threads();
+    backstop.add_armed(ids::thread_id());
+    backstop.joined.fetch_add(1, Ordering::Relaxed);
+    let are_all = !tasks::has_vm_sharers() && backstop.joined.load(Ordering::Relaxed) == tasks::threads();
     if are_all && let Some(_blocked) = AllBlocked::new() {
-        let _modules = patcher::lock();
+        let _patcher = patcher::lock();
         stop_joining();
     }
 }
@@ -413,34 +414,34 @@ fn stop_joining() {
 
 /// Before the calling thread exits, whose hook runs on `block`.
 pub fn leave(block: &mut Block) {
-    let net = &BACKSTOP;
-    if net.is_joining.load(Ordering::Relaxed) && has_joined(block) {
+    let backstop = &BACKSTOP;
+    if backstop.is_joining.load(Ordering::Relaxed) && has_joined(block) {
         block.armed_for = 0;
-        net.remove_armed(ids::thread_id());
-        net.joined.fetch_sub(1, Ordering::Relaxed);
+        backstop.remove_armed(ids::thread_id());
+        backstop.joined.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Puts the net under a child before it leaves the gate; `is_process` says that it has the memory for itself.
+/// Arms the backstop for a child before it leaves the gate; `is_process` says that it has the memory for itself.
 pub fn begin_child(block: &mut Block, is_process: bool) {
-    let net = &BACKSTOP;
+    let backstop = &BACKSTOP;
     if is_process {
         stop_joining();
     }
-    if !net.is_out() {
+    if !backstop.is_armed() {
         return;
     }
-    if net.gives_way() {
-        return count(&net.unarmed);
+    if backstop.gives_way() {
+        return count(&backstop.unarmed);
     }
     match arm_thread() {
         Ok(()) => {}
         Err(errno) if is_strict() => {
             end(format_args!("the kernel would not report the calls of a child: {errno}"))
         }
-        Err(_) => count(&net.unarmed),
+        Err(_) => count(&backstop.unarmed),
     }
-    if net.is_joining.load(Ordering::Relaxed) {
+    if backstop.is_joining.load(Ordering::Relaxed) {
         count_joined(block);
     }
 }
@@ -448,7 +449,7 @@ pub fn begin_child(block: &mut Block, is_process: bool) {
 /// A child is made for which there is no slot, and nobody to arm it. Returns whether it must not be made.
 #[must_use]
 pub fn refuses_unarmed_child() -> bool {
-    BACKSTOP.is_out() && {
+    BACKSTOP.is_armed() && {
         count(&BACKSTOP.unarmed);
         is_strict()
     }

@@ -271,7 +271,7 @@ fn for_each_pointer(
     }
 }
 
-/// Room for the longest vector, kept with the block for the next time: its pages are those that were needed.
+/// Reach for the longest vector, kept with the block for the next time: its pages are those that were needed.
 fn far(block: &mut Block) -> Option<&'static mut [u64]> {
     if block.far_words == 0 {
         let len = page_ceil(FAR_WORDS as u64 * 8)?;

@@ -8,7 +8,7 @@ use crate::abi::open::PATH_MAX;
 use crate::runtime::calls::exit_filter::{OWN_INODE, STAT_INODE, STATX_INODE};
 use crate::runtime::gate::enter_asm::filtered;
 use crate::runtime::gate::record::RESUME_OFFSET;
-use crate::runtime::gate::unsaved::window;
+use crate::runtime::gate::unsaved::unsaved;
 use core::arch::naked_asm;
 
 /// `-EACCES`: the loader's file may be unreadable where the program's is not.
@@ -28,7 +28,7 @@ macro_rules! restore {
             "add al, 0x78\n", // overflows exactly if OF was set
             "sahf\n",
             "bswap rax\n",
-            window!(path_result),
+            unsaved!(path_result),
             "cdqe\n",
         )
     };
@@ -42,13 +42,13 @@ macro_rules! path_filter {
         pub unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 concat!(
-                    window!(path_result),
+                    unsaved!(path_result),
                     "test eax, eax\n",
                     "js 3f\n",
                     "bswap rax\n", // the result moves up, which leaves zeros
-                    window!(path_swapped),
+                    unsaved!(path_swapped),
                     "or rax, r11\n", // the flags fit below
-                    window!(path_flags),
+                    unsaved!(path_flags),
                     "xor r11d, r11d\n",
                     "1:\n",
                     "cmp byte ptr [", $path, " + r11], 0\n",
@@ -77,7 +77,7 @@ macro_rules! path_filter {
                     "je 6f\n",
                     "4:\n", // of no interest
                     "mov r11d, eax\n",
-                    window!(path_swapped),
+                    unsaved!(path_swapped),
                     restore!(),
                     "jmp [rcx + {resume}]\n",
                     "3:\n", // a failure
@@ -86,24 +86,24 @@ macro_rules! path_filter {
                     "cmp eax, {read_only}\n",
                     "je 7f\n",
                     "bswap rax\n",
-                    window!(path_swapped),
+                    unsaved!(path_swapped),
                     restore!(),
                     "jmp [rcx + {resume}]\n",
-                    window!(path_flags),
+                    unsaved!(path_flags),
                     "5:\n",
                     "cmp r11d, 1\n",
                     "jne 4b\n",
                     "6:\n",
                     "mov r11d, eax\n",
-                    window!(path_swapped),
+                    unsaved!(path_swapped),
                     restore!(),
                     "jmp {filtered}\n",
                     "7:\n",
                     "bswap rax\n",
-                    window!(path_swapped),
+                    unsaved!(path_swapped),
                     restore!(),
                     "jmp {filtered}\n",
-                    window!(nothing),
+                    unsaved!(nothing),
                 ),
                 path_max = const PATH_MAX,
                 refused = const REFUSED,
@@ -123,28 +123,28 @@ macro_rules! inode_filter {
         pub unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 concat!(
-                    window!(path_result),
+                    unsaved!(path_result),
                     "test eax, eax\n",
                     "jne 3f\n",
                     "test r11d, {alignment_check}\n",
                     "jne 6f\n",
                     "mov rax, [", $buffer, " + {offset}]\n",
-                    window!(path_zero),
+                    unsaved!(path_zero),
                     "cmp rax, [rip + {inode}]\n",
                     "mov eax, 0\n",
-                    window!(path_result),
+                    unsaved!(path_result),
                     "je 6f\n",
                     "3:\n", // of no interest
                     "bswap rax\n",
-                    window!(path_swapped),
+                    unsaved!(path_swapped),
                     restore!(),
                     "jmp [rcx + {resume}]\n",
                     "6:\n",
                     "bswap rax\n",
-                    window!(path_swapped),
+                    unsaved!(path_swapped),
                     restore!(),
                     "jmp {filtered}\n",
-                    window!(nothing),
+                    unsaved!(nothing),
                 ),
                 alignment_check = const ALIGNMENT_CHECK,
                 offset = const $offset,

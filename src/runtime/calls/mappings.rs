@@ -1,4 +1,4 @@
-//! The calls that change what is mapped, and with it what code there is. Zone: load, and call with the modules' lock held.
+//! The calls that change what is mapped, and with it what code there is. Zone: load, and call with the patcher's lock held.
 //!
 //! Code is patched before it first becomes executable, and what is gone is forgotten before its addresses are used again.
 //! All of it happens under one lock and with all signals blocked, so a handler that maps something itself waits its
@@ -18,7 +18,7 @@ use crate::addr::{AddrRange, GuestAddr, page_ceil};
 use crate::find::site::Text;
 use crate::runtime::backstop::sud;
 use crate::runtime::calls::{patching, thread_end};
-use crate::runtime::code::patcher::{self, Access, Modules};
+use crate::runtime::code::patcher::{self, Access, Patcher};
 use crate::runtime::code::{notes, patched};
 use crate::runtime::gate::pending::Returns;
 use crate::runtime::gate::step::Step;
@@ -50,25 +50,25 @@ pub fn map(followed: Followed<'_>) -> Step {
         return Step::Pass;
     }
     if !is_executable && !replaces {
-        return if is_private_file { Step::Tell(Returns::Once) } else { Step::Pass };
+        return if is_private_file { Step::PassThenExit(Returns::Once) } else { Step::Pass };
     }
-    patching::with_modules(block, |modules| match (is_executable && is_private_file, replaced) {
+    patching::with_patcher(block, |patcher| match (is_executable && is_private_file, replaced) {
         (true, replaced) => {
             let result = match replaced.filter(|range| !file_pages::known().holds(*range)) {
-                Some(range) => modules.replace_by_file(call, range),
-                None => modules.map_file(call),
+                Some(range) => patcher.replace_by_file(call, range),
+                None => patcher.map_file(call),
             };
-            patching::answer(result.inspect(|at| modules.note_rights(GuestAddr(*at), protection)))
+            patching::answer(result.inspect(|at| patcher.note_rights(GuestAddr(*at), protection)))
         }
         (false, _) => {
             let result = patching::raw(call);
             if let Ok(at) = result {
                 let range =
                     AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(page_ceil(len).unwrap_or(0))));
-                modules.forget(range);
-                modules.note_rights(range.start, protection);
+                patcher.forget(range);
+                patcher.note_rights(range.start, protection);
                 if is_executable && bits & TYPE != Sharing::Private.bits() {
-                    modules.note_shared(range);
+                    patcher.note_shared(range);
                 } else if is_private_file {
                     file_pages::known().insert(range);
                 }
@@ -88,7 +88,7 @@ pub fn note_mapping(returned: Returned<'_>) -> Outcome {
     outcome
 }
 
-impl Modules {
+impl Patcher {
     /// Maps a file's code where nobody executes anything, as dynamic loaders do over a file's pages that can only be read.
     /// It is patched before it becomes executable.
     fn map_file(&mut self, call: &Call) -> Result<u64, Errno> {
@@ -199,8 +199,8 @@ pub fn unmap(followed: Followed<'_>) -> Step {
     if !patched::known().overlaps(range) {
         return Step::Pass;
     }
-    patching::with_modules(block, |modules| {
-        patching::answer(patching::raw(call).inspect(|_| modules.forget(range)))
+    patching::with_patcher(block, |patcher| {
+        patching::answer(patching::raw(call).inspect(|_| patcher.forget(range)))
     })
 }
 
@@ -212,10 +212,10 @@ pub fn set_break(followed: Followed<'_>) -> Step {
     let current = GuestAddr(HIGHEST_BREAK.load(Ordering::Relaxed));
     let freed = AddrRange::new(wanted, current);
     if wanted.0 != 0 && patched::known().overlaps(freed) {
-        return patching::with_modules(block, |modules| {
+        return patching::with_patcher(block, |patcher| {
             let result = patching::raw(call);
             if result == Ok(wanted.0) {
-                modules.forget(freed);
+                patcher.forget(freed);
             }
             patching::answer(result)
         });
@@ -237,7 +237,7 @@ pub fn note_attached(returned: Returned<'_>) -> Outcome {
 }
 
 fn look_at_attached(outcome: Outcome, bits: u32) {
-    let mut modules = patcher::lock();
+    let mut patcher = patcher::lock();
     let at = GuestAddr(outcome.0);
     // SAFETY: what is known of the mappings lives no longer than this.
     let range = unsafe {
@@ -248,9 +248,9 @@ fn look_at_attached(outcome: Outcome, bits: u32) {
         })
     };
     if let Some(range) = range {
-        modules.forget(range);
+        patcher.forget(range);
         if bits & flags::SHM_EXEC != 0 {
-            modules.note_shared(range);
+            patcher.note_shared(range);
         }
     }
 }
@@ -260,7 +260,7 @@ pub fn attach(followed: Followed<'_>) -> Step {
     let Followed { call, .. } = followed;
     let bits = call.args[2] as u32;
     let matters = bits & (flags::SHM_EXEC | flags::SHM_REMAP) != 0 && patching::may_patch(call);
-    if matters { Step::Tell(Returns::Once) } else { Step::Pass }
+    if matters { Step::PassThenExit(Returns::Once) } else { Step::Pass }
 }
 
 /// `personality`: from now on reading may imply execution, in one thread at least.

@@ -4,7 +4,7 @@ use crate::abi::map::{self as flags, Sharing};
 use crate::addr::{AddrRange, GuestAddr, page_ceil};
 use crate::runtime::calls::patching::{self, Running};
 use crate::runtime::code::patched;
-use crate::runtime::code::patcher::{self, Access, Modules};
+use crate::runtime::code::patcher::{self, Access, Patcher};
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::file_pages;
 use crate::runtime::memory::maps::{self, Mapping};
@@ -24,18 +24,18 @@ pub fn remap(followed: Followed<'_>) -> Step {
     if !patched::known().overlaps(old) && !replaced.is_some_and(|range| patched::known().overlaps(range)) {
         return Step::Pass;
     }
-    patching::with_modules(block, |modules| {
+    patching::with_patcher(block, |patcher| {
         let result = patching::raw(call);
         if let (Ok(at), Some(new_len)) = (result, page_ceil(new_len)) {
             let new = AddrRange::new(GuestAddr(at), GuestAddr(at.wrapping_add(new_len)));
             if new.start == old.start {
-                modules.forget(AddrRange::new(new.end, old.end));
-                modules.look(AddrRange::new(old.end, new.end), Running::Nobody);
+                patcher.forget(AddrRange::new(new.end, old.end));
+                patcher.look(AddrRange::new(old.end, new.end), Running::Nobody);
             } else {
-                modules.forget(new);
-                modules.follow(old, new);
+                patcher.forget(new);
+                patcher.follow(old, new);
                 if bits & flags::REMAP_DONTUNMAP != 0 {
-                    modules.look(old, Running::Nobody);
+                    patcher.look(old, Running::Nobody);
                 }
             }
         }
@@ -43,7 +43,7 @@ pub fn remap(followed: Followed<'_>) -> Step {
     })
 }
 
-impl Modules {
+impl Patcher {
     /// Code has moved: its patches are taken back where it lies now, and made anew.
     fn follow(&mut self, old: AddrRange, new: AddrRange) {
         let shift = new.start.0.wrapping_sub(old.start.0);

@@ -10,7 +10,7 @@ use crate::runtime::calls::patching;
 use crate::runtime::code::concern::Reason;
 use crate::runtime::code::notes;
 use crate::runtime::code::patched::{self, Content};
-use crate::runtime::code::patcher::{self, Access, Modules};
+use crate::runtime::code::patcher::{self, Access, Patcher};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::maps::{self, Mapping};
@@ -68,11 +68,11 @@ pub(crate) fn answer(result: Result<u64, Errno>) -> Step {
 }
 
 /// Runs `change` with the lock held, in the name of the call on `block`; passes where signals can't be blocked.
-pub(crate) fn with_modules(block: &Block, change: impl FnOnce(&mut Modules) -> Step) -> Step {
+pub(crate) fn with_patcher(block: &Block, change: impl FnOnce(&mut Patcher) -> Step) -> Step {
     let Some(_blocked) = AllBlocked::new() else { return Step::Pass };
-    let mut modules = patcher::lock();
-    modules.stubs.caller = block.stub;
-    change(&mut modules)
+    let mut patcher = patcher::lock();
+    patcher.stubs.caller = block.stub;
+    change(&mut patcher)
 }
 
 /// Looks where `range` is. Returns the part of it that can be read, up to its first page that can't.
@@ -92,7 +92,7 @@ pub(crate) fn needs_look(range: AddrRange) -> bool {
     }
 }
 
-impl Modules {
+impl Patcher {
     /// What the program may write and execute from `at` on is never looked at again.
     pub(super) fn note_rights(&mut self, at: GuestAddr, protection: Protection) {
         if protection.writable() && patching::can_execute(protection) {

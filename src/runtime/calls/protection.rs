@@ -35,11 +35,11 @@ pub fn protect(followed: Followed<'_>) -> Step {
         if !patching::may_patch(call) || !patching::needs_look(range) {
             return Step::Pass;
         }
-        return patching::with_modules(block, |modules| {
-            modules.look(range, Running::Perhaps);
+        return patching::with_patcher(block, |patcher| {
+            patcher.look(range, Running::Perhaps);
             let result = patching::raw(call);
             if result.is_err() {
-                modules.give_back(range);
+                patcher.give_back(range);
             }
             patching::answer(result)
         });
@@ -47,10 +47,10 @@ pub fn protect(followed: Followed<'_>) -> Step {
     if !protection.writable() || !patched::known().overlaps(range) || !patching::may_patch(call) {
         return Step::Pass;
     }
-    patching::with_modules(block, |modules| {
+    patching::with_patcher(block, |patcher| {
         let result = patching::raw(call);
         if result.is_ok() {
-            modules.give_back(range);
+            patcher.give_back(range);
         }
         patching::answer(result)
     })
@@ -66,14 +66,14 @@ fn protect_writable(block: &Block, call: &Call, range: AddrRange) -> Step {
         notes::count_writable();
         return Step::Pass;
     }
-    patching::with_modules(block, |modules| {
+    patching::with_patcher(block, |patcher| {
         let result = patching::raw(call);
         if result.is_ok() {
             if tasks::is_only_thread() {
-                modules.restore(range);
+                patcher.restore(range);
             }
-            modules.count_untouched(range);
-            modules.note_rights(range.start, Protection::from_bits(call.args[2] as u32));
+            patcher.count_untouched(range);
+            patcher.note_rights(range.start, Protection::from_bits(call.args[2] as u32));
         }
         patching::answer(result)
     })
@@ -91,7 +91,7 @@ pub fn advise(followed: Followed<'_>) -> Step {
     if !flags::DISCARDING_ADVICE.contains(&(advice as u32)) {
         return Step::Pass;
     }
-    patching::with_modules(block, |modules| {
+    patching::with_patcher(block, |patcher| {
         let mut next = range.start;
         let mut result = Ok(0);
         while next < range.end {
@@ -102,8 +102,8 @@ pub fn advise(followed: Followed<'_>) -> Step {
             if !part.is_empty() {
                 let part_call = Call { args: [part.start.0, part.len(), advice, 0, 0, 0], ..*call };
                 result = result.and(patching::raw(&part_call));
-                modules.forget(part);
-                modules.look(part, Running::Nobody);
+                patcher.forget(part);
+                patcher.look(part, Running::Nobody);
             }
             next = kept.map_or(range.end, |text| GuestAddr(page_ceil(text.end.0).unwrap_or(text.end.0)));
         }

@@ -77,7 +77,7 @@ pub fn begin(followed: Followed<'_>) -> Step {
     fatal::suspend_unless(lets_through);
     altstacks::suspend_unless(lets_through);
     filters::close();
-    Step::Tell(Returns::Once)
+    Step::PassThenExit(Returns::Once)
 }
 
 /// After `seccomp` and `prctl`.
@@ -143,10 +143,10 @@ fn leave_native(filter: Filter) {
     }
     sud::meet_address_filter();
     let Some(_blocked) = AllBlocked::new() else { return };
-    let modules = patcher::lock();
+    let patcher = patcher::lock();
     // What was found out last: sites of one kind stand together.
     let mut last: Option<(GuestAddr, bool)> = None;
-    for (index, fields) in modules.stubs.active() {
+    for (index, fields) in patcher.stubs.active() {
         let (site, gate) = (fields.back, stubs::in_stub(index, stub::RETURN));
         let differs = match last {
             _ if !tests.tell_apart(instruction, site.0, gate.0) => false,

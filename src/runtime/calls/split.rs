@@ -49,9 +49,9 @@ fn flags_of(call: &Call, stack: GuestAddr) -> Option<u64> {
 pub fn split(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let Some(flags) = flags_of(call, GuestAddr(block.regs.rsp)) else {
-        return Step::Tell(Returns::Once); // the kernel will say EFAULT
+        return Step::PassThenExit(Returns::Once); // the kernel will say EFAULT
     };
-    if is_relative(flags) {
+    if is_vm_sharer(flags) {
         tasks::look_up_id();
         forget_the_dead(block);
         tasks::add_vm_sharer();
@@ -63,11 +63,11 @@ pub fn split(followed: Followed<'_>) -> Step {
     if shares_base(flags) {
         share_base();
     }
-    Step::Tell(Returns::Twice { flags })
+    Step::PassThenExit(Returns::Twice { flags })
 }
 
 /// Whether the child is another process in this memory.
-const fn is_relative(flags: u64) -> bool {
+const fn is_vm_sharer(flags: u64) -> bool {
     flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM
 }
 
@@ -105,7 +105,7 @@ pub fn finish_split(returned: Returned<'_>) -> Outcome {
     if has_failed && flags & CLONE_THREAD != 0 && tasks::is_own_process() {
         tasks::remove_thread();
     }
-    if is_relative(flags) && (has_failed || returns.wait_for_child()) {
+    if is_vm_sharer(flags) && (has_failed || returns.wait_for_child()) {
         tasks::remove_vm_sharer();
     }
     if shares_base(flags) {
@@ -139,9 +139,9 @@ pub fn begin_child(block: &mut Block, returns: Returns) {
         Newcomer::Process
     } else {
         guest_sud::forget_own();
-        if is_relative(flags) {
-            begin_relative(flags);
-            Newcomer::Lodger
+        if is_vm_sharer(flags) {
+            begin_vm_sharer(flags);
+            Newcomer::VforkChild
         } else {
             Newcomer::Thread
         }
@@ -153,7 +153,7 @@ pub fn begin_child(block: &mut Block, returns: Returns) {
 }
 
 /// In another process in this memory.
-fn begin_relative(flags: u64) {
+fn begin_vm_sharer(flags: u64) {
     if flags & CLONE_SETTLS != 0 {
         tasks::vm_sharer_bases().insert(tasks::fs_base(), ids::thread_id());
     }

@@ -2,7 +2,7 @@
 //! Zone: call.
 //!
 //! A signal handler may ask at any time, so there is no lock: an entry is published by its start, and only ever shrinks
-//! until it is gone. Changes need the modules' lock. What is not in here has not been written to: a text that finds the
+//! until it is gone. Changes need the patcher's lock. What is not in here has not been written to: a text that finds the
 //! table full stays as it is.
 
 use crate::addr::{AddrRange, GuestAddr};
@@ -22,7 +22,7 @@ pub enum Content {
     /// Code of the program's that it may have written to since it was patched.
     WrittenText,
     /// Pages with sites that stay as they are, and have stubs.
-    Served,
+    Caught,
     /// Trampolines.
     Trampolines,
 }
@@ -33,7 +33,7 @@ impl Content {
             Self::FileText => 0,
             Self::Text => 1,
             Self::WrittenText => 2,
-            Self::Served => 3,
+            Self::Caught => 3,
             Self::Trampolines => 4,
         }
     }
@@ -43,7 +43,7 @@ impl Content {
             0 => Self::FileText,
             1 => Self::Text,
             2 => Self::WrittenText,
-            3 => Self::Served,
+            3 => Self::Caught,
             _ => Self::Trampolines,
         }
     }
@@ -153,7 +153,7 @@ impl Patched {
 
     /// Notes that the program may write to the texts in `range`.
     pub fn mark_written(&self, range: AddrRange) {
-        let is_patched = |entry: &&Entry| entry.content().is_text() && entry.content() != Content::Served;
+        let is_patched = |entry: &&Entry| entry.content().is_text() && entry.content() != Content::Caught;
         let entries = self.used().filter(|entry| is_patched(entry) && entry.range().overlaps(&range));
         entries.for_each(|entry| entry.content.store(Content::WrittenText.to_word(), Ordering::Relaxed));
     }
@@ -210,7 +210,7 @@ impl Patched {
     #[must_use]
     pub fn window(&self, at: GuestAddr) -> Option<Window> {
         // What was never written to need not be readable.
-        let patched = self.used().filter(|entry| entry.content() != Content::Served);
+        let patched = self.used().filter(|entry| entry.content() != Content::Caught);
         let range = patched.map(Entry::range).find(|range| range.contains(at))?;
         let mut window = [0; size_of::<Window>()];
         for (to, offset) in window.iter_mut().zip(0..range.end.0 - at.0) {

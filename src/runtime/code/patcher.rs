@@ -18,7 +18,7 @@ use crate::plan::stub::Fields;
 use crate::plan::{self, Input, Plan, planner, relay, undo};
 use crate::runtime::code::concern::{Concerns, Reason};
 use crate::runtime::code::patched::{self, Content};
-use crate::runtime::code::reach::{self, Room};
+use crate::runtime::code::reach::{self, Reach};
 use crate::runtime::code::stub_pool::{self, Stubs};
 use crate::runtime::code::{notes, pun_pages, traps};
 use crate::runtime::gate::stubs;
@@ -36,7 +36,7 @@ use alloc::vec::Vec;
 
 /// What is patched, and what is left.
 #[derive(Debug)]
-pub struct Modules {
+pub struct Patcher {
     /// The gate's stubs.
     pub stubs: Stubs,
     /// What has been found that the backstop must deal with.
@@ -49,7 +49,7 @@ pub struct Modules {
     pub refused: u64,
 }
 
-impl Modules {
+impl Patcher {
     /// Nothing is patched.
     #[must_use]
     pub const fn new() -> Self {
@@ -58,9 +58,9 @@ impl Modules {
 }
 
 /// What is patched in this memory; taken with all signals blocked. A fork breaks the lock.
-static PATCHER: RobustLock<Modules> = RobustLock::new(Modules::new());
+static PATCHER: RobustLock<Patcher> = RobustLock::new(Patcher::new());
 
-impl Default for Modules {
+impl Default for Patcher {
     fn default() -> Self {
         Self::new()
     }
@@ -124,14 +124,14 @@ pub struct Job<'a, 'f> {
     /// Run-time minus link-time address.
     pub bias: u64,
     /// Where trampolines may lie that punned jumps point at.
-    pub room: Room,
+    pub reach: Reach,
     /// How far from where it will run the text lies for now.
     pub shift: u64,
     /// The one hit that is to be patched, and the number that it was executed with; `None` for all that are proved.
     pub executed: Option<(GuestAddr, u32)>,
 }
 
-impl Modules {
+impl Patcher {
     /// Replaces the proved system calls of a text; what can't be replaced is counted and stays as it is. Returns the
     /// end of the highest trampoline, or 0.
     pub fn patch(&mut self, job: &Job<'_, '_>) -> GuestAddr {
@@ -183,7 +183,7 @@ impl Modules {
             access,
             image: vaddr.and(image.as_ref()),
             bias: text.at.0.wrapping_sub(vaddr.unwrap_or(text.at.0)),
-            room: Room::around(text.range()),
+            reach: Reach::around(text.range()),
             shift,
             executed,
         });
@@ -230,7 +230,7 @@ impl Modules {
                 space: &mut Space::of(room),
             })
         };
-        let (plan, landings) = pun_pages::plan(&job.room.0, near, rights, draft);
+        let (plan, landings) = pun_pages::plan(&job.reach.0, near, rights, draft);
         self.refused += plan.refusals.len() as u64;
         let is_applied = self.apply(job, &plan, memory.as_ref(), near, &landings).is_ok();
         if !is_applied {
@@ -465,13 +465,13 @@ fn vaddr_of(image: &Image<'_>, offset: u64) -> Option<u64> {
 
 /// Takes the lock of all patching, with all signals blocked. If its last holder died over a patch, that is dropped: what
 /// the lock guards is changed by single stores, so at worst a page of stubs is lost.
-pub fn lock() -> RobustGuard<'static, Modules> {
-    let modules = PATCHER.lock();
-    if modules.is_inherited() {
+pub fn lock() -> RobustGuard<'static, Patcher> {
+    let patcher = PATCHER.lock();
+    if patcher.is_inherited() {
         // SAFETY: only the holder of this lock uses the heap, and it is dead.
         unsafe { heap::abandon_patch() };
     }
-    modules
+    patcher
 }
 
 /// In a forked child: takes the lock away from a thread that has not come along.

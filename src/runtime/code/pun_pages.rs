@@ -1,4 +1,4 @@
-//! Pages at the addresses where punned jumps land. Zone: load, and call with the modules' lock held.
+//! Pages at the addresses where punned jumps land. Zone: load, and call with the patcher's lock held.
 //!
 //! Which addresses are free only the kernel knows; asking it to map exactly there, and only if nothing lies there, is
 //! the answer and the reservation in one. A page that turns out taken is left out of the next plan.

@@ -1,4 +1,4 @@
-//! Where trampolines may lie. Zone: load, and call with the modules' lock held.
+//! Where trampolines may lie. Zone: load, and call with the patcher's lock held.
 
 use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
@@ -29,9 +29,9 @@ pub fn set_stack_top(at: u64) {
 
 /// Address space for trampolines that must lie at certain addresses.
 #[derive(Clone, Copy, Debug)]
-pub struct Room(pub [AddrRange; 3]);
+pub struct Reach(pub [AddrRange; 3]);
 
-impl Room {
+impl Reach {
     /// How far a mapping may grow before it meets a trampoline: new mappings go below old ones.
     const CLEARANCE: u64 = 256 << 20;
     /// How far a module's other segments are likely to reach behind its text.

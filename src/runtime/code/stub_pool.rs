@@ -1,4 +1,4 @@
-//! The gate's stubs: whose each is, and when it may be another's. Zone: load, and call with the modules' lock held.
+//! The gate's stubs: whose each is, and when it may be another's. Zone: load, and call with the patcher's lock held.
 //!
 //! A stub belongs to the address of its site. When the code there is gone it becomes *idle* and stays as it is; when code
 //! is mapped there again, that site gets it back. So a thread that is in a call while the code that it came from is
@@ -34,7 +34,7 @@ pub struct Stubs {
     /// One bit a stub.
     idle: [u64; WORDS],
     idle_len: u32,
-    /// The stub of the call that is being served; the restorer's before the program starts.
+    /// The stub of the call whose hook runs; the restorer's before the program starts.
     pub caller: u32,
 }
 

@@ -1,7 +1,7 @@
 //! Sites that trap, and where they go. Zone: call.
 //!
 //! The last tactic, and boundaries that nothing is known to enter, have bytes that raise SIGILL (`ud2`, guaranteed by
-//! SDM 2B). Sites that stay as they are raise SIGSYS where the [net](crate::runtime::backstop::sud) is out. What is done about
+//! SDM 2B). Sites that stay as they are raise SIGSYS where the [backstop](crate::runtime::backstop::sud) is armed. What is done about
 //! either is no more than to send the thread to the site's stub, which makes the call with the state of that moment.
 
 use crate::addr::{AddrRange, GuestAddr};
@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Sites that can trap at the same time.
 const CAPACITY: usize = 16_384;
 
-/// Where each trapping site goes; appended to under the modules' lock, read by the handler at any time.
+/// Where each trapping site goes; appended to under the patcher's lock, read by the handler at any time.
 #[derive(Debug)]
 pub struct Traps {
     sites: [AtomicU64; CAPACITY],

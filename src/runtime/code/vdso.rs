@@ -4,8 +4,8 @@ use crate::abi::map::Protection;
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::elf::image::Image;
 use crate::find::site::Text;
-use crate::runtime::code::patcher::{Access, Job, Modules};
-use crate::runtime::code::reach::Room;
+use crate::runtime::code::patcher::{Access, Job, Patcher};
+use crate::runtime::code::reach::Reach;
 use crate::runtime::memory::read;
 use crate::sys::{mem, process};
 
@@ -13,7 +13,7 @@ use crate::sys::{mem, process};
 ///
 /// It is a special mapping that can't be split, so its protection changes as a whole; where even that is refused (a
 /// sealed vDSO) the bytes are written as those of running code are.
-pub fn patch(patcher: &mut Modules, at: u64) {
+pub fn patch(patcher: &mut Patcher, at: u64) {
     // SAFETY: the kernel maps the vDSO's image there, at least one page of it.
     let first = unsafe { read::bytes_of(GuestAddr(at), PAGE) };
     let Some(len) = image_len(first) else { return };
@@ -33,7 +33,7 @@ pub fn patch(patcher: &mut Modules, at: u64) {
         access,
         image: Some(&image),
         bias: at,
-        room: Room::around(range),
+        reach: Reach::around(range),
         shift: 0,
         executed: None,
     };

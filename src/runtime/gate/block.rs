@@ -77,7 +77,7 @@ pub struct Block {
     next: AtomicU64,
     /// 1 while its hook sends the thread a signal that looks as if the kernel had raised it.
     pub raises: AtomicU32,
-    /// The owner that the net has been put under ([`crate::runtime::backstop::sud`]); 0 if none has.
+    /// The owner that the backstop has been armed for ([`crate::runtime::backstop::sud`]); 0 if none has.
     pub armed_for: u64,
     /// 1 while its hook has all signals blocked.
     pub masked: AtomicU32,
@@ -99,7 +99,7 @@ pub struct Block {
     pub xmm: Vectors,
 }
 
-/// Room for a record slot: the slot plus one, 0 if none, and in the upper half the generation. What a former generation
+/// Reach for a record slot: the slot plus one, 0 if none, and in the upper half the generation. What a former generation
 /// left in it is no longer there.
 #[repr(transparent)]
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 //! upper half of rax is free as well: the kernel reads eax only, and rax holds the result afterwards. So the first
 //! steps pack number, flags and stub index into rax; then the flags are free, and a block can be found by arithmetic.
 //!
-//! A signal may interrupt anywhere here. Until a block has everything, [`window!`] marks say where things are.
+//! A signal may interrupt anywhere here. Until a block has everything, [`unsaved!`] marks say where things are.
 
 use crate::abi::signal::SIG_SETMASK;
 use crate::abi::sysno;
@@ -17,7 +17,7 @@ use crate::runtime::gate::leave_asm::{leave, resume};
 use crate::runtime::gate::policy::{self, POLICY};
 use crate::runtime::gate::pool::{self, POOL, Pool};
 use crate::runtime::gate::record::{Area, RECORDS};
-use crate::runtime::gate::unsaved::window;
+use crate::runtime::gate::unsaved::unsaved;
 use crate::runtime::gate::{layout, restorer, upcalls};
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -33,7 +33,7 @@ const FIXED_FLAGS: u64 = 2;
 macro_rules! find_block {
     ($free:tt, $taken:tt, $perhaps:tt) => {
         concat!(
-            window!($free),
+            unsaved!($free),
             "cmp byte ptr [rip + {pool} + {fsgsbase}], 0\n",
             "je 22f\n",
             "rdfsbase rcx\n",
@@ -50,9 +50,9 @@ macro_rules! find_block {
             "cmp [r11 + {busy}], ecx\n",
             "jae 22f\n",
             "mov [r11 + {busy}], ecx\n",
-            window!($taken),
+            unsaved!($taken),
             "jmp 24f\n",
-            window!($free),
+            unsaved!($free),
             "22:\n", // a shared block: the first that is free
             "mov r11, [rip + {pool} + {shared}]\n",
             "23:\n",
@@ -60,17 +60,17 @@ macro_rules! find_block {
             "cmp [r11 + {busy}], ecx\n", // never written while busy: a forked child marks its own for the next one
             "jae 27f\n",
             "xchg ecx, [r11 + {busy}]\n",
-            window!($perhaps),
+            unsaved!($perhaps),
             "cmp ecx, [rip + {generation}]\n",
             "jb 28f\n",
-            window!($free),
+            unsaved!($free),
             "27:\n",
             "add r11, {block_len}\n",
             "cmp r11, [rip + {pool} + {shared_end}]\n",
             "jb 23b\n",
             "pause\n",
             "jmp 22b\n",
-            window!($taken),
+            unsaved!($taken),
             "28:\n", // claim it at once: a process that is killed in between takes it along
             "mov ecx, [rip + {vforks}]\n",
             "mov [r11 + {claim_vforks}], ecx\n",
@@ -105,16 +105,16 @@ macro_rules! go_through_filter {
             "jne 26f\n",
             "mov rcx, [r11 + 8]\n",
             "rol rax, 16\n",
-            window!(filter_rotated),
+            unsaved!(filter_rotated),
             "add al, 0x7f\n", // overflows exactly if al was 1
-            window!(filter_added),
+            unsaved!(filter_added),
             "sahf\n",
-            window!(filter_swapped),
+            unsaved!(filter_swapped),
             "bswap rax\n",
-            window!(filter_whole),
+            unsaved!(filter_whole),
             "mov eax, eax\n",
             "jmp rcx\n",
-            window!(hooked_packed),
+            unsaved!(hooked_packed),
             "26:\n",
         )
     };
@@ -150,7 +150,7 @@ macro_rules! save_registers {
             "ja 32f\n",
             "mov [r11 + {spilled}], rax\n", // a handler on the alternate stack: runtime::altstacks
             "xchg rbp, r11\n",
-            window!($masking),
+            unsaved!($masking),
             "lea rdx, [rbp + {mask}]\n",
             "lea rsi, [rip + {altstacks} + {all_signals}]\n",
             "mov edi, {set_mask}\n",
@@ -163,10 +163,10 @@ macro_rules! save_registers {
             "mov r11, rbp\n",
             "mov rax, [r11 + {spilled}]\n",
             "mov dword ptr [r11 + {masked}], 1\n",
-            window!($taken),
+            unsaved!($taken),
             "32:\n",
             "mov rsp, r11\n", // the stack grows down from the header; 64-aligned
-            window!(nothing),
+            unsaved!(nothing),
             "mov rbx, rsp\n", // Rust keeps rbx
         )
     };
@@ -284,20 +284,20 @@ landing!(
     /// Reached only by the jump at the end of a stub.
     hooked,
     concat!(
-        window!(hooked_whole),
+        unsaved!(hooked_whole),
         "bswap rax\n",   // the number moves up; the low half is scratch. Touches no flag, as all up to `seto`
-        window!(hooked_swapped),
+        unsaved!(hooked_swapped),
         "lahf\n",        // ah = SF ZF AF PF CF
         "seto al\n",
         "ror rax, 16\n", // flags in bits 48..63, number in 16..47
-        window!(hooked_packed_address),
+        unsaved!(hooked_packed_address),
         "lea r11, [rip + __gate_stubs]\n",
         "sub rcx, r11\n",
-        window!(hooked_packed_offset),
+        unsaved!(hooked_packed_offset),
         "shr ecx, 6\n",
-        window!(hooked_packed_index),
+        unsaved!(hooked_packed_index),
         "mov ax, cx\n",  // stub index in bits 0..15
-        window!(hooked_packed),
+        unsaved!(hooked_packed),
         go_through_filter!(),
         find_block!(hooked_packed, hooked_packed_taken, hooked_packed_perhaps),
         save_registers!(hooked_packed_taken, hooked_masking),
@@ -333,18 +333,18 @@ landing!(
     /// Reached only from the filters.
     filtered,
     concat!(
-        window!(filtered_whole),
+        unsaved!(filtered_whole),
         "bswap rax\n", // packed as in `hooked`, with the slot's index for the stub's
-        window!(filtered_swapped),
+        unsaved!(filtered_swapped),
         "lahf\n",
         "seto al\n",
         "ror rax, 16\n",
-        window!(filtered_packed_address),
+        unsaved!(filtered_packed_address),
         "lea r11, [rip + {records}]\n",
         "sub rcx, r11\n",
-        window!(filtered_packed_offset),
+        unsaved!(filtered_packed_offset),
         "shr ecx, {slot_shift}\n",
-        window!(filtered_packed_index),
+        unsaved!(filtered_packed_index),
         "mov ax, cx\n",
         find_block!(filtered_packed, filtered_packed_taken, filtered_packed_perhaps),
         save_registers!(filtered_packed_taken, filtered_masking),
@@ -380,57 +380,57 @@ landing!(
     /// # Safety
     ///
     /// Reached only by the jump at the end of a slot.
-    told,
+    returned,
     concat!(
-        window!(told_result),
+        unsaved!(returned_result),
         "mov [rcx + {spill_rax}], rax\n",
         "lahf\n",
-        window!(told_spilled),
+        unsaved!(returned_spilled),
         "seto al\n",
         "mov [rcx + {spill_flags}], ax\n",
         "mov rax, rcx\n",
-        find_block!(told_area, told_area_taken, told_area_perhaps),
-        save_registers!(told_area_taken, told_masking),
+        find_block!(returned_area, returned_area_taken, returned_area_perhaps),
+        save_registers!(returned_area_taken, returned_masking),
         "mov [rbx + {area}], rax\n",
         "movzx edx, word ptr [rax + {spill_flags}]\n",
         "mov rax, [rax + {spill_rax}]\n",
         "mov [rbx + {rax}], rax\n",
         save_flags_and_vectors!(),
         "mov rdi, rbx\n",
-        "call {returned}\n",
+        "call {run_exit_hooks}\n",
         "jmp {leave}\n",
     ),
     spill_rax = const offset_of!(Area, rax),
     spill_flags = const offset_of!(Area, flags),
     area = const offset_of!(Block, area),
-    returned = sym upcalls::loader_returned,
+    run_exit_hooks = sym upcalls::loader_returned,
 );
 
 /// Lands a returned `fork`, `vfork`, `clone` or `clone3`: parent and child come through the same slot, perhaps at the
 /// same time and in the same memory, so the child goes on with the record's second area.
 ///
-/// | on entry | as [`told`]; rax is 0 in the child |
-/// | on exit  | at [`told`] |
+/// | on entry | as [`returned`]; rax is 0 in the child |
+/// | on exit  | at [`returned`] |
 ///
 /// # Safety
 ///
 /// Reached only by the jump at the end of a slot.
 #[unsafe(naked)]
-pub unsafe extern "C" fn told_split() -> ! {
+pub unsafe extern "C" fn returned_split() -> ! {
     naked_asm!(
-        window!(split_start),
+        unsaved!(split_start),
         "mov r11, rcx",
-        window!(split),
+        unsaved!(split),
         "mov rcx, rax",
         "jrcxz 2f", // a test that leaves the flags alone
         "mov rcx, r11",
-        "jmp {told}",
+        "jmp {returned}",
         "2:",
         "lea rcx, [r11 + {area_len}]",
-        "jmp {told}",
-        window!(nothing),
+        "jmp {returned}",
+        unsaved!(nothing),
         area_len = const size_of::<Area>(),
-        told = sym told,
+        returned = sym returned,
     )
 }
 

@@ -1,13 +1,13 @@
 //! The ways out of a hook: to the program, or back into a hook that a signal has interrupted. Zone: call.
 //!
 //! The block is given back before the last jump. Until then everything is in it, where a signal that comes meanwhile finds
-//! it: the [`window!`] marks say how.
+//! it: the [`unsaved!`] marks say how.
 
 use crate::abi::signal::{self, SIG_SETMASK, SigContext};
 use crate::abi::sysno;
 use crate::runtime::gate::block::{Block, CONTROL_FLAGS, Registers, register};
 use crate::runtime::gate::claim::Claim;
-use crate::runtime::gate::unsaved::window;
+use crate::runtime::gate::unsaved::unsaved;
 use crate::runtime::gate::{restorer, upcalls};
 use core::arch::naked_asm;
 use core::mem::offset_of;
@@ -111,13 +111,13 @@ pub(super) unsafe extern "C" fn resume() -> ! {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn leave() -> ! {
     naked_asm!(
-        window!(leave_start),
+        unsaved!(leave_start),
         "cmp qword ptr [rbx + {waiting}], 0",
         "jne {leave_late}",
         "cmp dword ptr [rbx + {masked}], 0",
         "jne {leave_late}",
         "mov r11, rbx",
-        window!(leave),
+        unsaved!(leave),
         load_vectors!("movaps", "r11"),
         "mov rax, [r11 + {rflags}]",
         "test eax, {control}",
@@ -149,15 +149,15 @@ pub(super) unsafe extern "C" fn leave() -> ! {
         "mov rcx, [r11 + {target}]",
         "mov qword ptr [r11 + {claim_holder}], 0",
         "mov dword ptr [r11 + {busy}], 0", // stores are seen in order (SDM 3A 9.2.2): free after all reads above
-        window!(left),
+        unsaved!(left),
         "mov r11, [r11 + {rflags}]",
         "jmp rcx",
-        window!(leave),
+        unsaved!(leave),
         "3:", // DF, AC, TF or NT: only popfq sets them, for 15 ns
         "push rax",
         "popfq",
         "jmp 2b",
-        window!(nothing),
+        unsaved!(nothing),
         waiting = const offset_of!(Block, waiting),
         masked = const offset_of!(Block, masked),
         leave_late = sym leave_late,
@@ -213,12 +213,12 @@ unsafe extern "C" fn leave_late() -> ! {
         "lea rbx, [rip + 6f]",
         "lea r11, [rip + __gate_stubs + {bare_call}]",
         "jmp r11",
-        window!(unmasking),
+        unsaved!(unmasking),
         "6:",
         "mov dword ptr [rbp + {masked}], 0",
         "mov rbx, rbp",
         "jmp {leave}",
-        window!(nothing),
+        unsaved!(nothing),
         mask = const offset_of!(Block, mask),
         masked = const offset_of!(Block, masked),
         set_mask = const SIG_SETMASK,

@@ -3,7 +3,7 @@
 use crate::abi::call::Call;
 use crate::abi::process::{CLONE_VFORK, CLONE_VM};
 use crate::abi::signal::SignalSet;
-use crate::hook::chain::Told;
+use crate::hook::chain::Owed;
 
 /// How often a call returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +55,7 @@ pub struct Pending {
     /// The stub it came through.
     pub stub: u32,
     /// The tools that want to hear of its return.
-    pub told: Told,
+    pub owed: Owed,
     /// How often it returns.
     pub returns: Returns,
 }

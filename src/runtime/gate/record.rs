@@ -54,7 +54,7 @@ pub struct Record {
     /// The argument registers as the program had them, where a tool has changed the call.
     pub(super) originals: [AtomicU64; 6],
     /// The tools that are to see the exit.
-    pub(super) told: AtomicU32,
+    pub(super) owed: AtomicU32,
     /// How often the slot is still to be returned in.
     pub(super) pending: AtomicU32,
     pub(super) returns_twice: AtomicU32,
@@ -87,7 +87,7 @@ impl Record {
             asked_mask: AtomicU64::new(0),
             args: [const { AtomicU64::new(0) }; 6],
             originals: [const { AtomicU64::new(0) }; 6],
-            told: AtomicU32::new(0),
+            owed: AtomicU32::new(0),
             pending: AtomicU32::new(0),
             returns_twice: AtomicU32::new(0),
             flags: AtomicU64::new(0),

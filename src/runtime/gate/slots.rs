@@ -2,7 +2,7 @@
 
 use crate::abi::call::Call;
 use crate::addr::{AddrRange, GuestAddr};
-use crate::hook::chain::Told;
+use crate::hook::chain::Owed;
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::claim::Lost;
 use crate::runtime::gate::layout::{SLOT_LEN, SLOTS};
@@ -90,8 +90,8 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) ->
     };
     let record = RECORDS.record(slot)?;
     let (landing, flags) = match pending.returns {
-        Returns::Once => (enter_asm::told as *const () as u64, 0),
-        Returns::Twice { flags } => (enter_asm::told_split as *const () as u64, flags),
+        Returns::Once => (enter_asm::returned as *const () as u64, 0),
+        Returns::Twice { flags } => (enter_asm::returned_split as *const () as u64, flags),
     };
     record.returns_twice.store((pending.returns != Returns::Once).into(), Ordering::Relaxed);
     record.flags.store(flags, Ordering::Relaxed);
@@ -107,7 +107,7 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) ->
         to.store(from, Ordering::Relaxed);
     }
     record.set_masks(pending.masks);
-    record.told.store(pending.told.0, Ordering::Relaxed);
+    record.owed.store(pending.owed.0, Ordering::Relaxed);
     record.runs_owned.store(block.is_owned().into(), Ordering::Relaxed);
     record.pending.store(1 + u32::from(pending.returns.share_memory()), Ordering::Relaxed);
     let mask_at = pending.masks.map(|_| record.kernel_mask.as_ptr().expose_provenance() as u64);
@@ -135,7 +135,7 @@ pub fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
         masks: record.masks(),
         originals,
         stub: record.stub.load(Ordering::Relaxed),
-        told: Told(record.told.load(Ordering::Relaxed)),
+        owed: Owed(record.owed.load(Ordering::Relaxed)),
         returns: match record.returns_twice.load(Ordering::Relaxed) {
             0 => Returns::Once,
             _ => Returns::Twice { flags: record.flags.load(Ordering::Relaxed) },

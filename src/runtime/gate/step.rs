@@ -13,9 +13,9 @@ pub enum Step {
     /// To the kernel, never to come back: nothing may wait for it.
     Leave,
     /// To the kernel and back here.
-    Tell(Returns),
+    PassThenExit(Returns),
     /// So, and the kernel is told of another mask than the program asks for.
-    TellOfMask(MaskPair),
+    PassWithMask(MaskPair),
     /// Back to the program.
     Answer(Outcome),
 }

@@ -1,67 +1,67 @@
 //! Where the loader's own assembly is in between: the program's registers are neither whole nor saved. Zone: call.
 //!
 //! A signal that interrupts there finds some of them packed, spilled or clobbered. Each such stretch of code is marked
-//! where it stands, by [`window!`], with a word that says what it is like there; the linker collects the words in one
+//! where it stands, by [`unsaved!`], with a word that says what it is like there; the linker collects the words in one
 //! table. Everywhere else in the loader a hook runs on a block, which has saved all.
 
 use crate::addr::GuestAddr;
 
 /// Starts a window in the text of assembly: the rest of the function is like this, up to the next mark.
-macro_rules! window {
-    (nothing) => { window!(@ "0") };
-    (hooked_whole) => { window!(@ "1") };
-    (hooked_swapped) => { window!(@ "2") };
-    (hooked_packed_address) => { window!(@ "3") };
-    (hooked_packed_offset) => { window!(@ "4") };
-    (hooked_packed_index) => { window!(@ "5") };
-    (hooked_packed) => { window!(@ "6") };
-    (hooked_packed_taken) => { window!(@ "6 + 256") };
-    (hooked_packed_perhaps) => { window!(@ "6 + 512") };
-    (filter_rotated) => { window!(@ "7") };
-    (filter_added) => { window!(@ "8") };
-    (filter_swapped) => { window!(@ "9") };
-    (filter_whole) => { window!(@ "10") };
-    (filtered_whole) => { window!(@ "11") };
-    (filtered_swapped) => { window!(@ "12") };
-    (filtered_packed_address) => { window!(@ "13") };
-    (filtered_packed_offset) => { window!(@ "14") };
-    (filtered_packed_index) => { window!(@ "15") };
-    (filtered_packed) => { window!(@ "16") };
-    (filtered_packed_taken) => { window!(@ "16 + 256") };
-    (filtered_packed_perhaps) => { window!(@ "16 + 512") };
-    (told_result) => { window!(@ "17") };
-    (told_spilled) => { window!(@ "18") };
-    (told_area) => { window!(@ "19") };
-    (told_area_taken) => { window!(@ "19 + 256") };
-    (told_area_perhaps) => { window!(@ "19 + 512") };
-    (split_start) => { window!(@ "20") };
-    (split) => { window!(@ "21") };
-    (leave_start) => { window!(@ "22") };
-    (leave) => { window!(@ "23") };
-    (left) => { window!(@ "24") };
-    (path_result) => { window!(@ "25") };
-    (path_swapped) => { window!(@ "26") };
-    (path_flags) => { window!(@ "27") };
-    (path_zero) => { window!(@ "28") };
-    (signalled) => { window!(@ "29") };
-    (signalled_taken) => { window!(@ "29 + 256") };
-    (signalled_perhaps) => { window!(@ "29 + 512") };
-    (hooked_masking) => { window!(@ "30") };
-    (filtered_masking) => { window!(@ "31") };
-    (told_masking) => { window!(@ "32") };
-    (signalled_masking) => { window!(@ "33") };
-    (unmasking) => { window!(@ "34") };
+macro_rules! unsaved {
+    (nothing) => { unsaved!(@ "0") };
+    (hooked_whole) => { unsaved!(@ "1") };
+    (hooked_swapped) => { unsaved!(@ "2") };
+    (hooked_packed_address) => { unsaved!(@ "3") };
+    (hooked_packed_offset) => { unsaved!(@ "4") };
+    (hooked_packed_index) => { unsaved!(@ "5") };
+    (hooked_packed) => { unsaved!(@ "6") };
+    (hooked_packed_taken) => { unsaved!(@ "6 + 256") };
+    (hooked_packed_perhaps) => { unsaved!(@ "6 + 512") };
+    (filter_rotated) => { unsaved!(@ "7") };
+    (filter_added) => { unsaved!(@ "8") };
+    (filter_swapped) => { unsaved!(@ "9") };
+    (filter_whole) => { unsaved!(@ "10") };
+    (filtered_whole) => { unsaved!(@ "11") };
+    (filtered_swapped) => { unsaved!(@ "12") };
+    (filtered_packed_address) => { unsaved!(@ "13") };
+    (filtered_packed_offset) => { unsaved!(@ "14") };
+    (filtered_packed_index) => { unsaved!(@ "15") };
+    (filtered_packed) => { unsaved!(@ "16") };
+    (filtered_packed_taken) => { unsaved!(@ "16 + 256") };
+    (filtered_packed_perhaps) => { unsaved!(@ "16 + 512") };
+    (returned_result) => { unsaved!(@ "17") };
+    (returned_spilled) => { unsaved!(@ "18") };
+    (returned_area) => { unsaved!(@ "19") };
+    (returned_area_taken) => { unsaved!(@ "19 + 256") };
+    (returned_area_perhaps) => { unsaved!(@ "19 + 512") };
+    (split_start) => { unsaved!(@ "20") };
+    (split) => { unsaved!(@ "21") };
+    (leave_start) => { unsaved!(@ "22") };
+    (leave) => { unsaved!(@ "23") };
+    (left) => { unsaved!(@ "24") };
+    (path_result) => { unsaved!(@ "25") };
+    (path_swapped) => { unsaved!(@ "26") };
+    (path_flags) => { unsaved!(@ "27") };
+    (path_zero) => { unsaved!(@ "28") };
+    (signalled) => { unsaved!(@ "29") };
+    (signalled_taken) => { unsaved!(@ "29 + 256") };
+    (signalled_perhaps) => { unsaved!(@ "29 + 512") };
+    (hooked_masking) => { unsaved!(@ "30") };
+    (filtered_masking) => { unsaved!(@ "31") };
+    (returned_masking) => { unsaved!(@ "32") };
+    (signalled_masking) => { unsaved!(@ "33") };
+    (unmasking) => { unsaved!(@ "34") };
     (@ $word:literal) => {
         concat!(
             "990:\n",
-            ".pushsection loader_windows,\"aR\",@progbits\n",
+            ".pushsection loader_unsaved,\"aR\",@progbits\n",
             ".long 990b - .\n",
             ".long ", $word, "\n",
             ".popsection\n",
         )
     };
 }
-pub(crate) use window;
+pub(crate) use unsaved;
 
 /// Whether a block has been taken in a window; it is the one at r11.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,19 +112,19 @@ pub enum Flags {
 /// What is to be done on the block once signals are blocked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Masking {
-    /// As [`Window::Hooked`], packed.
+    /// As [`Unsaved::Hooked`], packed.
     Hooked,
-    /// As [`Window::Filtered`], packed.
+    /// As [`Unsaved::Filtered`], packed.
     Filtered,
-    /// As [`Window::ToldArea`].
-    Told,
-    /// As [`Window::Signalled`].
+    /// As [`Unsaved::ReturnedArea`].
+    Returned,
+    /// As [`Unsaved::Signalled`].
     Signalled,
 }
 
 /// What it is like in a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Window {
+pub enum Unsaved {
     /// A call that is not made yet comes from a stub.
     Hooked(Value, Index),
     /// It is about to be made in the dedicated slot whose code rcx points at.
@@ -132,11 +132,11 @@ pub enum Window {
     /// A call has returned in a dedicated slot, and the hook is to see it.
     Filtered(Value, Index),
     /// A call has returned in a slot: the record's area is in rcx, the result in rax.
-    ToldResult,
+    ReturnedResult,
     /// The result is in the area.
-    ToldSpilled,
+    ReturnedSpilled,
     /// So are the flags, and the area is in rax.
-    ToldArea,
+    ReturnedArea,
     /// A call has returned that returns twice: the record is in rcx, the result in rax.
     SplitStart,
     /// The record is in r11.
@@ -169,21 +169,21 @@ struct Mark {
 }
 
 unsafe extern "C" {
-    static __start_loader_windows: Mark;
-    static __stop_loader_windows: Mark;
+    static __start_loader_unsaved: Mark;
+    static __stop_loader_unsaved: Mark;
 }
 
 /// All marks.
 fn marks() -> &'static [Mark] {
-    let start = &raw const __start_loader_windows;
-    let bytes = (&raw const __stop_loader_windows).addr() - start.addr();
+    let start = &raw const __start_loader_unsaved;
+    let bytes = (&raw const __stop_loader_unsaved).addr() - start.addr();
     // SAFETY: the linker has put the marks of all files between the two symbols.
     unsafe { core::slice::from_raw_parts(start, bytes / size_of::<Mark>()) }
 }
 
 /// The window that `at` lies in, if any, and whether a block has been taken there.
 #[must_use]
-pub fn around(at: GuestAddr) -> Option<(Window, Taken)> {
+pub fn around(at: GuestAddr) -> Option<(Unsaved, Taken)> {
     let start = |mark: &Mark| {
         let distance = i64::from(mark.distance).cast_unsigned();
         GuestAddr((core::ptr::from_ref(mark).addr() as u64).wrapping_add(distance))
@@ -198,42 +198,42 @@ pub fn around(at: GuestAddr) -> Option<(Window, Taken)> {
     Some((window_of(word & 0xff)?, taken))
 }
 
-const fn window_of(number: u32) -> Option<Window> {
+const fn window_of(number: u32) -> Option<Unsaved> {
     Some(match number {
-        1 => Window::Hooked(Value::Whole, Index::Address),
-        2 => Window::Hooked(Value::Swapped, Index::Address),
-        3 => Window::Hooked(Value::Packed, Index::Address),
-        4 => Window::Hooked(Value::Packed, Index::Offset),
-        5 => Window::Hooked(Value::Packed, Index::Number),
-        6 => Window::Hooked(Value::Packed, Index::InRax),
-        7 => Window::Filter(Value::Swapped, Flags::InAx),
-        8 => Window::Filter(Value::Swapped, Flags::OverflowLive),
-        9 => Window::Filter(Value::Swapped, Flags::Live),
-        10 => Window::Filter(Value::Whole, Flags::Live),
-        11 => Window::Filtered(Value::Whole, Index::Address),
-        12 => Window::Filtered(Value::Swapped, Index::Address),
-        13 => Window::Filtered(Value::Packed, Index::Address),
-        14 => Window::Filtered(Value::Packed, Index::Offset),
-        15 => Window::Filtered(Value::Packed, Index::Number),
-        16 => Window::Filtered(Value::Packed, Index::InRax),
-        17 => Window::ToldResult,
-        18 => Window::ToldSpilled,
-        19 => Window::ToldArea,
-        20 => Window::SplitStart,
-        21 => Window::Split,
-        22 => Window::LeaveStart,
-        23 => Window::Leave,
-        24 => Window::Left,
-        25 => Window::Path(Value::Whole),
-        26 => Window::Path(Value::Swapped),
-        27 => Window::PathFlags,
-        28 => Window::PathZero,
-        29 => Window::Signalled,
-        30 => Window::Masking(Masking::Hooked),
-        31 => Window::Masking(Masking::Filtered),
-        32 => Window::Masking(Masking::Told),
-        33 => Window::Masking(Masking::Signalled),
-        34 => Window::Unmasking,
+        1 => Unsaved::Hooked(Value::Whole, Index::Address),
+        2 => Unsaved::Hooked(Value::Swapped, Index::Address),
+        3 => Unsaved::Hooked(Value::Packed, Index::Address),
+        4 => Unsaved::Hooked(Value::Packed, Index::Offset),
+        5 => Unsaved::Hooked(Value::Packed, Index::Number),
+        6 => Unsaved::Hooked(Value::Packed, Index::InRax),
+        7 => Unsaved::Filter(Value::Swapped, Flags::InAx),
+        8 => Unsaved::Filter(Value::Swapped, Flags::OverflowLive),
+        9 => Unsaved::Filter(Value::Swapped, Flags::Live),
+        10 => Unsaved::Filter(Value::Whole, Flags::Live),
+        11 => Unsaved::Filtered(Value::Whole, Index::Address),
+        12 => Unsaved::Filtered(Value::Swapped, Index::Address),
+        13 => Unsaved::Filtered(Value::Packed, Index::Address),
+        14 => Unsaved::Filtered(Value::Packed, Index::Offset),
+        15 => Unsaved::Filtered(Value::Packed, Index::Number),
+        16 => Unsaved::Filtered(Value::Packed, Index::InRax),
+        17 => Unsaved::ReturnedResult,
+        18 => Unsaved::ReturnedSpilled,
+        19 => Unsaved::ReturnedArea,
+        20 => Unsaved::SplitStart,
+        21 => Unsaved::Split,
+        22 => Unsaved::LeaveStart,
+        23 => Unsaved::Leave,
+        24 => Unsaved::Left,
+        25 => Unsaved::Path(Value::Whole),
+        26 => Unsaved::Path(Value::Swapped),
+        27 => Unsaved::PathFlags,
+        28 => Unsaved::PathZero,
+        29 => Unsaved::Signalled,
+        30 => Unsaved::Masking(Masking::Hooked),
+        31 => Unsaved::Masking(Masking::Filtered),
+        32 => Unsaved::Masking(Masking::Returned),
+        33 => Unsaved::Masking(Masking::Signalled),
+        34 => Unsaved::Unmasking,
         _ => return None,
     })
 }
@@ -246,12 +246,12 @@ const OVERFLOW: u64 = 1 << 11;
 impl Masking {
     /// What it is like with rax as it was spilled and the block at r11.
     #[must_use]
-    pub const fn window(self) -> Window {
+    pub const fn window(self) -> Unsaved {
         match self {
-            Self::Hooked => Window::Hooked(Value::Packed, Index::InRax),
-            Self::Filtered => Window::Filtered(Value::Packed, Index::InRax),
-            Self::Told => Window::ToldArea,
-            Self::Signalled => Window::Signalled,
+            Self::Hooked => Unsaved::Hooked(Value::Packed, Index::InRax),
+            Self::Filtered => Unsaved::Filtered(Value::Packed, Index::InRax),
+            Self::Returned => Unsaved::ReturnedArea,
+            Self::Signalled => Unsaved::Signalled,
         }
     }
 }
@@ -306,11 +306,11 @@ mod tests {
     #[test]
     fn the_landings_begin_with_their_windows() {
         let at = |landing: unsafe extern "C" fn() -> !| around(GuestAddr(landing as *const () as u64));
-        let whole = Window::Hooked(Value::Whole, Index::Address);
+        let whole = Unsaved::Hooked(Value::Whole, Index::Address);
         assert_eq!(at(enter_asm::hooked), Some((whole, Taken::No)));
-        assert_eq!(at(enter_asm::told), Some((Window::ToldResult, Taken::No)));
-        assert_eq!(at(enter_asm::told_split), Some((Window::SplitStart, Taken::No)));
-        assert_eq!(at(enter_asm::signalled), Some((Window::Signalled, Taken::No)));
+        assert_eq!(at(enter_asm::returned), Some((Unsaved::ReturnedResult, Taken::No)));
+        assert_eq!(at(enter_asm::returned_split), Some((Unsaved::SplitStart, Taken::No)));
+        assert_eq!(at(enter_asm::signalled), Some((Unsaved::Signalled, Taken::No)));
     }
 
     #[test]

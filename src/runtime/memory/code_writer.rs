@@ -1,4 +1,4 @@
-//! Writing code that is already executable. Zone: load, and call with the modules' lock held.
+//! Writing code that is already executable. Zone: load, and call with the patcher's lock held.
 //!
 //! `/proc/self/mem` writes read-execute pages without a moment in which they are not executable, without splitting
 //! a mapping, and where `mprotect` is not allowed to make anything executable any more (PR_SET_MDWE). Where it can't

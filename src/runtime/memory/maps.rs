@@ -1,4 +1,4 @@
-//! What the kernel says about mappings: `/proc/self/maps`. Zone: load, and call with the modules' lock held.
+//! What the kernel says about mappings: `/proc/self/maps`. Zone: load, and call with the patcher's lock held.
 //!
 //! It is read only when code is found that has to be changed, for which rights must be known to be put back.
 

@@ -32,7 +32,7 @@ pub struct Tree {
 
 /// Bytes that the tools want in the common memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Room {
+pub struct SharedLayout {
     /// In any case.
     pub fixed: usize,
     /// For each process.
@@ -41,7 +41,7 @@ pub struct Room {
     pub processes: usize,
 }
 
-impl Room {
+impl SharedLayout {
     /// Bytes of the common memory while `started` processes have their room.
     const fn len(&self, started: usize) -> u64 {
         let processes = if started < self.processes { started } else { self.processes };
@@ -123,7 +123,7 @@ impl Default for Tree {
 pub struct Common {
     /// Its head.
     pub tree: &'static Tree,
-    room: Room,
+    room: SharedLayout,
     /// By what number an exec'd program finds it; without one it finds only a copy.
     pub segment: Option<Segment>,
 }
@@ -134,7 +134,7 @@ impl Common {
     /// # Errors
     ///
     /// The kernel's, when there is no memory.
-    pub fn make(root: u32, room: Room, copy: Option<OpenFile>) -> Result<Self, Errno> {
+    pub fn make(root: u32, room: SharedLayout, copy: Option<OpenFile>) -> Result<Self, Errno> {
         let len = room.len(room.processes);
         let (segment, at) = match shared::make(len) {
             Ok((segment, at)) => (Some(segment), at),
@@ -151,13 +151,13 @@ impl Common {
 
     /// Finds what the loader that exec'd this one has made; `None` if nobody was left to hold it.
     #[must_use]
-    pub fn find(segment: Segment, root: u32, room: Room) -> Option<Self> {
+    pub fn find(segment: Segment, root: u32, room: SharedLayout) -> Option<Self> {
         let at = shared::find(segment, room.len(room.processes)).ok()?;
         let common = Self::at(at, room, Some(segment));
         (common.tree.root.load(Ordering::Relaxed) == root).then_some(common)
     }
 
-    fn at(at: GuestAddr, room: Room, segment: Option<Segment>) -> Self {
+    fn at(at: GuestAddr, room: SharedLayout, segment: Option<Segment>) -> Self {
         // SAFETY: the memory is long enough, page-aligned, valid when zero and only accessed by atomics, and it stays.
         let tree = unsafe { &*core::ptr::with_exposed_provenance::<Tree>(at.0 as usize) };
         Self { tree, room, segment }

@@ -41,7 +41,7 @@ pub fn set_action(followed: Followed<'_>) -> Step {
 
 /// Before `sigaltstack`: only the kernel knows whether it takes the new one.
 pub fn ask_altstack(_: Followed<'_>) -> Step {
-    Step::Tell(Returns::Once)
+    Step::PassThenExit(Returns::Once)
 }
 
 /// After `sigaltstack`.

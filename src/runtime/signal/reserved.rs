@@ -1,6 +1,7 @@
 //! Signals that the loader needs for itself, and leaves to the program all the same. Zone: call.
 //!
-//! Sites that trap raise SIGILL ([`trap`]), and calls from elsewhere than the gate SIGSYS ([`net`](crate::runtime::backstop::sud)). Once one of
+//! Sites that trap raise SIGILL ([`traps`](crate::runtime::code::traps)), and calls from elsewhere than the gate raise SIGSYS
+//! ([`sud`](crate::runtime::backstop::sud)). Once one of
 //! them is reserved, the kernel has the loader's action for it, and what is not the loader's own goes on to the
 //! action that the program has set, which is kept here. What of it the program blocks is kept in
 //! [`crate::runtime::signal::reserved_mask`].
@@ -43,7 +44,7 @@ impl Reserved {
         Self(
             [const {
                 Own {
-                    program: RobustLock::new(Actions { own: None, lodger: None }),
+                    program: RobustLock::new(Actions { own: None, vfork_child: None }),
                     is_reserved: AtomicU32::new(0),
                 }
             }; RESERVABLE.len()],
@@ -72,13 +73,13 @@ impl Default for Reserved {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Actions {
     own: Option<SigAction>,
-    lodger: Option<(u32, SigAction)>,
+    vfork_child: Option<(u32, SigAction)>,
 }
 
 impl Actions {
     /// That of the calling process; `None` before the loader's is installed.
     pub(crate) fn get(&self) -> Option<SigAction> {
-        self.own.map(|own| match self.lodger {
+        self.own.map(|own| match self.vfork_child {
             Some((id, action)) if !tasks::is_own_process() && id == ids::id() => action,
             _ => own,
         })
@@ -88,7 +89,7 @@ impl Actions {
         if tasks::is_own_process() {
             self.own = Some(action);
         } else {
-            self.lodger = Some((ids::id(), action));
+            self.vfork_child = Some((ids::id(), action));
         }
     }
 }
@@ -138,7 +139,7 @@ pub(crate) fn program_of(signal: Signal) -> Option<&'static RobustLock<Actions>>
     RESERVED.of(signal).map(|own| &own.program)
 }
 
-/// Takes `signal` for the loader, if it has not got it yet. Needs the modules' lock once the program runs.
+/// Takes `signal` for the loader, if it has not got it yet. Needs the patcher's lock once the program runs.
 ///
 /// # Errors
 ///

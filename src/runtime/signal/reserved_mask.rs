@@ -196,7 +196,7 @@ pub fn begin(followed: Followed<'_>) -> Step {
     let [how, set, old, ..] = call.args;
     let was = blocked() != SignalSet::NONE;
     if set == 0 {
-        return if was && old != 0 { Step::Tell(Returns::Once) } else { Step::Pass };
+        return if was && old != 0 { Step::PassThenExit(Returns::Once) } else { Step::Pass };
     }
     let Some(bytes) = read::read(GuestAddr(set), GuestAddr(block.regs.rsp)) else {
         return Step::Pass; // the kernel will say EFAULT
@@ -204,7 +204,7 @@ pub fn begin(followed: Followed<'_>) -> Step {
     let set = SignalSet(u64::from_ne_bytes(bytes));
     let kernel = others(set);
     let is_told = was || kernel != set && how as u32 != SIG_UNBLOCK;
-    if is_told { Step::TellOfMask(MaskPair { asked: set, kernel }) } else { Step::Pass }
+    if is_told { Step::PassWithMask(MaskPair { asked: set, kernel }) } else { Step::Pass }
 }
 
 /// What the kernel is told instead of `set`.

@@ -1,6 +1,6 @@
 //! The first instructions of a child that runs an errand in its parent's memory. Zone: call, on a stack of its own.
 
-use super::lodger;
+use super::errand;
 use core::arch::naked_asm;
 
 /// Where the child goes when it returns from the gate, whose `ret` takes this address from the child's stack.
@@ -19,6 +19,6 @@ pub unsafe extern "C" fn begin() -> ! {
         "xor ebp, ebp", // the outermost frame
         "call {run}",
         "ud2", // the child never comes back
-        run = sym lodger::run,
+        run = sym errand::run,
     )
 }

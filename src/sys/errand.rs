@@ -12,7 +12,7 @@ use crate::abi::process::{CLONE_FILES, CLONE_VFORK, CLONE_VM};
 use crate::abi::sysno;
 use crate::sys::ids::{self, Status};
 use crate::sys::signal::AllBlocked;
-use crate::sys::{call, gate_asm, lodger_asm};
+use crate::sys::{call, errand_asm, gate_asm};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// `RLIMIT_NOFILE` (include/uapi/asm-generic/resource.h).
@@ -53,7 +53,7 @@ pub unsafe fn call_unlimited(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
     let errand = Errand { nr, args, outcome: AtomicU64::new(Outcome::failure(Errno::EMFILE).0) };
     let mut stack = Stack([0; STACK_WORDS]);
     let [.., begin, argument] = &mut stack.0;
-    *begin = lodger_asm::begin as *const () as u64;
+    *begin = errand_asm::begin as *const () as u64;
     *argument = (&raw const errand).expose_provenance() as u64;
     let top = core::ptr::from_mut(begin).expose_provenance() as u64;
     // SAFETY: the child returns from the gate to `begin` on a stack of its own, and touches nothing but the errand; the
