@@ -3,13 +3,11 @@
 //! tables, as a program's start does.
 
 use loader::addr::{AddrRange, GuestAddr, page_floor};
-use loader::elf::functions::Functions;
-use loader::elf::image::Image;
+use loader::bench::{Functions, Image, SyscallBytes};
 use loader::find::search::{self, Found};
 use loader::find::site::{Site, Text, Verdict};
 use loader::plan::space::Space;
 use loader::plan::{Gate, Input, Plan, planner};
-use loader::x86::scan::SyscallBytes;
 use std::time::Instant;
 
 const ROUNDS: usize = 40;

@@ -52,7 +52,7 @@ static ARENA: Lock<Arena> = Lock::new(Arena::EMPTY);
 
 /// A moment of the arena, to [`reset`] to.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark {
+pub(crate) struct Mark {
     next: u64,
     chunk_start: u64,
     free: [u64; CLASSES],
@@ -60,7 +60,7 @@ pub struct Mark {
 
 /// Notes what is allocated now.
 #[must_use]
-pub fn mark() -> Mark {
+pub(crate) fn mark() -> Mark {
     let mut arena = ARENA.lock();
     // What is free now stays so until `reset`, and what is given back until then goes with the rest.
     let free = core::mem::replace(&mut arena.free, [0; CLASSES]);
@@ -74,7 +74,7 @@ pub fn mark() -> Mark {
 /// # Safety
 ///
 /// Nothing allocated since `mark` is used any more.
-pub unsafe fn reset(mark: Mark) {
+pub(crate) unsafe fn reset(mark: Mark) {
     let mut arena = ARENA.lock();
     arena.marked = None;
     while arena.chunk.start != mark.chunk_start {
@@ -98,7 +98,7 @@ pub unsafe fn reset(mark: Mark) {
 /// # Safety
 ///
 /// Whoever was patching will never run again.
-pub unsafe fn abandon_patch() {
+pub(crate) unsafe fn abandon_patch() {
     if ARENA.is_locked() {
         // SAFETY: as the caller vouches.
         unsafe { ARENA.force_unlock() };

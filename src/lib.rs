@@ -19,13 +19,13 @@ pub mod abi;
 pub mod addr;
 /// An ELF file as a borrowed view.
 #[forbid(unsafe_code)]
-pub mod elf;
+mod elf;
 /// What `execve` makes of a file besides mapping it.
 #[forbid(unsafe_code)]
-pub mod exec;
+mod exec;
 /// Reading and writing single instructions.
 #[forbid(unsafe_code)]
-pub mod x86;
+mod x86;
 /// Finding system call instructions.
 #[forbid(unsafe_code)]
 pub mod find;
@@ -37,10 +37,10 @@ pub mod plan;
 pub mod hook;
 /// The built-in tools.
 #[forbid(unsafe_code)]
-pub mod tools;
+mod tools;
 /// The command line as a value.
 #[forbid(unsafe_code)]
-pub mod options;
+mod options;
 /// What was intercepted, as records, text and JSON.
 #[forbid(unsafe_code)]
 pub mod report;
@@ -52,24 +52,43 @@ pub mod report;
     not(test),
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
-pub mod sys;
+mod sys;
 /// The bump allocator.
-pub mod heap;
+mod heap;
 /// Puts a program into memory.
-pub mod load;
+mod load;
 /// What runs while the program runs.
 #[cfg_attr(
     not(test),
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
-pub mod runtime;
+mod runtime;
 /// What an executable without libc must define itself.
 #[cfg_attr(
     not(test),
     deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
-pub mod start;
+mod start;
 /// From a name to the program's first instruction.
-pub mod launch;
+mod launch;
 /// The command line, acted on.
 pub mod cli;
+
+/// What [`entry!`] names in the crate that it makes an executable.
+#[doc(hidden)]
+pub mod executable {
+    pub use crate::heap::Bump;
+    pub use crate::load::Process;
+    pub use crate::runtime::claim_pools;
+    pub use crate::start::memory_asm::{compare, copy, copy_forward, fill, length};
+    pub use crate::start::panic::{last_words, unwound};
+    pub use crate::start::start_asm::start;
+}
+
+/// What the benches measure without a program.
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::elf::functions::Functions;
+    pub use crate::elf::image::Image;
+    pub use crate::x86::scan::SyscallBytes;
+}

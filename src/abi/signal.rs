@@ -129,12 +129,6 @@ pub const SIG_DFL: u64 = 0;
 /// `SIG_IGN`: nothing happens.
 pub const SIG_IGN: u64 = 1;
 
-/// `sigaction::flags`: no `SIGCHLD` when a child stops.
-pub const SA_NOCLDSTOP: u64 = general::SA_NOCLDSTOP as u64;
-
-/// `sigaction::flags`: children leave no zombie.
-pub const SA_NOCLDWAIT: u64 = general::SA_NOCLDWAIT as u64;
-
 /// `sigaction::flags`: the handler takes three arguments.
 pub const SA_SIGINFO: u64 = general::SA_SIGINFO as u64;
 
@@ -162,18 +156,6 @@ pub const SIG_UNBLOCK: u32 = general::SIG_UNBLOCK;
 /// `how` of `rt_sigprocmask`: replaces the mask.
 pub const SIG_SETMASK: u32 = general::SIG_SETMASK;
 
-/// `SigInfo::code`: sent by `kill`.
-pub const SI_USER: i32 = general::SI_USER as i32;
-
-/// `SigInfo::code`: sent by the kernel, which says no more.
-pub const SI_KERNEL: i32 = general::SI_KERNEL as i32;
-
-/// `SigInfo::code`: sent by `rt_sigqueueinfo`.
-pub const SI_QUEUE: i32 = general::SI_QUEUE;
-
-/// `SigInfo::code`: a timer expired.
-pub const SI_TIMER: i32 = general::SI_TIMER;
-
 /// `SigInfo::code`: sent by `tkill` or `tgkill`.
 pub const SI_TKILL: i32 = general::SI_TKILL;
 
@@ -183,14 +165,8 @@ pub const SYS_SECCOMP: i32 = general::SYS_SECCOMP as i32;
 /// `SigInfo::code` of `SIGSYS`: Syscall User Dispatch caught the call.
 pub const SYS_USER_DISPATCH: i32 = general::SYS_USER_DISPATCH as i32;
 
-/// `SigStack::flags`: the thread is on the alternate stack.
-pub const SS_ONSTACK: u32 = general::SS_ONSTACK;
-
 /// `SigStack::flags`: there is no alternate stack.
 pub const SS_DISABLE: u32 = general::SS_DISABLE;
-
-/// `SigStack::flags`: disabled while a handler runs on it.
-pub const SS_AUTODISARM: u32 = general::SS_AUTODISARM;
 
 /// What the program wants done about a signal (`struct sigaction`, include/linux/signal_types.h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

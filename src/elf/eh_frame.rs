@@ -10,7 +10,7 @@ use core::cell::Cell;
 
 /// Bytes of a file and the link-time address of the first.
 #[derive(Clone, Copy, Debug)]
-pub struct Placed<'f> {
+pub(crate) struct Placed<'f> {
     /// The link-time address of the first byte.
     pub vaddr: u64,
     /// The bytes.
@@ -42,7 +42,7 @@ const DATAREL_SDATA4: u8 = 0x3b;
 
 /// `.eh_frame` with the table that sorts it.
 #[derive(Clone, Debug)]
-pub struct Frames<'f> {
+pub(crate) struct Frames<'f> {
     hdr_vaddr: u64,
     rows: &'f [Row],
     /// Where the last search in `rows` ended.
@@ -56,7 +56,7 @@ impl<'f> Frames<'f> {
     ///
     /// `None` if the header has no sorted table of the one form that linkers write.
     #[must_use]
-    pub fn parse(hdr: Placed<'f>, bytes_from: impl Fn(u64) -> Option<&'f [u8]>) -> Option<Self> {
+    pub(crate) fn parse(hdr: Placed<'f>, bytes_from: impl Fn(u64) -> Option<&'f [u8]>) -> Option<Self> {
         let mut cursor = Cursor::new(hdr);
         let [version, pointer_enc, count_enc, table_enc] = cursor.array()?;
         if version != 1 || table_enc != DATAREL_SDATA4 {
@@ -72,19 +72,19 @@ impl<'f> Frames<'f> {
 
     /// The entry that covers `vaddr`.
     #[must_use]
-    pub fn covering(&self, vaddr: u64) -> Option<Frame> {
+    pub(crate) fn covering(&self, vaddr: u64) -> Option<Frame> {
         let index = self.index_after(vaddr).checked_sub(1)?;
         self.frame(index).filter(|frame| frame.start <= vaddr && vaddr < frame.end)
     }
 
     /// The entries that start before `end`, in descending order of their start.
-    pub fn descending_from(&self, end: u64) -> impl Iterator<Item = Frame> + '_ {
+    pub(crate) fn descending_from(&self, end: u64) -> impl Iterator<Item = Frame> + '_ {
         (0..self.index_after(end.saturating_sub(1))).rev().filter_map(|index| self.frame(index))
     }
 
     /// Where the first entry that starts at or after `vaddr` starts.
     #[must_use]
-    pub fn next_start(&self, vaddr: u64) -> Option<u64> {
+    pub(crate) fn next_start(&self, vaddr: u64) -> Option<u64> {
         let index = vaddr.checked_sub(1).map_or(0, |before| self.index_after(before));
         self.rows.get(index).map(|row| self.start_of(row))
     }
@@ -128,7 +128,7 @@ pub(super) fn partition_near<T>(items: &[T], near: &Cell<usize>, is_before: impl
 
 /// All entries of a `.eh_frame` section in file order, for files whose header has no table.
 #[must_use]
-pub fn walk(section: Placed<'_>) -> Vec<Frame> {
+pub(crate) fn walk(section: Placed<'_>) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut at = 0;
     while let Some(entry) = entry_at(section, at)

@@ -108,7 +108,8 @@ impl Error {
         matches!(self, Self::Class32 | Self::Machine(I386))
     }
 
-    /// The error number that the kernel has for it: what `execve` returns, unless [`Error::kills`].
+    /// The error number that the kernel has for it: what `execve` returns, unless it finds it past the point of
+    /// no return, and ends the process.
     #[must_use]
     pub const fn errno(self, role: Role) -> Errno {
         match role {
@@ -118,7 +119,7 @@ impl Error {
     }
 
     /// Whether the kernel finds it past the point of no return, and ends the process with SIGSEGV.
-    #[must_use]
+    #[cfg(test)]
     pub const fn kills(self, role: Role) -> bool {
         match self {
             // Only load_elf_interp looks at the type of a dynamic loader, and it runs late.

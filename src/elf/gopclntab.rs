@@ -13,7 +13,7 @@ const MAGIC_1_20: u32 = 0xffff_fff1;
 
 /// The sorted table of function entries.
 #[derive(Clone, Copy, Debug)]
-pub struct PcTable<'f> {
+pub(crate) struct PcTable<'f> {
     rows: Rows<'f>,
 }
 
@@ -31,7 +31,7 @@ impl<'f> PcTable<'f> {
     /// In a position-independent program the addresses in it may be left to the dynamic linker and are zero in
     /// the file; then nothing can be said.
     #[must_use]
-    pub fn parse(section: Placed<'f>) -> Option<Self> {
+    pub(crate) fn parse(section: Placed<'f>) -> Option<Self> {
         let bytes = section.bytes;
         let magic = u32::from_le_bytes(*bytes.first_chunk::<4>()?);
         // Two zero bytes, the instruction quantum of x86, the pointer size.
@@ -59,19 +59,19 @@ impl<'f> PcTable<'f> {
 
     /// The entry of the function that holds `vaddr`, and that of the next one.
     #[must_use]
-    pub fn covering(&self, vaddr: u64) -> Option<(u64, u64)> {
+    pub(crate) fn covering(&self, vaddr: u64) -> Option<(u64, u64)> {
         let index = self.index_after(vaddr).checked_sub(1)?;
         self.extent(index).filter(|(start, end)| *start <= vaddr && vaddr < *end)
     }
 
     /// The functions that start before `end`, in descending order.
-    pub fn descending_from(&self, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(crate) fn descending_from(&self, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         (0..self.index_after(end.saturating_sub(1))).rev().filter_map(|index| self.extent(index))
     }
 
     /// Where the first function that starts at or after `vaddr` starts.
     #[must_use]
-    pub fn next_start(&self, vaddr: u64) -> Option<u64> {
+    pub(crate) fn next_start(&self, vaddr: u64) -> Option<u64> {
         self.start_of(vaddr.checked_sub(1).map_or(0, |before| self.index_after(before)))
     }
 

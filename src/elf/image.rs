@@ -18,9 +18,9 @@ use super::header::{self, FileHeader};
 use super::section;
 use crate::addr::{self, PAGE};
 
-pub use super::header::ProgramHeader;
-pub use super::section::Section;
-pub use super::segment::{Segment, TASK_SIZE};
+pub(crate) use super::header::ProgramHeader;
+pub(crate) use super::section::Section;
+pub(crate) use super::segment::{Segment, TASK_SIZE};
 
 /// The size of the largest program header table (`load_elf_phdrs`).
 const PROGRAM_HEADERS_MAX: u64 = 65536;

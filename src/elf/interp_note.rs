@@ -34,7 +34,7 @@ const OPTIONS_MAX: usize = 4096;
 
 /// Why a file's interpreter can't be set, read or restored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// It is no program that can be run.
     Image(Error),
     /// It has no interpreter that could be replaced.
@@ -69,7 +69,7 @@ impl fmt::Display for Refusal {
 
 /// What a program's file says about how it runs under the loader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Record<'f> {
+pub(crate) struct Record<'f> {
     /// The path of the loader.
     pub loader: &'f CStr,
     /// The path of the interpreter that the program had.
@@ -85,7 +85,7 @@ pub struct Record<'f> {
 impl<'f> Record<'f> {
     /// The record of a program, if it has one.
     #[must_use]
-    pub fn of(image: &Image<'f>) -> Option<Self> {
+    pub(crate) fn of(image: &Image<'f>) -> Option<Self> {
         let (_, entry) = interpreter_header(image)?;
         let at = entry.offset.checked_add(entry.file_size)?;
         let rest = image.file().get(usize::try_from(at).ok()?..)?;
@@ -106,7 +106,7 @@ impl<'f> Record<'f> {
     }
 
     /// The options, in order.
-    pub fn options(&self) -> impl Iterator<Item = &'f CStr> + use<'f> {
+    pub(crate) fn options(&self) -> impl Iterator<Item = &'f CStr> + use<'f> {
         let mut rest = self.options;
         core::iter::from_fn(move || {
             let word = CStr::from_bytes_until_nul(rest).ok()?;
@@ -126,7 +126,7 @@ fn interpreter_header(image: &Image<'_>) -> Option<(usize, ProgramHeader)> {
 /// # Errors
 ///
 /// As [`Refusal`] lists.
-pub fn set(file: &[u8], loader: &CStr, options: &[&CStr]) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn set(file: &[u8], loader: &CStr, options: &[&CStr]) -> Result<Vec<u8>, Refusal> {
     let image = Image::parse(file).map_err(Refusal::Image)?;
     let (index, entry) = interpreter_header(&image).ok_or(Refusal::Static)?;
     let interpreter = image.interpreter().ok_or(Refusal::Static)?;
@@ -175,7 +175,7 @@ pub fn set(file: &[u8], loader: &CStr, options: &[&CStr]) -> Result<Vec<u8>, Ref
 /// # Errors
 ///
 /// [`Refusal::NotSet`], and [`Refusal::Changed`] where its bytes can't be had back.
-pub fn restore(file: &[u8]) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn restore(file: &[u8]) -> Result<Vec<u8>, Refusal> {
     let image = Image::parse(file).map_err(Refusal::Image)?;
     let record = Record::of(&image).ok_or(Refusal::NotSet)?;
     let old =

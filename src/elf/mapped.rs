@@ -15,7 +15,7 @@ use crate::addr::GuestAddr;
 
 /// The program headers of a program in memory.
 #[derive(Clone, Debug)]
-pub struct Mapped {
+pub(crate) struct Mapped {
     headers: Vec<ProgramHeader>,
     bias: u64,
 }
@@ -23,7 +23,7 @@ pub struct Mapped {
 impl Mapped {
     /// Reads the table that lies at `at`; `None` unless it says where it is linked.
     #[must_use]
-    pub fn of(table: &[u8], at: GuestAddr) -> Option<Self> {
+    pub(crate) fn of(table: &[u8], at: GuestAddr) -> Option<Self> {
         let headers: Vec<_> = table.chunks_exact(PROGRAM_HEADER_LEN).map(ProgramHeader::read).collect();
         let own = headers.iter().find(|entry| entry.kind == PT_PHDR)?;
         let bias = at.0.wrapping_sub(own.vaddr);
@@ -32,12 +32,12 @@ impl Mapped {
 
     /// The size of a table of `count` headers in bytes.
     #[must_use]
-    pub const fn table_len(count: u64) -> u64 {
+    pub(crate) const fn table_len(count: u64) -> u64 {
         count.saturating_mul(PROGRAM_HEADER_LEN as u64)
     }
 
     /// Where the parts of the file that are mapped lie: run-time address and range in the file.
-    pub fn parts(&self) -> impl Iterator<Item = (GuestAddr, Range<usize>)> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (GuestAddr, Range<usize>)> {
         let loaded = self.headers.iter().filter(|entry| entry.kind == PT_LOAD);
         loaded.filter_map(|entry| {
             let end = usize::try_from(entry.offset.checked_add(entry.file_size)?).ok()?;
@@ -48,12 +48,12 @@ impl Mapped {
 
     /// How far the parts reach in the file, in bytes.
     #[must_use]
-    pub fn file_len(&self) -> usize {
+    pub(crate) fn file_len(&self) -> usize {
         self.parts().map(|(_, range)| range.end).max().unwrap_or(0)
     }
 
     /// Makes `PT_INTERP` of a file put together from the parts lead to the path at its address.
-    pub fn mend(&self, file: &mut [u8]) -> Option<()> {
+    pub(crate) fn mend(&self, file: &mut [u8]) -> Option<()> {
         let index = self.headers.iter().position(|entry| entry.kind == PT_INTERP)?;
         let vaddr = self.headers.get(index)?.vaddr;
         let at = self.headers.iter().filter(|entry| entry.kind == PT_LOAD).find_map(|entry| {

@@ -4,19 +4,19 @@
 //! (Linux fs/binfmt_elf.c): what it accepts is accepted and what it refuses is refused, with the same error number.
 //! The only door to goblin.
 
-pub mod eh_frame;
+pub(crate) mod eh_frame;
 mod error;
-pub mod functions;
-pub mod gopclntab;
+pub(crate) mod functions;
+pub(crate) mod gopclntab;
 mod header;
-pub mod image;
-pub mod interp_note;
-pub mod mapped;
-pub mod needed;
+pub(crate) mod image;
+pub(crate) mod interp_note;
+pub(crate) mod mapped;
+pub(crate) mod needed;
 #[cfg(test)]
 pub(crate) mod sample;
 mod section;
 mod segment;
-pub mod symbol;
+pub(crate) mod symbol;
 
-pub use error::{Error, Role};
+pub(crate) use error::{Error, Role};

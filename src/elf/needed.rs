@@ -13,13 +13,13 @@ use super::header;
 use super::image::Image;
 
 /// The dynamic loader of a program linked against glibc (psABI, "Program Interpreter").
-pub const GLIBC: &CStr = c"/lib64/ld-linux-x86-64.so.2";
+pub(crate) const GLIBC: &CStr = c"/lib64/ld-linux-x86-64.so.2";
 /// The dynamic loader of a program linked against musl (musl's INSTALL).
-pub const MUSL: &CStr = c"/lib/ld-musl-x86_64.so.1";
+pub(crate) const MUSL: &CStr = c"/lib/ld-musl-x86_64.so.1";
 
 /// The usual dynamic loader of a program, by the C library among what it needs; `None` if it needs nothing.
 #[must_use]
-pub fn usual_interpreter(image: &Image<'_>) -> Option<&'static CStr> {
+pub(crate) fn usual_interpreter(image: &Image<'_>) -> Option<&'static CStr> {
     let is_musl = |name: &[u8]| name == b"libc.so" || name.starts_with(b"libc.musl-");
     let mut names = names(image).peekable();
     names.peek()?;
@@ -28,7 +28,7 @@ pub fn usual_interpreter(image: &Image<'_>) -> Option<&'static CStr> {
 
 /// The `R_X86_64_RELATIVE` relocations inside writable segments, as pairs of link-time address and addend. A program
 /// that relocates itself may find them applied, since they do not depend on what was there (psABI 4.4.1).
-pub fn relative_relocations(image: &Image<'_>) -> impl Iterator<Item = (u64, u64)> {
+pub(crate) fn relative_relocations(image: &Image<'_>) -> impl Iterator<Item = (u64, u64)> {
     let value = |wanted: u64| entries(image).find(|&(tag, _)| tag == wanted).map(|(_, value)| value);
     let table = value(DT_RELA).zip(value(DT_RELASZ)).and_then(|(at, len)| image.bytes_at(at, len));
     let (words, _) = table.unwrap_or_default().as_chunks::<8>();

@@ -12,7 +12,7 @@ use crate::addr::{self, PAGE};
 
 /// The end of the address space of a program with 47-bit addresses (`TASK_SIZE`,
 /// arch/x86/include/asm/page_64_types.h).
-pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+pub(crate) const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 
 /// One `PT_LOAD`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,7 +12,7 @@ const SYMBOL_LEN: usize = 24;
 
 /// The link-time address of the symbol called `name` that the file defines in `.dynsym`.
 #[must_use]
-pub fn address_of(image: &Image<'_>, name: &CStr) -> Option<u64> {
+pub(crate) fn address_of(image: &Image<'_>, name: &CStr) -> Option<u64> {
     let (symbols, names) = (image.section(".dynsym")?.bytes, image.section(".dynstr")?.bytes);
     let (symbols, _) = symbols.as_chunks::<SYMBOL_LEN>();
     symbols.iter().find_map(|symbol| {
@@ -33,7 +33,7 @@ fn defined(symbol: &[u8; SYMBOL_LEN]) -> Option<(u64, u32)> {
 
 /// The link-time address of the dynamic section; none for a static program.
 #[must_use]
-pub fn dynamic_section(image: &Image<'_>) -> Option<u64> {
+pub(crate) fn dynamic_section(image: &Image<'_>) -> Option<u64> {
     image.program_headers().find(|header| header.kind == PT_DYNAMIC).map(|header| header.vaddr)
 }
 

@@ -3,5 +3,5 @@
 //! The models are `create_elf_tables` (Linux fs/binfmt_elf.c), `bprm` (fs/exec.c) and `load_script`
 //! (fs/binfmt_script.c): what they accept is accepted and what they refuse is refused, with the same error number.
 
-pub mod script;
-pub mod stack;
+pub(crate) mod script;
+pub(crate) mod stack;

@@ -11,11 +11,11 @@ use core::fmt;
 use crate::abi::errno::Errno;
 
 /// How many bytes of a file the kernel looks at (`BINPRM_BUF_SIZE`, include/uapi/linux/binfmts.h).
-pub const HEAD_LEN: usize = 256;
+pub(crate) const HEAD_LEN: usize = 256;
 
 /// How many scripts may stand one behind the other before a program; one more is `ELOOP` (`exec_binprm`,
 /// fs/exec.c).
-pub const NESTING_MAX: usize = 5;
+pub(crate) const NESTING_MAX: usize = 5;
 
 const MARK: &[u8] = b"#!";
 
@@ -24,7 +24,7 @@ const MARK: &[u8] = b"#!";
 /// The new arguments are `interpreter`, `argument` if there is one, the path of the script, and the old ones
 /// without the first. `AT_EXECFN` stays the path that was passed to `execve`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shebang<'h> {
+pub(crate) struct Shebang<'h> {
     /// The path of the interpreter; not empty, no zero byte.
     pub interpreter: &'h [u8],
     /// All that follows, as one argument without a zero byte; may be empty.
@@ -33,23 +33,23 @@ pub struct Shebang<'h> {
 
 /// Why a file that starts with `#!` cannot be run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// There are only blanks behind `#!`.
-    NoInterpreter,
+    Missing,
     /// A zero byte or the end of the file stands where the interpreter's name should start.
-    EmptyInterpreter,
+    Empty,
     /// The interpreter's name does not end within the first 256 bytes.
-    LongInterpreter,
+    Long,
 }
 
 impl Error {
     /// What `execve` returns for such a file.
     #[must_use]
-    pub const fn errno(self) -> Errno {
+    pub(crate) const fn errno(self) -> Errno {
         match self {
-            Self::NoInterpreter | Self::LongInterpreter => Errno::ENOEXEC,
+            Self::Missing | Self::Long => Errno::ENOEXEC,
             // open_exec of an empty name finds the working directory.
-            Self::EmptyInterpreter => Errno::EACCES,
+            Self::Empty => Errno::EACCES,
         }
     }
 }
@@ -57,9 +57,9 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoInterpreter => "a script without an interpreter behind #!",
-            Self::EmptyInterpreter => "a script with an empty interpreter name",
-            Self::LongInterpreter => "a script whose interpreter name does not end within 256 bytes",
+            Self::Missing => "a script without an interpreter behind #!",
+            Self::Empty => "a script with an empty interpreter name",
+            Self::Long => "a script whose interpreter name does not end within 256 bytes",
         })
     }
 }
@@ -70,7 +70,7 @@ impl fmt::Display for Error {
 ///
 /// # Errors
 /// [`Error`] if the line names no interpreter that could be run.
-pub fn parse(head: &[u8]) -> Result<Option<Shebang<'_>>, Error> {
+pub(crate) fn parse(head: &[u8]) -> Result<Option<Shebang<'_>>, Error> {
     let head = head.get(..HEAD_LEN).unwrap_or(head);
     if !head.starts_with(MARK) {
         return Ok(None);
@@ -78,7 +78,7 @@ pub fn parse(head: &[u8]) -> Result<Option<Shebang<'_>>, Error> {
     let from_name = skip_blanks(line(head)?);
     let interpreter = up_to_zero(up_to_blank(from_name));
     if interpreter.is_empty() {
-        return Err(Error::EmptyInterpreter);
+        return Err(Error::Empty);
     }
     let from_separator = from_name.get(interpreter.len()..).unwrap_or_default();
     let separated = from_separator.first().copied().is_some_and(is_blank);
@@ -99,11 +99,11 @@ fn line(head: &[u8]) -> Result<&[u8], Error> {
         let from_name = skip_blanks(rest);
         if head.len() == HEAD_LEN && !from_name.is_empty() && up_to_zero(up_to_blank(from_name)) == from_name
         {
-            return Err(Error::LongInterpreter);
+            return Err(Error::Long);
         }
         head.get(MARK.len()..HEAD_LEN - 1).unwrap_or_default()
     };
-    let kept = line.iter().rposition(|&byte| !is_blank(byte)).ok_or(Error::NoInterpreter)?;
+    let kept = line.iter().rposition(|&byte| !is_blank(byte)).ok_or(Error::Missing)?;
     Ok(line.get(..=kept).unwrap_or_default())
 }
 
@@ -162,11 +162,11 @@ mod tests {
             ("#!/bin/sh a\0b\n", shebang("/bin/sh", Some("a"))),
             ("#!/bin/sh \0b\n", shebang("/bin/sh", Some(""))),
             ("#!sh\n", shebang("sh", None)),
-            ("#!\n", Err(Error::NoInterpreter)),
-            ("#! \t\n", Err(Error::NoInterpreter)),
-            ("#!", Err(Error::EmptyInterpreter)),
-            ("#!  ", Err(Error::EmptyInterpreter)),
-            ("#! \0/bin/sh\n", Err(Error::EmptyInterpreter)),
+            ("#!\n", Err(Error::Missing)),
+            ("#! \t\n", Err(Error::Missing)),
+            ("#!", Err(Error::Empty)),
+            ("#!  ", Err(Error::Empty)),
+            ("#! \0/bin/sh\n", Err(Error::Empty)),
         ];
         for (head, expected) in rows {
             assert_eq!(parse(head.as_bytes()), expected, "{head:?}");
@@ -180,8 +180,8 @@ mod tests {
         assert_eq!(reads(std::format!("#!{}\n", name(253))), Ok(253));
         assert_eq!(reads(std::format!("#!{} ", name(253))), Ok(253));
         assert_eq!(reads(std::format!("#!{}", name(253))), Ok(253));
-        assert_eq!(reads(std::format!("#!{}", name(254))), Err(Error::LongInterpreter));
-        assert_eq!(reads(std::format!("#!{}\n", name(254))), Err(Error::LongInterpreter));
+        assert_eq!(reads(std::format!("#!{}", name(254))), Err(Error::Long));
+        assert_eq!(reads(std::format!("#!{}\n", name(254))), Err(Error::Long));
     }
 
     #[test]

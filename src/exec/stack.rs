@@ -24,7 +24,7 @@ const STACK_ALIGN: u64 = 16;
 
 /// What a program finds on its stack.
 #[derive(Clone, Copy, Debug)]
-pub struct Contents<'a> {
+pub(crate) struct Contents<'a> {
     /// The arguments; if there are none the program gets one empty argument (`do_execveat_common` since
     /// Linux 5.18).
     pub args: &'a [&'a CStr],
@@ -47,7 +47,7 @@ pub struct Contents<'a> {
 
 /// A stack ready to be copied to its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct InitialStack {
+pub(crate) struct InitialStack {
     /// What the stack pointer is at entry; a multiple of 16.
     pub sp: GuestAddr,
     /// The bytes from `sp` up to the top.
@@ -64,7 +64,7 @@ impl Contents<'_> {
     /// Builds the stack that ends just below `top`, or `None` if so much does not fit between address 0 and
     /// `top`.
     #[must_use]
-    pub fn build(&self, top: GuestAddr) -> Option<InitialStack> {
+    pub(crate) fn build(&self, top: GuestAddr) -> Option<InitialStack> {
         let contents = if self.args.is_empty() { Self { args: &[c""], ..*self } } else { *self };
         let places = contents.place(top)?;
         let bytes = contents.write(&places)?;

@@ -33,7 +33,7 @@ const LINK: &CStr = c"/proc/self/exe";
 /// # Errors
 ///
 /// The kernel's, where there is no telling what lies there.
-pub fn find(process: &Process) -> Result<Found, Failure> {
+pub(crate) fn find(process: &Process) -> Result<Found, Failure> {
     let found = |name: &CStr, file, view| Found {
         path: process.path().into(),
         file_path: name.into(),
@@ -111,7 +111,7 @@ fn remade(process: &Process) -> Option<View> {
 
 /// The path of the loader: as the program names it, or else as the kernel shows what lies at its base.
 #[must_use]
-pub fn loader(found: &Found, process: &Process) -> CString {
+pub(crate) fn loader(found: &Found, process: &Process) -> CString {
     let image = Image::parse(found.view.bytes()).ok();
     let named = image.as_ref().and_then(|image| image.interpreter().map(CString::from));
     // A file that was put together names the program's own interpreter instead.
@@ -138,7 +138,7 @@ fn path_of_base(process: &Process) -> Option<CString> {
 /// randomised addresses kernels before 6.7 map the vDSO into the hole that they leave in it.
 ///
 /// `words` start the loader: its name, and options. Comes back only if it fails.
-pub fn restart(process: &Process, loader: &CStr, words: &[&CStr], program: &CStr) -> Option<Errno> {
+pub(crate) fn restart(process: &Process, loader: &CStr, words: &[&CStr], program: &CStr) -> Option<Errno> {
     let origin = CString::new(alloc::format!(
         "--follow={}",
         Origin { root: ids::id(), is_root: true, ..Origin::default() }
@@ -160,7 +160,7 @@ pub fn restart(process: &Process, loader: &CStr, words: &[&CStr], program: &CStr
 /// # Errors
 ///
 /// What keeps it from starting; nothing of it has run then.
-pub fn start(
+pub(crate) fn start(
     found: Found,
     process: &Process,
     loader: Option<Identity>,

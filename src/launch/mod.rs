@@ -5,7 +5,7 @@
 //! of these steps.
 
 mod adopt;
-pub mod mapped;
+pub(crate) mod mapped;
 
 use crate::abi::auxv::{AuxEntry, AuxKind};
 use crate::abi::errno::Errno;
@@ -38,7 +38,7 @@ const BREAK_SPREAD: u64 = 1 << 30;
 
 /// Why a program can't be started.
 #[derive(Clone, Copy, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The kernel refused something about this file.
     Kernel(Errno),
     /// The file is not a program that can be run.
@@ -52,7 +52,7 @@ pub enum Fault {
 impl Fault {
     /// Whether there is no such file.
     #[must_use]
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Kernel(Errno::ENOENT))
     }
 }
@@ -70,7 +70,7 @@ impl fmt::Display for Fault {
 
 /// A fault and the files that it is about.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// What is wrong.
     pub fault: Fault,
     /// The program that can't be started.
@@ -81,7 +81,7 @@ pub struct Failure {
 
 /// A program that has been found: its file, and what it is started with.
 #[derive(Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The path given to `execve`: the script's, if it is one.
     path: CString,
     /// The path of the program file itself.
@@ -96,7 +96,7 @@ pub struct Found {
 impl Found {
     /// The thread's name (fs/exec.c, `begin_new_exec`): of the path, or since 6.14, where there is none, of the file.
     #[must_use]
-    pub fn name(&self) -> CString {
+    pub(crate) fn name(&self) -> CString {
         let exe = self.exe();
         let is_of_file = self.nameless && process::release() >= (6, 14);
         let path = if is_of_file { exe.to_bytes() } else { self.path.to_bytes() };
@@ -106,7 +106,7 @@ impl Found {
 
     /// The program file's path as `/proc/self/exe` would show it.
     #[must_use]
-    pub fn exe(&self) -> CString {
+    pub(crate) fn exe(&self) -> CString {
         let mut link = alloc::format!("/proc/self/fd/{}", self.file.fd().number());
         link.push('\0');
         let mut buffer = [0_u8; 4096];
@@ -119,7 +119,7 @@ impl Found {
 
     /// The options that `loader set-interp` recorded in the program.
     #[must_use]
-    pub fn options(&self) -> Vec<CString> {
+    pub(crate) fn options(&self) -> Vec<CString> {
         let image = Image::parse(self.view.bytes()).ok();
         let record = image.as_ref().and_then(Record::of);
         record.map(|record| record.options().map(CString::from).collect()).unwrap_or_default()
@@ -131,7 +131,7 @@ impl Found {
 /// # Errors
 ///
 /// What `execvp` would fail with, and the file it is about.
-pub fn find(name: &CStr, args: &[&CStr], search: Option<&[u8]>) -> Result<Found, Failure> {
+pub(crate) fn find(name: &CStr, args: &[&CStr], search: Option<&[u8]>) -> Result<Found, Failure> {
     let path = path::find(name, search).map_err(|errno| Failure {
         fault: Fault::Kernel(errno),
         program: name.into(),
@@ -146,7 +146,7 @@ pub fn find(name: &CStr, args: &[&CStr], search: Option<&[u8]>) -> Result<Found,
 /// # Errors
 ///
 /// What `execve` would fail with, and the file it is about.
-pub fn resolve(
+pub(crate) fn resolve(
     path: CString,
     args: &[&CStr],
     file: Option<OpenFile>,
@@ -185,7 +185,7 @@ pub fn resolve(
 /// # Errors
 ///
 /// What keeps it from starting; nothing of it has run then.
-pub fn start(
+pub(crate) fn start(
     found: Found,
     process: &Process,
     loader: Option<Identity>,

@@ -14,7 +14,7 @@ use core::arch::naked_asm;
 ///
 /// The program is mapped and its initial stack lies at `stack`.
 #[unsafe(naked)]
-pub unsafe extern "C" fn start_program(stack: u64, entry: u64) -> ! {
+pub(crate) unsafe extern "C" fn start_program(stack: u64, entry: u64) -> ! {
     naked_asm!(
         "mov [rip + {entry}], rsi",
         "push 0x202", // IF and the bit that is always set

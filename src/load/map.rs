@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 /// Where a relocatable image goes.
 #[derive(Clone, Copy, Debug)]
-pub enum Base {
+pub(crate) enum Base {
     /// Wherever the kernel maps things.
     Anywhere,
     /// Here, if that is free.
@@ -24,7 +24,7 @@ pub enum Base {
 
 /// Pages that are to be executable.
 #[derive(Clone, Copy, Debug)]
-pub struct Text {
+pub(crate) struct Text {
     /// The pages.
     pub range: AddrRange,
     /// The rights that the image asks for.
@@ -33,7 +33,7 @@ pub struct Text {
 
 /// An image in memory.
 #[derive(Debug)]
-pub struct Mapping {
+pub(crate) struct Mapping {
     /// Run-time address minus link-time address, modulo 2^64.
     pub bias: u64,
     /// The pages from the lowest segment to the highest.
@@ -45,7 +45,7 @@ pub struct Mapping {
 impl Mapping {
     /// The run-time address of a link-time one.
     #[must_use]
-    pub const fn at(&self, vaddr: u64) -> GuestAddr {
+    pub(crate) const fn at(&self, vaddr: u64) -> GuestAddr {
         GuestAddr(vaddr.wrapping_add(self.bias))
     }
 }
@@ -56,7 +56,7 @@ impl Mapping {
 ///
 /// The kernel's; `EEXIST` if an image that must lie at fixed addresses finds them taken, `EFAULT` if the file ends
 /// before a page that has to be zeroed in part, as natively.
-pub fn map(image: &Image<'_>, fd: Fd, base: Base) -> Result<Mapping, Errno> {
+pub(crate) fn map(image: &Image<'_>, fd: Fd, base: Base) -> Result<Mapping, Errno> {
     let (low, high) = image.span();
     let span = reserve(image, AddrRange::new(GuestAddr(low), GuestAddr(high)), base)?;
     let mut mapping = Mapping { bias: span.start.0.wrapping_sub(low), span, texts: Vec::new() };
@@ -76,7 +76,7 @@ pub fn map(image: &Image<'_>, fd: Fd, base: Base) -> Result<Mapping, Errno> {
 
 /// An image that lies in memory already, with this bias.
 #[must_use]
-pub fn taken(image: &Image<'_>, bias: u64) -> Mapping {
+pub(crate) fn taken(image: &Image<'_>, bias: u64) -> Mapping {
     let at = |vaddr: u64| GuestAddr(vaddr.wrapping_add(bias));
     let text = |segment: &Segment| Text {
         // No segment reaches beyond the address space.

@@ -1,10 +1,10 @@
 //! Puts a program into memory as the kernel would. Zone: load.
 
-pub mod jump_asm;
-pub mod map;
-pub mod path;
-pub mod rendezvous;
-pub mod rendezvous_asm;
+pub(crate) mod jump_asm;
+pub(crate) mod map;
+pub(crate) mod path;
+pub(crate) mod rendezvous;
+pub(crate) mod rendezvous_asm;
 
 use crate::abi::auxv::AuxKind;
 use crate::addr::GuestAddr;

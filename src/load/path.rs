@@ -14,7 +14,7 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 /// # Errors
 ///
 /// `ENOENT` if there is none; `EACCES` if there were only files that may not be executed.
-pub fn find(name: &CStr, path: Option<&[u8]>) -> Result<CString, Errno> {
+pub(crate) fn find(name: &CStr, path: Option<&[u8]>) -> Result<CString, Errno> {
     if name.is_empty() {
         return Err(Errno::ENOENT);
     }
@@ -44,7 +44,7 @@ pub fn find(name: &CStr, path: Option<&[u8]>) -> Result<CString, Errno> {
 /// # Errors
 ///
 /// `EACCES` for anything but a regular file, and without the right to execute; the kernel's others.
-pub fn open(path: &CStr) -> Result<OpenFile, Errno> {
+pub(crate) fn open(path: &CStr) -> Result<OpenFile, Errno> {
     file::may_execute(&Place::of(path))?;
     let open = OpenFile::open(path, Access::Read)?;
     let facts: Facts = file::facts(open.fd())?;

@@ -5,7 +5,7 @@
 //! executable and the program an object like others. The program's own dynamic loader has a list too, which the
 //! second version of the structure can name.
 
-pub use super::rendezvous_asm::changed;
+pub(crate) use super::rendezvous_asm::changed;
 use super::rendezvous_asm::own_dynamic_section;
 use crate::addr::GuestAddr;
 use alloc::boxed::Box;
@@ -38,7 +38,7 @@ struct Rendezvous {
 
 /// A program in memory.
 #[derive(Clone, Copy, Debug)]
-pub struct Program<'p> {
+pub(crate) struct Program<'p> {
     /// The path of its file.
     pub path: &'p CStr,
     /// Run-time address minus link-time address.
@@ -50,7 +50,7 @@ pub struct Program<'p> {
 }
 
 /// Makes the list and leads debuggers to it. What it consists of stays for good.
-pub fn announce(program: &Program<'_>) {
+pub(crate) fn announce(program: &Program<'_>) {
     let own = Box::leak(Box::new(Object {
         bias: 0,
         name: address(c""),

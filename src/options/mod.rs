@@ -4,19 +4,19 @@
 //! [`FLAGS`], is both what the parser looks up and what [`Help`] prints, so they cannot disagree.
 //! Words are bytes: file names need not be UTF-8.
 
-pub mod origin;
-pub mod set_interp;
+pub(crate) mod origin;
+pub(crate) mod set_interp;
 
 use core::fmt;
 
 use origin::Origin;
 
 /// The loader's name and version.
-pub const VERSION: &str = concat!("loader ", env!("CARGO_PKG_VERSION"));
+pub(crate) const VERSION: &str = concat!("loader ", env!("CARGO_PKG_VERSION"));
 
 /// What the command line asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Parsed<'a> {
+pub(crate) enum Parsed<'a> {
     /// Run a program.
     Run(Options<'a>),
     /// Print [`Help`].
@@ -27,7 +27,7 @@ pub enum Parsed<'a> {
 
 /// What the summary tells apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Summary {
+pub(crate) enum Summary {
     /// Nothing: one table for all processes.
     Total,
     /// Each process has a table.
@@ -59,7 +59,7 @@ impl Intercept {
 
 /// How the report is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Report {
+pub(crate) enum Report {
     /// For people.
     Text,
     /// One JSON object on a line.
@@ -68,7 +68,7 @@ pub enum Report {
 
 /// How to run which program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options<'a> {
+pub(crate) struct Options<'a> {
     /// Print calls and errors at the end.
     pub summary: Option<Summary>,
     /// Print each call.
@@ -99,7 +99,7 @@ pub struct Options<'a> {
 
 /// Why a command line can't be understood; holds the words at fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UsageError<'a> {
+pub(crate) enum UsageError<'a> {
     /// No option has this name.
     UnknownOption(&'a [u8]),
     /// The option needs a value, which is missing or empty.
@@ -287,7 +287,7 @@ const NOTHING_ASKED: Options<'static> = Options {
 /// # Errors
 ///
 /// The first word that can't be understood.
-pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, UsageError<'a>> {
+pub(crate) fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Parsed<'a>, UsageError<'a>> {
     let mut options = NOTHING_ASKED;
     let mut intercept = None;
     let chosen = |intercept: Option<Intercept>, strict| match intercept {
@@ -373,7 +373,7 @@ fn find(is_it: impl Fn(&Flag) -> bool) -> Option<&'static Flag> {
 }
 
 /// The text of `--help`.
-pub struct Help;
+pub(crate) struct Help;
 
 impl fmt::Display for Help {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use core::fmt;
 
 /// What the exec'd loader can't find out by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The process whose end is the end of the run.
     pub root: u32,
     /// Whether that is the process itself: ids alone don't tell, since other namespaces have the same.
@@ -32,7 +32,7 @@ pub struct Origin {
 impl Origin {
     /// Reads the value of `--follow`; `None` if it is not one that [`Display`](fmt::Display) writes.
     #[must_use]
-    pub fn parse(value: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(value: &[u8]) -> Option<Self> {
         let mut origin = Self::default();
         let mut has_root = false;
         for fact in value.split(|&byte| byte == b',') {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::{Effect, UsageError, look_up, value_of};
 
 /// The text of `loader set-interp --help`.
-pub const HELP: &str = "\
+pub(crate) const HELP: &str = "\
 usage: loader set-interp [OPTIONS] PROGRAM -o FILE
        loader set-interp --print PROGRAM
        loader set-interp --restore PROGRAM -o FILE
@@ -25,7 +25,7 @@ so do the words in LOADER_OPTIONS in the environment.
 
 /// What is to be done to the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// Its interpreter becomes the loader.
     Set,
     /// What has been recorded in it is printed.
@@ -36,7 +36,7 @@ pub enum Action {
 
 /// What `loader set-interp` is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// What is to be done.
     pub action: Action,
     /// The program's file.
@@ -54,7 +54,9 @@ pub struct Request<'a> {
 /// # Errors
 ///
 /// The first word that can't be understood, or what is missing.
-pub fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Option<Request<'a>>, UsageError<'a>> {
+pub(crate) fn parse<'a>(
+    words: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<Request<'a>>, UsageError<'a>> {
     let mut action = Action::Set;
     let (mut program, mut output, mut loader) = (None, None, None);
     let mut options = Vec::new();

@@ -23,7 +23,7 @@ use crate::runtime::gate::block::Block;
 use crate::runtime::gate::pending::{Collected, Pending, Returns, Side};
 use crate::runtime::gate::slots::{self, Slot};
 use crate::runtime::gate::step::Step;
-use crate::runtime::gate::{gate_asm, layout, pool, stubs};
+use crate::runtime::gate::{layout, pool, stubs};
 use crate::runtime::session::followed::{Followed, Returned};
 use crate::runtime::session::guest::Memory;
 use crate::runtime::{session, tasks};
@@ -142,7 +142,7 @@ extern "C" fn loader_returned(block: &mut Block) {
 
 /// A call that is over.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// What it left behind.
     pub pending: Pending,
     /// What the program is to see.
@@ -151,7 +151,7 @@ pub struct Ended {
 
 /// Ends the call behind `area`, which has returned, or is to be made again as an outcome of
 /// [`Errno::is_restart`](crate::abi::errno::Errno::is_restart) says. The hooks run on `block`.
-pub fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
+pub(crate) fn end(block: &mut Block, area: u64, mut outcome: Outcome) -> Ended {
     let failed = outcome.errno().is_some();
     let Some(collected) = slots::collect(block, area, failed) else {
         unreachable!("a slot's area lies in its record");
@@ -185,7 +185,7 @@ extern "C" fn loader_filtered(block: &mut Block) {
 
 /// Tells the tools, when a handler is about to be entered, of the `rt_sigreturn` that ends it: the bytes that make that
 /// call are what unwinders look for, and stay as they are.
-pub fn announce_return() {
+pub(crate) fn announce_return() {
     if let Some(session) = session::get() {
         let mut call = Call { nr: sysno::RT_SIGRETURN, args: [0; 6] };
         let _ = session.tools.enter(&mut call, &Memory);
@@ -193,7 +193,7 @@ pub fn announce_return() {
 }
 
 /// On a shared block: makes the thread the owner of a block of its own for the next time.
-pub fn adopt_block(block: &Block) {
+pub(crate) fn adopt_block(block: &Block) {
     if block.owner.load(Ordering::Relaxed) == 0 {
         adopt_shared(block);
     }
@@ -205,12 +205,4 @@ fn adopt_shared(block: &Block) {
         Some(base) if tasks::is_own_process() => pool::adopt(base),
         _ => tasks::claim(block),
     }
-}
-
-/// The stub whose `syscall` ends at `at`.
-#[must_use]
-pub fn stub_at(at: GuestAddr) -> Option<u32> {
-    let offset = at.0.checked_sub(gate_asm::stubs())?;
-    let index = u32::try_from(offset / stub::LEN as u64).ok().filter(|index| *index < layout::STUBS)?;
-    (offset % stub::LEN as u64 == stub::RETURN as u64).then_some(index)
 }

@@ -3,20 +3,20 @@
 //!
 //! Read [`dispatch`] first: it holds the whole story of one call.
 
-pub mod memory;
-pub mod gate;
-pub mod tasks;
-pub mod session;
-pub mod signal;
-pub mod code;
-pub mod backstop;
-pub mod calls;
-pub mod dispatch;
+pub(crate) mod memory;
+pub(crate) mod gate;
+pub(crate) mod tasks;
+pub(crate) mod session;
+pub(crate) mod signal;
+pub(crate) mod code;
+pub(crate) mod backstop;
+pub(crate) mod calls;
+pub(crate) mod dispatch;
 mod arrival;
-pub mod delivery;
+pub(crate) mod delivery;
 mod interrupted;
-pub mod reserved_delivery;
-pub mod report;
+pub(crate) mod reserved_delivery;
+pub(crate) mod report;
 
 use crate::abi::auxv::AuxKind;
 use crate::abi::errno::Errno;
@@ -49,7 +49,7 @@ pub fn claim_pools() {
 /// # Errors
 ///
 /// The kernel's, when there is no memory.
-pub fn set_up(process: &Process, session: &'static Session, name: &CStr) -> Result<(), Errno> {
+pub(crate) fn set_up(process: &Process, session: &'static Session, name: &CStr) -> Result<(), Errno> {
     const FSGSBASE: u64 = 1 << 1;
     // The kernel maps what an executable segment has beyond its file writable as well (mm/vma.c, `vm_brk_flags`).
     mem::protect(gate_asm::pools(), Protection::READ_EXECUTE)?;

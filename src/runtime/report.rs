@@ -18,7 +18,7 @@ use crate::runtime::tasks;
 use core::fmt;
 
 /// Writes the report of the calling process, if there is to be one.
-pub fn print(session: &Session, out: &mut dyn fmt::Write) {
+pub(crate) fn print(session: &Session, out: &mut dyn fmt::Write) {
     let (Some(form), Some(ledger)) = (session.report, notes::ledger()) else { return };
     let natives = AsJson(&session.tree.natives);
     let report = Report {

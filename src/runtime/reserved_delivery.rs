@@ -10,7 +10,7 @@ use crate::x86::scan::SYSCALL;
 
 /// Decides on a reserved signal: `None` if it is dealt with, else the program's handler for it.
 #[must_use]
-pub fn resolve(frame: Frame) -> Option<GuestAddr> {
+pub(crate) fn resolve(frame: Frame) -> Option<GuestAddr> {
     let info = frame.info();
     let signal = Signal(info.signo.cast_unsigned());
     let is_dealt_with = match signal {

@@ -4,7 +4,7 @@
 //! They cannot stand in the library itself, since a test process already has them; [`entry!`](crate::entry) puts
 //! them into the executable, each a one-line door to a function of this folder.
 
-pub mod entry_asm;
-pub mod memory_asm;
-pub mod panic;
-pub mod start_asm;
+pub(crate) mod entry_asm;
+pub(crate) mod memory_asm;
+pub(crate) mod panic;
+pub(crate) mod start_asm;

@@ -26,7 +26,7 @@ const STACK_WORDS: usize = 1024;
 
 /// What the child does, and what came of it.
 #[derive(Debug)]
-pub struct Errand {
+pub(crate) struct Errand {
     nr: u32,
     args: [u64; 6],
     outcome: AtomicU64,
@@ -47,7 +47,7 @@ struct Stack([u64; STACK_WORDS]);
 /// The kernel's for the call, or for the child.
 #[cold]
 #[inline(never)]
-pub unsafe fn call_unlimited(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
+pub(crate) unsafe fn call_unlimited(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
     // The child must not run the program's handlers.
     let _blocked = AllBlocked::new().ok_or(Errno::EMFILE)?;
     let errand = Errand { nr, args, outcome: AtomicU64::new(Outcome::failure(Errno::EMFILE).0) };

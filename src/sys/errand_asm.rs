@@ -13,7 +13,7 @@ use core::arch::naked_asm;
 ///
 /// Reached only by that `ret`.
 #[unsafe(naked)]
-pub unsafe extern "C" fn begin() -> ! {
+pub(crate) unsafe extern "C" fn begin() -> ! {
     naked_asm!(
         "pop rdi",
         "xor ebp, ebp", // the outermost frame

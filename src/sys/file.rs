@@ -9,18 +9,18 @@ use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
 /// The standard output stream.
-pub const STDOUT: Fd = Fd(1);
+pub(crate) const STDOUT: Fd = Fd(1);
 
 /// The standard error stream.
-pub const STDERR: Fd = Fd(2);
+pub(crate) const STDERR: Fd = Fd(2);
 
 /// A descriptor that closes itself.
 #[derive(Debug)]
-pub struct OpenFile(Fd);
+pub(crate) struct OpenFile(Fd);
 
 /// Where a path starts, and how it is taken.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'p> {
+pub(crate) struct Place<'p> {
     /// A directory's descriptor or `AT_FDCWD`.
     pub directory: u64,
     /// The path.
@@ -32,7 +32,7 @@ pub struct Place<'p> {
 impl<'p> Place<'p> {
     /// A path from the working directory on, links followed.
     #[must_use]
-    pub const fn of(path: &'p CStr) -> Self {
+    pub(crate) const fn of(path: &'p CStr) -> Self {
         Self { directory: crate::abi::open::AT_FDCWD, path, flags: 0 }
     }
 }
@@ -43,7 +43,7 @@ impl<'p> Place<'p> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn duplicate(fd: Fd, lowest: u32) -> Result<Fd, Errno> {
+pub(crate) fn duplicate(fd: Fd, lowest: u32) -> Result<Fd, Errno> {
     const F_DUPFD_CLOEXEC: u64 = 1030;
     let to = |from: u32| [fd.number(), F_DUPFD_CLOEXEC, from.into(), 0, 0, 0];
     // SAFETY: it makes a descriptor, and changes none.
@@ -70,7 +70,7 @@ unsafe fn make_descriptor(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug)]
-pub enum Access {
+pub(crate) enum Access {
     /// Reading.
     Read,
     /// Reading and writing.
@@ -84,7 +84,7 @@ pub enum Access {
 impl Access {
     /// The `O_*` flags that this takes.
     #[must_use]
-    pub const fn flags(self) -> u64 {
+    pub(crate) const fn flags(self) -> u64 {
         use crate::abi::open;
         let bits = match self {
             Self::Read => open::RDONLY,
@@ -102,7 +102,7 @@ impl OpenFile {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn open(path: &CStr, access: Access) -> Result<Self, Errno> {
+    pub(crate) fn open(path: &CStr, access: Access) -> Result<Self, Errno> {
         let args = [crate::abi::open::AT_FDCWD, path.as_ptr().addr() as u64, access.flags(), 0o666, 0, 0];
         // SAFETY: the kernel reads the path, which is a C string, and makes a new descriptor.
         let fd = unsafe { make_descriptor(sysno::OPENAT, args) }?;
@@ -115,7 +115,7 @@ impl OpenFile {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn open_link(directory: u64, path: &CStr) -> Result<Self, Errno> {
+    pub(crate) fn open_link(directory: u64, path: &CStr) -> Result<Self, Errno> {
         use crate::abi::open;
         let flags = open::PATH | open::NOFOLLOW | open::CLOEXEC;
         let args = [directory, path.as_ptr().addr() as u64, flags.into(), 0, 0, 0];
@@ -129,7 +129,7 @@ impl OpenFile {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn open_program(place: &Place<'_>) -> Result<Self, Errno> {
+    pub(crate) fn open_program(place: &Place<'_>) -> Result<Self, Errno> {
         use crate::abi::open;
         let fixed = open::RDONLY | open::CLOEXEC | open::NONBLOCK | open::NOCTTY;
         let links = if place.flags & open::AT_SYMLINK_NOFOLLOW != 0 { open::NOFOLLOW } else { 0 };
@@ -143,7 +143,7 @@ impl OpenFile {
 
     /// Takes over a descriptor that was left open for this purpose.
     #[must_use]
-    pub const fn inherited(number: u32) -> Self {
+    pub(crate) const fn inherited(number: u32) -> Self {
         Self(Fd(number))
     }
 
@@ -152,7 +152,7 @@ impl OpenFile {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn copy_of(fd: Fd) -> Result<Self, Errno> {
+    pub(crate) fn copy_of(fd: Fd) -> Result<Self, Errno> {
         duplicate(fd, 0).map(Self)
     }
 
@@ -161,7 +161,7 @@ impl OpenFile {
     /// # Errors
     ///
     /// None for an open descriptor.
-    pub fn keep_at_exec(&self) -> Result<(), Errno> {
+    pub(crate) fn keep_at_exec(&self) -> Result<(), Errno> {
         // SAFETY: it changes a descriptor of ours.
         unsafe { call(sysno::FCNTL, [self.0.number(), crate::abi::open::SETFD, 0, 0, 0, 0]) }.map(drop)
     }
@@ -171,7 +171,7 @@ impl OpenFile {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn lock(&self) -> Result<(), Errno> {
+    pub(crate) fn lock(&self) -> Result<(), Errno> {
         // SAFETY: it touches no memory.
         unsafe { call(sysno::FLOCK, [self.0.number(), crate::abi::open::LOCK_EX, 0, 0, 0, 0]) }.map(drop)
     }
@@ -181,7 +181,7 @@ impl OpenFile {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn unlock(&self) -> Result<(), Errno> {
+    pub(crate) fn unlock(&self) -> Result<(), Errno> {
         // SAFETY: it touches no memory.
         unsafe { call(sysno::FLOCK, [self.0.number(), crate::abi::open::LOCK_UN, 0, 0, 0, 0]) }.map(drop)
     }
@@ -191,7 +191,7 @@ impl OpenFile {
     /// # Errors
     ///
     /// The kernel's; `EINVAL` for what has no length.
-    pub fn truncate(&self, len: u64) -> Result<(), Errno> {
+    pub(crate) fn truncate(&self, len: u64) -> Result<(), Errno> {
         // SAFETY: what the file is, is the caller's business; it touches no memory.
         unsafe { call(sysno::FTRUNCATE, [self.0.number(), len, 0, 0, 0, 0]) }.map(drop)
     }
@@ -201,14 +201,14 @@ impl OpenFile {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn set_mode(&self, mode: u32) -> Result<(), Errno> {
+    pub(crate) fn set_mode(&self, mode: u32) -> Result<(), Errno> {
         // SAFETY: it touches no memory.
         unsafe { call(sysno::FCHMOD, [self.0.number(), mode.into(), 0, 0, 0, 0]) }.map(drop)
     }
 
     /// The descriptor.
     #[must_use]
-    pub const fn fd(&self) -> Fd {
+    pub(crate) const fn fd(&self) -> Fd {
         self.0
     }
 }
@@ -225,21 +225,21 @@ impl Drop for OpenFile {
 /// # Errors
 ///
 /// The kernel's.
-pub fn rename(from: &CStr, to: &CStr) -> Result<(), Errno> {
+pub(crate) fn rename(from: &CStr, to: &CStr) -> Result<(), Errno> {
     let (from, to) = (from.as_ptr().addr() as u64, to.as_ptr().addr() as u64);
     // SAFETY: the kernel reads two C strings.
     unsafe { call(sysno::RENAME, [from, to, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// Takes a file's name away; one that has none is not an error of ours.
-pub fn remove(path: &CStr) {
+pub(crate) fn remove(path: &CStr) {
     // SAFETY: the kernel reads a C string.
     let _ = unsafe { call(sysno::UNLINK, [path.as_ptr().addr() as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// What the loader asks about a file.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// File type and permission bits (`st_mode`).
     pub mode: u32,
     /// Length in bytes.
@@ -254,7 +254,7 @@ pub struct Facts {
 
 /// What tells a file from all others, by whatever name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     device: u64,
     inode: u64,
 }
@@ -262,13 +262,13 @@ pub struct Identity {
 impl Identity {
     /// The numbers of its device and inode.
     #[must_use]
-    pub const fn numbers(self) -> (u64, u64) {
+    pub(crate) const fn numbers(self) -> (u64, u64) {
         (self.device, self.inode)
     }
 
     /// The number in its file system.
     #[must_use]
-    pub const fn inode(self) -> u64 {
+    pub(crate) const fn inode(self) -> u64 {
         self.inode
     }
 }
@@ -276,7 +276,7 @@ impl Identity {
 impl Facts {
     /// Whether it is a regular file.
     #[must_use]
-    pub const fn is_regular(&self) -> bool {
+    pub(crate) const fn is_regular(&self) -> bool {
         self.mode & 0o170_000 == 0o100_000
     }
 }
@@ -286,7 +286,7 @@ impl Facts {
 /// # Errors
 ///
 /// The kernel's.
-pub fn facts(fd: Fd) -> Result<Facts, Errno> {
+pub(crate) fn facts(fd: Fd) -> Result<Facts, Errno> {
     ask_facts(sysno::FSTAT, |stat| [fd.number(), stat, 0, 0, 0, 0])
 }
 
@@ -295,7 +295,7 @@ pub fn facts(fd: Fd) -> Result<Facts, Errno> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn facts_at(path: &CStr) -> Result<Facts, Errno> {
+pub(crate) fn facts_at(path: &CStr) -> Result<Facts, Errno> {
     ask_facts(sysno::STAT, |stat| [path.as_ptr().addr() as u64, stat, 0, 0, 0, 0])
 }
 
@@ -316,7 +316,7 @@ fn ask_facts(nr: u32, args: impl Fn(u64) -> [u64; 6]) -> Result<Facts, Errno> {
 
 /// Whether the descriptor is closed by an exec.
 #[must_use]
-pub fn closes_at_exec(fd: Fd) -> bool {
+pub(crate) fn closes_at_exec(fd: Fd) -> bool {
     use crate::abi::open::{FD_CLOEXEC, GETFD};
     // SAFETY: it touches no memory.
     let flags = unsafe { call(sysno::FCNTL, [fd.number(), GETFD, 0, 0, 0, 0]) };
@@ -325,7 +325,7 @@ pub fn closes_at_exec(fd: Fd) -> bool {
 
 /// Whether the file grants capabilities (man 7 capabilities, "File capabilities").
 #[must_use]
-pub fn grants_capabilities(fd: Fd) -> bool {
+pub(crate) fn grants_capabilities(fd: Fd) -> bool {
     let name = c"security.capability".as_ptr().addr() as u64;
     // SAFETY: the kernel reads the name, and with a length of 0 writes nothing.
     unsafe { call(sysno::FGETXATTR, [fd.number(), name, 0, 0, 0, 0]) }.is_ok_and(|len| len > 0)
@@ -333,14 +333,14 @@ pub fn grants_capabilities(fd: Fd) -> bool {
 
 /// Whether set-id bits count where the file lies.
 #[must_use]
-pub fn honours_set_id(fd: Fd) -> bool {
+pub(crate) fn honours_set_id(fd: Fd) -> bool {
     use crate::abi::open::ST_NOSUID;
     file_system(fd).is_none_or(|facts| facts.f_flags.cast_unsigned() & ST_NOSUID == 0)
 }
 
 /// Whether the file is one of the kernel's own about processes.
 #[must_use]
-pub fn is_of_proc(fd: Fd) -> bool {
+pub(crate) fn is_of_proc(fd: Fd) -> bool {
     use crate::abi::open::PROC_SUPER_MAGIC;
     file_system(fd).is_some_and(|facts| facts.f_type == PROC_SUPER_MAGIC)
 }
@@ -359,7 +359,7 @@ fn file_system(fd: Fd) -> Option<crate::abi::open::StatFs> {
 /// # Errors
 ///
 /// `EACCES` if not, and the kernel's others.
-pub fn may_execute(place: &Place<'_>) -> Result<(), Errno> {
+pub(crate) fn may_execute(place: &Place<'_>) -> Result<(), Errno> {
     use crate::abi::open;
     let path = place.path.as_ptr().addr() as u64;
     let args = [place.directory, path, open::X_OK, open::AT_EACCESS | place.flags, 0, 0];
@@ -379,7 +379,7 @@ pub fn may_execute(place: &Place<'_>) -> Result<(), Errno> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+pub(crate) fn write(fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
     let args = [fd.number(), bytes.as_ptr().addr() as u64, bytes.len() as u64, 0, 0, 0];
     // SAFETY: the kernel only reads `bytes`.
     unsafe { call(sysno::WRITE, args) }.map(|len| len as usize)
@@ -390,7 +390,7 @@ pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
 /// # Errors
 ///
 /// The kernel's first.
-pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match write(fd, bytes) {
             Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
@@ -406,7 +406,7 @@ pub fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<(), Errno> {
 /// # Errors
 ///
 /// The kernel's; `EIO` for a short write.
-pub fn write_at(fd: Fd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+pub(crate) fn write_at(fd: Fd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
     let args = [fd.number(), bytes.as_ptr().addr() as u64, bytes.len() as u64, offset, 0, 0];
     // SAFETY: the kernel only reads `bytes`; what the file is, is the caller's business.
     let len = unsafe { call(sysno::PWRITE64, args) }?;
@@ -418,7 +418,7 @@ pub fn write_at(fd: Fd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn read(fd: Fd, into: &mut [u8]) -> Result<usize, Errno> {
+pub(crate) fn read(fd: Fd, into: &mut [u8]) -> Result<usize, Errno> {
     let args = [fd.number(), into.as_mut_ptr().addr() as u64, into.len() as u64, 0, 0, 0];
     // SAFETY: the kernel writes into `into` only.
     unsafe { call(sysno::READ, args) }.map(|len| len as usize)
@@ -429,7 +429,7 @@ pub fn read(fd: Fd, into: &mut [u8]) -> Result<usize, Errno> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn read_link<'b>(path: &CStr, into: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+pub(crate) fn read_link<'b>(path: &CStr, into: &'b mut [u8]) -> Result<&'b [u8], Errno> {
     let args = [path.as_ptr().addr() as u64, into.as_mut_ptr().addr() as u64, into.len() as u64, 0, 0, 0];
     // SAFETY: the kernel reads the path and writes into `into` only.
     let len = unsafe { call(sysno::READLINK, args) }?;
@@ -441,7 +441,7 @@ pub fn read_link<'b>(path: &CStr, into: &'b mut [u8]) -> Result<&'b [u8], Errno>
 /// # Errors
 ///
 /// The kernel's.
-pub fn working_directory(into: &mut [u8]) -> Result<&[u8], Errno> {
+pub(crate) fn working_directory(into: &mut [u8]) -> Result<&[u8], Errno> {
     let args = [into.as_mut_ptr().addr() as u64, into.len() as u64, 0, 0, 0, 0];
     // SAFETY: the kernel writes into `into` only.
     let len = unsafe { call(sysno::GETCWD, args) }?;

@@ -17,7 +17,7 @@ use core::arch::naked_asm;
 /// The kernel does whatever the registers say.
 #[unsafe(naked)]
 #[unsafe(link_section = ".gate.code")]
-pub unsafe extern "C" fn syscall(nr: u32, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> u64 {
+pub(crate) unsafe extern "C" fn syscall(nr: u32, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> u64 {
     naked_asm!(
         ".cfi_startproc",
         "mov eax, edi",
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn syscall(nr: u32, a: u64, b: u64, c: u64, d: u64, e: u64
 
 /// The first address of the gate.
 #[must_use]
-pub fn start() -> GuestAddr {
+pub(crate) fn start() -> GuestAddr {
     GuestAddr((syscall as *const ()).expose_provenance() as u64)
 }
 
@@ -44,7 +44,7 @@ const END: u64 = 24;
 
 /// The address after the loader's own system call instruction: what a seccomp filter sees.
 #[must_use]
-pub fn address_after() -> u64 {
+pub(crate) fn address_after() -> u64 {
     start().0 + END
 }
 

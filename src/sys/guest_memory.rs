@@ -10,7 +10,7 @@ use crate::sys::{call, ids};
 /// # Errors
 ///
 /// `EFAULT` if not even the first byte is readable.
-pub fn read_memory(at: GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
+pub(crate) fn read_memory(at: GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
     transfer(sysno::PROCESS_VM_READV, at, into.as_mut_ptr().addr(), into.len())
 }
 
@@ -19,7 +19,7 @@ pub fn read_memory(at: GuestAddr, into: &mut [u8]) -> Result<usize, Errno> {
 /// # Errors
 ///
 /// `EFAULT` if not even the first byte is writable.
-pub fn write_memory(at: GuestAddr, from: &[u8]) -> Result<usize, Errno> {
+pub(crate) fn write_memory(at: GuestAddr, from: &[u8]) -> Result<usize, Errno> {
     transfer(sysno::PROCESS_VM_WRITEV, at, from.as_ptr().addr(), from.len())
 }
 

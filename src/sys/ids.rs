@@ -6,7 +6,7 @@ use crate::sys::{call, gate_asm};
 /// Exit statuses of the loader's own, as a shell would give them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Status {
+pub(crate) enum Status {
     /// All is said: `--help`, `--version`.
     Success = 0,
     /// The command line makes no sense.
@@ -20,7 +20,7 @@ pub enum Status {
 }
 
 /// Ends every thread of the process.
-pub fn exit_all(status: Status) -> ! {
+pub(crate) fn exit_all(status: Status) -> ! {
     loop {
         // SAFETY: the process ends.
         unsafe { gate_asm::syscall(sysno::EXIT_GROUP, u64::from(status as u8), 0, 0, 0, 0, 0) };
@@ -29,21 +29,21 @@ pub fn exit_all(status: Status) -> ! {
 
 /// The parent's id in this process's pid namespace; 0 if it is not in there.
 #[must_use]
-pub fn parent_id() -> u32 {
+pub(crate) fn parent_id() -> u32 {
     // SAFETY: getppid touches no memory and does not fail.
     unsafe { gate_asm::syscall(sysno::GETPPID, 0, 0, 0, 0, 0, 0) as u32 }
 }
 
 /// The process's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
 #[must_use]
-pub fn id() -> u32 {
+pub(crate) fn id() -> u32 {
     // SAFETY: getpid touches no memory.
     unsafe { call(sysno::GETPID, [0; 6]) }.map_or(0, |id| id as u32)
 }
 
 /// The calling thread's id in its own pid namespace; 0 if a filter of the program's forbids to ask.
 #[must_use]
-pub fn thread_id() -> u32 {
+pub(crate) fn thread_id() -> u32 {
     // SAFETY: gettid touches no memory.
     unsafe { call(sysno::GETTID, [0; 6]) }.map_or(0, |id| id as u32)
 }

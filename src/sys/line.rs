@@ -5,7 +5,7 @@ use core::fmt;
 
 /// Up to `N` bytes of text; what does not fit is cut.
 #[derive(Debug)]
-pub struct Line<const N: usize> {
+pub(crate) struct Line<const N: usize> {
     bytes: [u8; N],
     len: usize,
 }
@@ -13,12 +13,12 @@ pub struct Line<const N: usize> {
 impl<const N: usize> Line<N> {
     /// An empty line.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { bytes: [0; N], len: 0 }
     }
 
     /// Appends bytes that need not be UTF-8, such as a path.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         let room = self.bytes.get_mut(self.len..).unwrap_or_default();
         let fits = bytes.len().min(room.len());
         for (to, from) in room.iter_mut().zip(bytes) {
@@ -29,18 +29,18 @@ impl<const N: usize> Line<N> {
 
     /// What has been written so far.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
     /// How many bytes still fit.
     #[must_use]
-    pub const fn room(&self) -> usize {
+    pub(crate) const fn room(&self) -> usize {
         N.saturating_sub(self.len)
     }
 
     /// Writes it to the process's stderr; a stderr that is closed or full is not an error of ours.
-    pub fn to_stderr(&self) {
+    pub(crate) fn to_stderr(&self) {
         let _ = file::write(file::STDERR, self.as_bytes());
     }
 }

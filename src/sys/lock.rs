@@ -6,7 +6,7 @@
 //! any of them can be killed wherever it is. It is a futex with priority inheritance (futex(2)): the word holds the
 //! holder's thread id, and the kernel hands the lock of a dead holder to whoever waits (kernel/futex/pi.c).
 
-pub use spin::mutex::SpinMutex as Lock;
+pub(crate) use spin::mutex::SpinMutex as Lock;
 
 use crate::abi::errno::Errno;
 use crate::abi::futex::{LOCK_PI_PRIVATE, OWNER_DIED, UNLOCK_PI_PRIVATE};
@@ -24,7 +24,7 @@ const SLEEP: u64 = 20;
 
 /// A lock that survives the death of its holder.
 #[derive(Debug)]
-pub struct RobustLock<T> {
+pub(crate) struct RobustLock<T> {
     /// 0, or the holder's thread id and the kernel's `FUTEX_WAITERS` and `FUTEX_OWNER_DIED`.
     word: AtomicU32,
     value: UnsafeCell<T>,
@@ -35,7 +35,7 @@ unsafe impl<T: Send> Sync for RobustLock<T> {}
 
 /// Access to what a [`RobustLock`] guards.
 #[derive(Debug)]
-pub struct RobustGuard<'a, T> {
+pub(crate) struct RobustGuard<'a, T> {
     lock: &'a RobustLock<T>,
     thread: u32,
     is_inherited: bool,
@@ -43,12 +43,12 @@ pub struct RobustGuard<'a, T> {
 
 impl<T> RobustLock<T> {
     /// A free lock around `value`.
-    pub const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self { word: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
     /// Takes the lock. The calling thread must not hold it.
-    pub fn lock(&self) -> RobustGuard<'_, T> {
+    pub(crate) fn lock(&self) -> RobustGuard<'_, T> {
         // Not 0, which is nobody, where a filter of the program's forbids to ask.
         let thread = ids::thread_id().max(1);
         for _ in 0..SPINS {
@@ -77,7 +77,7 @@ impl<T> RobustLock<T> {
     }
 
     /// Whether somebody holds it, dead or alive.
-    pub fn is_locked(&self) -> bool {
+    pub(crate) fn is_locked(&self) -> bool {
         self.word.load(Ordering::Relaxed) != 0
     }
 
@@ -86,7 +86,7 @@ impl<T> RobustLock<T> {
     /// # Safety
     ///
     /// The holder will never run again, and nobody waits: the memory is a forked child's.
-    pub unsafe fn force_unlock(&self) {
+    pub(crate) unsafe fn force_unlock(&self) {
         self.word.store(0, Ordering::Release);
     }
 
@@ -118,7 +118,7 @@ impl<T> RobustLock<T> {
 impl<T> RobustGuard<'_, T> {
     /// Whether the former holder died, and may have left the value halfway.
     #[must_use]
-    pub const fn is_inherited(&self) -> bool {
+    pub(crate) const fn is_inherited(&self) -> bool {
         self.is_inherited
     }
 }

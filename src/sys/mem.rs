@@ -5,13 +5,13 @@ use crate::abi::map::{self as flags, Protection, Sharing};
 use crate::abi::signal::SET_LEN;
 use crate::abi::sysno;
 use crate::addr::{AddrRange, GuestAddr, PAGE};
-pub use crate::sys::fd::Fd;
+pub(crate) use crate::sys::fd::Fd;
 use crate::sys::{call, ids};
 use core::ffi::CStr;
 
 /// Where a mapping goes.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
+pub(crate) enum Place {
     /// Wherever the kernel likes.
     Anywhere,
     /// Exactly here, and only if nothing lies there (`MAP_FIXED_NOREPLACE`).
@@ -35,7 +35,7 @@ impl Place {
 /// # Errors
 ///
 /// The kernel's; `EEXIST` where [`Place::Free`] is taken.
-pub fn map_anonymous(place: Place, len: u64, protection: Protection) -> Result<GuestAddr, Errno> {
+pub(crate) fn map_anonymous(place: Place, len: u64, protection: Protection) -> Result<GuestAddr, Errno> {
     let (at, fixed) = place.split();
     let flags = Sharing::Private.bits() | flags::ANONYMOUS | flags::NORESERVE | fixed;
     map(at, len, protection, flags, u64::MAX, 0, place)
@@ -47,7 +47,7 @@ pub fn map_anonymous(place: Place, len: u64, protection: Protection) -> Result<G
 /// # Errors
 ///
 /// The kernel's; `ENOMEM` for more than the machine can have.
-pub fn map_zeroed(at: GuestAddr, len: u64, protection: Protection) -> Result<(), Errno> {
+pub(crate) fn map_zeroed(at: GuestAddr, len: u64, protection: Protection) -> Result<(), Errno> {
     let bits = Sharing::Private.bits() | flags::ANONYMOUS | flags::FIXED;
     map(at.0, len, Protection::READ_WRITE, bits, u64::MAX, 0, Place::Over(at))?;
     if protection == Protection::READ_WRITE {
@@ -61,7 +61,7 @@ pub fn map_zeroed(at: GuestAddr, len: u64, protection: Protection) -> Result<(),
 /// # Errors
 ///
 /// The kernel's.
-pub fn map_shared(len: u64) -> Result<GuestAddr, Errno> {
+pub(crate) fn map_shared(len: u64) -> Result<GuestAddr, Errno> {
     let flags = Sharing::Shared.bits() | flags::ANONYMOUS;
     map(0, len, Protection::READ_WRITE, flags, u64::MAX, 0, Place::Anywhere)
 }
@@ -71,7 +71,7 @@ pub fn map_shared(len: u64) -> Result<GuestAddr, Errno> {
 /// # Errors
 ///
 /// The kernel's; `EEXIST` where [`Place::Free`] is taken.
-pub fn map_file(
+pub(crate) fn map_file(
     place: Place,
     len: u64,
     protection: Protection,
@@ -105,7 +105,7 @@ fn map(
 }
 
 /// Removes mappings; the range must be the loader's to remove.
-pub fn unmap(range: AddrRange) {
+pub(crate) fn unmap(range: AddrRange) {
     if !range.is_empty() {
         // SAFETY: callers own the range. Failure leaves it mapped, which costs address space and nothing else.
         let _ = unsafe { call(sysno::MUNMAP, [range.start.0, range.len(), 0, 0, 0, 0]) };
@@ -117,7 +117,7 @@ pub fn unmap(range: AddrRange) {
 /// # Errors
 ///
 /// The kernel's; it stays where it is then.
-pub fn move_over(range: AddrRange, to: GuestAddr) -> Result<(), Errno> {
+pub(crate) fn move_over(range: AddrRange, to: GuestAddr) -> Result<(), Errno> {
     let bits = flags::REMAP_MAYMOVE | flags::REMAP_FIXED;
     // SAFETY: callers own the range, and have been asked to put it where it goes.
     unsafe { call(sysno::MREMAP, [range.start.0, range.len(), range.len(), bits.into(), to.0, 0]) }?;
@@ -129,14 +129,14 @@ pub fn move_over(range: AddrRange, to: GuestAddr) -> Result<(), Errno> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn protect(range: AddrRange, protection: Protection) -> Result<(), Errno> {
+pub(crate) fn protect(range: AddrRange, protection: Protection) -> Result<(), Errno> {
     // SAFETY: callers own the range and do not rely on a right that they take away.
     unsafe { call(sysno::MPROTECT, [range.start.0, range.len(), protection.bits().into(), 0, 0, 0]) }?;
     Ok(())
 }
 
 /// Gives anonymous memory a name in `/proc/self/maps`, for whoever reads that; not every kernel can.
-pub fn name(range: AddrRange, name: &'static CStr) {
+pub(crate) fn name(range: AddrRange, name: &'static CStr) {
     use crate::abi::process::{PR_SET_VMA, PR_SET_VMA_ANON_NAME};
     let at = name.as_ptr().addr() as u64;
     // SAFETY: the kernel reads the name and changes no memory.
@@ -145,7 +145,7 @@ pub fn name(range: AddrRange, name: &'static CStr) {
 }
 
 /// Gives the pages' memory back; private anonymous pages read as zero afterwards.
-pub fn discard(range: AddrRange) {
+pub(crate) fn discard(range: AddrRange) {
     const MADV_DONTNEED: u64 = 4;
     if !range.is_empty() {
         // SAFETY: callers own the range and no longer need what it holds.
@@ -155,7 +155,7 @@ pub fn discard(range: AddrRange) {
 
 /// Where the first page of `range` lies that the program could not read now; its end if there is none.
 #[must_use]
-pub fn readable_end(range: AddrRange) -> GuestAddr {
+pub(crate) fn readable_end(range: AddrRange) -> GuestAddr {
     /// Fewer pages are asked for one by one, at some 100 ns each.
     const BATCH_MIN: u64 = 8;
     let mut at = range.start;

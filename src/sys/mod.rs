@@ -3,21 +3,21 @@
 //! Every one of them executes the single `syscall` instruction of [`gate_asm`], so that whoever watches the process
 //! (a seccomp filter, a debugger) sees the loader's own calls come from the gate.
 
-pub mod fd;
-pub mod file;
-pub mod gate_asm;
-pub mod guest_memory;
-pub mod ids;
-pub mod line;
-pub mod lock;
-pub mod errand;
-pub mod errand_asm;
-pub mod mem;
-pub mod process;
-pub mod seccomp;
-pub mod shared;
-pub mod signal;
-pub mod view;
+pub(crate) mod fd;
+pub(crate) mod file;
+pub(crate) mod gate_asm;
+pub(crate) mod guest_memory;
+pub(crate) mod ids;
+pub(crate) mod line;
+pub(crate) mod lock;
+pub(crate) mod errand;
+pub(crate) mod errand_asm;
+pub(crate) mod mem;
+pub(crate) mod process;
+pub(crate) mod seccomp;
+pub(crate) mod shared;
+pub(crate) mod signal;
+pub(crate) mod view;
 
 use crate::abi::call::Outcome;
 use crate::abi::errno::Errno;
@@ -32,7 +32,7 @@ use crate::abi::errno::Errno;
 /// # Errors
 ///
 /// What the kernel answers; `EPERM` for a call that a filter does not let through.
-pub unsafe fn call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
+pub(crate) unsafe fn call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
     if !seccomp::allows(nr, args) {
         return Err(Errno::EPERM);
     }
@@ -49,7 +49,7 @@ pub unsafe fn call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
 /// # Errors
 ///
 /// What the kernel answers.
-pub unsafe fn program_call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
+pub(crate) unsafe fn program_call(nr: u32, args: [u64; 6]) -> Result<u64, Errno> {
     let [a, b, c, d, e, f] = args;
     // SAFETY: the caller vouches for what the call does; the gate itself touches only registers.
     let outcome = Outcome(unsafe { gate_asm::syscall(nr, a, b, c, d, e, f) });

@@ -41,19 +41,19 @@ static INSTALLED: Filters = Filters {
 
 /// A filter as it is remembered.
 #[derive(Clone, Copy, Debug)]
-pub struct Filter(&'static [AtomicU64]);
+pub(crate) struct Filter(&'static [AtomicU64]);
 
 impl Filter {
     /// Its instruction at `index`.
     #[must_use]
-    pub fn instruction(self, index: usize) -> Option<Instruction> {
+    pub(crate) fn instruction(self, index: usize) -> Option<Instruction> {
         self.0.get(index).map(|word| Instruction(word.load(Ordering::Relaxed)))
     }
 }
 
 /// Whether a call of the loader's own may be made; and whether one of the program's is sure to be.
 #[must_use]
-pub fn allows(nr: u32, args: [u64; 6]) -> bool {
+pub(crate) fn allows(nr: u32, args: [u64; 6]) -> bool {
     let any = INSTALLED.closed.load(Ordering::Relaxed)
         | INSTALLED.strict.load(Ordering::Relaxed)
         | INSTALLED.count.load(Ordering::Relaxed);
@@ -92,7 +92,7 @@ fn start_of(index: usize) -> usize {
 /// if there is no room for it.
 ///
 /// `read` gets instructions from an index on; it may fail.
-pub fn stage(len: usize, read: impl FnMut(usize, &mut [u64]) -> Option<()>) -> Option<Filter> {
+pub(crate) fn stage(len: usize, read: impl FnMut(usize, &mut [u64]) -> Option<()>) -> Option<Filter> {
     let filter = copy(len, read);
     INSTALLED.is_staged.store(filter.is_some(), Ordering::Relaxed);
     filter
@@ -114,24 +114,24 @@ fn copy(len: usize, mut read: impl FnMut(usize, &mut [u64]) -> Option<()>) -> Op
 
 /// Lets nothing through until [`open`]: with the flag to synchronise threads a filter may be in force before the thread
 /// that installs it is back. Two at the same time can't be told apart, and it stays closed for ever.
-pub fn close() {
+pub(crate) fn close() {
     if INSTALLED.closed.fetch_add(1, Ordering::AcqRel) != 0 {
         INSTALLED.closed.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 /// Takes one [`close`] back.
-pub fn open() {
+pub(crate) fn open() {
     INSTALLED.closed.fetch_sub(1, Ordering::AcqRel);
 }
 
 /// Strict mode is on.
-pub fn add_strict() {
+pub(crate) fn add_strict() {
     INSTALLED.strict.store(1, Ordering::Release);
 }
 
 /// What was [`stage`]d last is in force; if it is not known, nothing is let through any more.
-pub fn add_staged() {
+pub(crate) fn add_staged() {
     if INSTALLED.is_staged.swap(false, Ordering::Relaxed) {
         INSTALLED.count.fetch_add(1, Ordering::AcqRel);
     } else {

@@ -21,14 +21,14 @@ const FACTS_LEN_AT: usize = 6;
 
 /// A segment's number in its IPC namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Segment(pub u32);
+pub(crate) struct Segment(pub u32);
 
 /// Makes and attaches a zeroed segment.
 ///
 /// # Errors
 ///
 /// The kernel's: `ENOSYS` without System V IPC, `ENOSPC` if there are too many segments.
-pub fn make(len: u64) -> Result<(Segment, GuestAddr), Errno> {
+pub(crate) fn make(len: u64) -> Result<(Segment, GuestAddr), Errno> {
     // SAFETY: a new segment touches no memory yet.
     let id = unsafe { call(sysno::SHMGET, [PRIVATE, len, 0o600, 0, 0, 0]) }?;
     let segment = Segment(id as u32);
@@ -43,7 +43,7 @@ pub fn make(len: u64) -> Result<(Segment, GuestAddr), Errno> {
 /// # Errors
 ///
 /// The kernel's: `EINVAL` where there is no such segment, or a shorter one.
-pub fn find(segment: Segment, len: u64) -> Result<GuestAddr, Errno> {
+pub(crate) fn find(segment: Segment, len: u64) -> Result<GuestAddr, Errno> {
     let mut facts = [0_u64; FACTS_WORDS];
     let at = (&raw mut facts).expose_provenance() as u64;
     // SAFETY: the kernel fills `facts`, which has the length of its struct.
@@ -59,7 +59,7 @@ pub fn find(segment: Segment, len: u64) -> Result<GuestAddr, Errno> {
 /// # Errors
 ///
 /// The kernel's, when there is no memory or no descriptor.
-pub fn copy(from: AddrRange) -> Result<OpenFile, Errno> {
+pub(crate) fn copy(from: AddrRange) -> Result<OpenFile, Errno> {
     let name = c"loader".as_ptr().addr() as u64;
     // SAFETY: the kernel reads the name and makes a descriptor.
     let fd = unsafe { call(sysno::MEMFD_CREATE, [name, 0, 0, 0, 0, 0]) }?;
@@ -74,7 +74,7 @@ pub fn copy(from: AddrRange) -> Result<OpenFile, Errno> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn fill(to: AddrRange, from: &OpenFile) -> Result<(), Errno> {
+pub(crate) fn fill(to: AddrRange, from: &OpenFile) -> Result<(), Errno> {
     // SAFETY: callers have just made the memory, and nobody refers to it yet.
     unsafe { call(sysno::PREAD64, [from.fd().number(), to.start.0, to.len(), 0, 0, 0]) }.map(drop)
 }

@@ -10,7 +10,7 @@ use crate::sys::{call, ids, program_call};
 /// # Errors
 ///
 /// `EINVAL` for a number that is none.
-pub fn action(signal: Signal) -> Result<SigAction, Errno> {
+pub(crate) fn action(signal: Signal) -> Result<SigAction, Errno> {
     let mut action = SigAction::DEFAULT;
     let at = (&raw mut action).addr() as u64;
     // SAFETY: the kernel writes `action`, which has its layout.
@@ -23,14 +23,14 @@ pub fn action(signal: Signal) -> Result<SigAction, Errno> {
 /// # Errors
 ///
 /// `EINVAL` for a number that is none or can't be caught.
-pub fn set_action(signal: Signal, action: &SigAction) -> Result<(), Errno> {
+pub(crate) fn set_action(signal: Signal, action: &SigAction) -> Result<(), Errno> {
     let at = core::ptr::from_ref(action).addr() as u64;
     // SAFETY: the handler is the program's own, or one of ours that is made to be one.
     unsafe { call(sysno::RT_SIGACTION, [signal.0.into(), at, 0, SET_LEN, 0, 0]) }.map(drop)
 }
 
 /// Sends `signal` to the calling thread.
-pub fn raise(signal: Signal) {
+pub(crate) fn raise(signal: Signal) {
     let args = [u64::from(ids::id()), u64::from(ids::thread_id()), signal.0.into(), 0, 0, 0];
     // SAFETY: what the signal does is up to the program's dispositions.
     let _ = unsafe { call(sysno::TGKILL, args) };
@@ -38,7 +38,7 @@ pub fn raise(signal: Signal) {
 
 /// Makes `signal` do what it does by default. Not a call that a filter of the program's is asked about: that of a program
 /// in this memory may not be this one's, and nobody must go on whom a signal should end.
-pub fn set_default(signal: Signal) {
+pub(crate) fn set_default(signal: Signal) {
     let default = SigAction::DEFAULT;
     let at = (&raw const default).addr() as u64;
     // SAFETY: the kernel reads the action.
@@ -46,7 +46,7 @@ pub fn set_default(signal: Signal) {
 }
 
 /// Sends `signal` to the calling thread with all that `info` says about it. No filter is asked, as for [`set_default`].
-pub fn send_to_self(signal: Signal, info: &SigInfo) {
+pub(crate) fn send_to_self(signal: Signal, info: &SigInfo) {
     let at = core::ptr::from_ref(info).addr() as u64;
     // SAFETY: the calls touch no memory.
     let id = |nr| unsafe { program_call(nr, [0; 6]) }.unwrap_or(0);
@@ -57,14 +57,14 @@ pub fn send_to_self(signal: Signal, info: &SigInfo) {
 
 /// Blocks every signal of the calling thread until dropped.
 #[derive(Debug)]
-pub struct AllBlocked {
+pub(crate) struct AllBlocked {
     before: SignalSet,
 }
 
 impl AllBlocked {
     /// Blocks them; `None` if a filter of the program's forbids it.
     #[must_use]
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         change_mask(SIG_SETMASK, SignalSet::ALL).map(|before| Self { before })
     }
 }
@@ -76,7 +76,7 @@ impl Drop for AllBlocked {
 }
 
 /// Takes `signal` back where it is pending and blocked.
-pub fn discard(signal: Signal) {
+pub(crate) fn discard(signal: Signal) {
     let set = SignalSet::of(&[signal]);
     let no_time = [0_u64; 2];
     let args = [(&raw const set).addr() as u64, 0, (&raw const no_time).addr() as u64, SET_LEN, 0, 0];
@@ -85,7 +85,7 @@ pub fn discard(signal: Signal) {
 }
 
 /// Unblocks the signals of `set` in the calling thread; returns the mask before, or `None` if a filter forbids it.
-pub fn unblock(set: SignalSet) -> Option<SignalSet> {
+pub(crate) fn unblock(set: SignalSet) -> Option<SignalSet> {
     change_mask(SIG_UNBLOCK, set)
 }
 
@@ -94,7 +94,7 @@ pub fn unblock(set: SignalSet) -> Option<SignalSet> {
 /// # Errors
 ///
 /// `EPERM` if a filter forbids it.
-pub fn queue(info: &SigInfo) -> Result<(), Errno> {
+pub(crate) fn queue(info: &SigInfo) -> Result<(), Errno> {
     let at = core::ptr::from_ref(info).addr() as u64;
     let number = u64::from(info.signo.cast_unsigned());
     let args = [u64::from(ids::id()), u64::from(ids::thread_id()), number, at, 0, 0];
@@ -103,7 +103,7 @@ pub fn queue(info: &SigInfo) -> Result<(), Errno> {
 }
 
 /// Changes the calling thread's mask by one of the `SIG_*`; returns the mask before, or `None` if a filter forbids it.
-pub fn change_mask(how: u32, set: SignalSet) -> Option<SignalSet> {
+pub(crate) fn change_mask(how: u32, set: SignalSet) -> Option<SignalSet> {
     let mut before = SignalSet::NONE;
     let args =
         [u64::from(how), (&raw const set).addr() as u64, (&raw mut before).addr() as u64, SET_LEN, 0, 0];

@@ -8,7 +8,7 @@ use crate::sys::{file, mem};
 
 /// A whole file, readable in memory until dropped.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     at: GuestAddr,
     len: u64,
 }
@@ -19,7 +19,7 @@ impl View {
     /// # Errors
     ///
     /// The kernel's; an empty file gives an empty view.
-    pub fn of(fd: Fd) -> Result<Self, Errno> {
+    pub(crate) fn of(fd: Fd) -> Result<Self, Errno> {
         let len = file::facts(fd)?.len;
         if len == 0 {
             return Ok(Self { at: GuestAddr(0), len });
@@ -33,7 +33,7 @@ impl View {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn made(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, Errno> {
+    pub(crate) fn made(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, Errno> {
         let at = mem::map_anonymous(mem::Place::Anywhere, len as u64, Protection::READ_WRITE)?;
         let bytes = core::ptr::with_exposed_provenance_mut(at.0 as usize);
         // SAFETY: the mapping was just made, and nobody else knows of it.
@@ -43,7 +43,7 @@ impl View {
 
     /// Its bytes. A file that shrinks while it is viewed raises SIGBUS, as it does for the kernel's own readers.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         if self.len == 0 {
             return &[];
         }

@@ -7,7 +7,7 @@ use crate::hook::interest::Interest;
 use crate::hook::tool::{Guest, Tool, Verdict};
 
 /// The tool that does nothing with every call; `()` is the one that sees none.
-pub struct Empty;
+pub(crate) struct Empty;
 
 impl Tool for Empty {
     fn interest(&self) -> Interest {

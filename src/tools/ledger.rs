@@ -28,7 +28,7 @@ const NAME_WORDS: usize = 16 / 8;
 ///
 /// All bytes zero is a valid value: nothing counted yet.
 #[repr(C)]
-pub struct Counts {
+pub(crate) struct Counts {
     calls: [AtomicU64; ROWS],
     errors: [AtomicU64; ROWS],
 }
@@ -41,18 +41,18 @@ impl Default for Counts {
 
 impl Counts {
     /// Counts a call.
-    pub fn add_call(&self, nr: u32) {
+    pub(crate) fn add_call(&self, nr: u32) {
         add(&self.calls, row_of(nr), 1);
     }
 
     /// Counts an error.
-    pub fn add_error(&self, nr: u32) {
+    pub(crate) fn add_error(&self, nr: u32) {
         add(&self.errors, row_of(nr), 1);
     }
 
     /// Calls and errors of the row; from [`NUMBERS`] on, of all unknown numbers.
     #[must_use]
-    pub fn row(&self, nr: u32) -> (u64, u64) {
+    pub(crate) fn row(&self, nr: u32) -> (u64, u64) {
         let count =
             |column: &[AtomicU64; ROWS]| column.get(row_of(nr)).map_or(0, |count| count.load(Relaxed));
         (count(&self.calls), count(&self.errors))
@@ -70,23 +70,23 @@ const fn row_of(nr: u32) -> usize {
 }
 
 /// A number for each row of [`Counts`]; [`NUMBERS`] for that of the unknown ones.
-pub fn numbers() -> impl Iterator<Item = u32> {
+pub(crate) fn numbers() -> impl Iterator<Item = u32> {
     (0..=NUMBERS).chain((0..I386).map(sysno::of_i386))
 }
 
 /// Some rows of [`Counts`].
 #[derive(Default)]
-pub struct Rows([u64; ROWS.div_ceil(64)]);
+pub(crate) struct Rows([u64; ROWS.div_ceil(64)]);
 
 impl Rows {
     /// Whether that of `nr` is among them.
     #[must_use]
-    pub fn contains(&self, nr: u32) -> bool {
+    pub(crate) fn contains(&self, nr: u32) -> bool {
         self.0.get(row_of(nr) / 64).is_some_and(|word| word & 1 << (row_of(nr) % 64) != 0)
     }
 
     /// Adds that of `nr`.
-    pub fn insert(&mut self, nr: u32) {
+    pub(crate) fn insert(&mut self, nr: u32) {
         if let Some(word) = self.0.get_mut(row_of(nr) / 64) {
             *word |= 1 << (row_of(nr) % 64);
         }
@@ -110,7 +110,7 @@ struct Cell {
 
 /// One process. All bytes zero is a valid value: nobody's.
 #[repr(C, align(64))]
-pub struct Entry {
+pub(crate) struct Entry {
     process: AtomicU32,
     name: SharedText<NAME_WORDS>,
     cells: [Cell; CELLS],
@@ -138,28 +138,28 @@ impl Default for Entry {
 impl Entry {
     /// The process's id in its own namespace.
     #[must_use]
-    pub fn process(&self) -> u32 {
+    pub(crate) fn process(&self) -> u32 {
         self.process.load(Relaxed)
     }
 
     /// Counts a call.
-    pub fn add_call(&self, nr: u32) {
+    pub(crate) fn add_call(&self, nr: u32) {
         self.cell(nr).calls.fetch_add(1, Relaxed);
     }
 
     /// Counts an error.
-    pub fn add_error(&self, nr: u32) {
+    pub(crate) fn add_error(&self, nr: u32) {
         self.cell(nr).errors.fetch_add(1, Relaxed);
     }
 
     /// Calls and errors of kinds that found no cell.
     #[must_use]
-    pub fn rest(&self) -> (u64, u64) {
+    pub(crate) fn rest(&self) -> (u64, u64) {
         (self.rest.calls.load(Relaxed), self.rest.errors.load(Relaxed))
     }
 
     /// Adds every row to `counts`.
-    pub fn add_to(&self, counts: &Counts) {
+    pub(crate) fn add_to(&self, counts: &Counts) {
         for cell in &self.cells {
             if let Some(row) = cell.key.load(Relaxed).checked_sub(1) {
                 add(&counts.calls, row as usize, cell.calls.load(Relaxed));
@@ -170,7 +170,7 @@ impl Entry {
 
     /// Its name: that of its program, at most 15 bytes.
     #[must_use]
-    pub const fn name(&self) -> &SharedText<NAME_WORDS> {
+    pub(crate) const fn name(&self) -> &SharedText<NAME_WORDS> {
         &self.name
     }
 
@@ -192,7 +192,7 @@ impl Entry {
 
 /// The entries of a run.
 #[derive(Clone, Copy)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     entries: &'static [Entry],
     started: &'static AtomicU32,
 }
@@ -200,13 +200,13 @@ pub struct Ledger {
 impl Ledger {
     /// The ledger in `entries`, of which `started` have been handed out; as many more as there was no room for.
     #[must_use]
-    pub const fn new(entries: &'static [Entry], started: &'static AtomicU32) -> Self {
+    pub(crate) const fn new(entries: &'static [Entry], started: &'static AtomicU32) -> Self {
         Self { entries, started }
     }
 
     /// Begins an entry for `process`, named as that of its parent; returns its index, or `None` if all are in use.
     #[must_use]
-    pub fn begin(&self, process: u32, parent: Option<&Entry>) -> Option<u32> {
+    pub(crate) fn begin(&self, process: u32, parent: Option<&Entry>) -> Option<u32> {
         let index = self.started.fetch_add(1, Relaxed);
         let entry = self.get(index)?;
         if let Some(parent) = parent {
@@ -218,13 +218,13 @@ impl Ledger {
 
     /// An entry by its index.
     #[must_use]
-    pub fn get(&self, index: u32) -> Option<&'static Entry> {
+    pub(crate) fn get(&self, index: u32) -> Option<&'static Entry> {
         self.entries.get(index as usize)
     }
 
     /// The index of the latest entry of `process`, since ids are used again, looked for among the last `among`.
     #[must_use]
-    pub fn find(&self, process: u32, among: usize) -> Option<u32> {
+    pub(crate) fn find(&self, process: u32, among: usize) -> Option<u32> {
         let entries = self.entries();
         let back = entries.iter().rev().take(among).position(|entry| entry.process() == process)?;
         u32::try_from(entries.len().checked_sub(back)?.checked_sub(1)?).ok()
@@ -232,14 +232,14 @@ impl Ledger {
 
     /// The entries that have been handed out, in order.
     #[must_use]
-    pub fn entries(&self) -> &'static [Entry] {
+    pub(crate) fn entries(&self) -> &'static [Entry] {
         let started = self.started.load(Relaxed) as usize;
         self.entries.get(..started).unwrap_or(self.entries)
     }
 
     /// How many processes found none.
     #[must_use]
-    pub fn left_out(&self) -> usize {
+    pub(crate) fn left_out(&self) -> usize {
         (self.started.load(Relaxed) as usize).saturating_sub(self.entries.len())
     }
 }

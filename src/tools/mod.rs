@@ -13,7 +13,7 @@
     )
 )]
 
-pub mod empty;
-pub mod ledger;
-pub mod summary;
-pub mod trace;
+pub(crate) mod empty;
+pub(crate) mod ledger;
+pub(crate) mod summary;
+pub(crate) mod trace;

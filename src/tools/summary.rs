@@ -21,7 +21,7 @@ const RECENT: usize = 256;
 const LEFT_OUT: u32 = u32::MAX;
 
 /// The tool that counts.
-pub struct Summary {
+pub(crate) struct Summary {
     /// Of the whole tree, or of the processes that found no entry.
     counts: &'static Counts,
     ledger: Option<Ledger>,
@@ -32,13 +32,13 @@ pub struct Summary {
 impl Summary {
     /// A summary of all processes together, counted in `counts`.
     #[must_use]
-    pub const fn new(counts: &'static Counts) -> Self {
+    pub(crate) const fn new(counts: &'static Counts) -> Self {
         Self { counts, ledger: None, own: AtomicU32::new(LEFT_OUT) }
     }
 
     /// A summary by process, counted in `ledger`, and in `counts` once that is full.
     #[must_use]
-    pub const fn by_process(counts: &'static Counts, ledger: Ledger) -> Self {
+    pub(crate) const fn by_process(counts: &'static Counts, ledger: Ledger) -> Self {
         Self { ledger: Some(ledger), ..Self::new(counts) }
     }
 

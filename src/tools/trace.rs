@@ -18,7 +18,7 @@ const SPLITS: Interest = Interest::of(&[sysno::FORK, sysno::VFORK, sysno::CLONE,
 
 /// What a line says of its thread, in the forms of `strace -f`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Label {
+pub(crate) enum Label {
     /// `[pid ID] `, as soon as there has been more than one: for people.
     WhenMany,
     /// `ID `, on each line: for a file.
@@ -26,7 +26,7 @@ pub enum Label {
 }
 
 /// The tool that prints.
-pub struct Trace {
+pub(crate) struct Trace {
     label: Label,
     /// 1 once the run has had more than one thread or process; all processes share it.
     many: &'static AtomicU32,
@@ -35,7 +35,7 @@ pub struct Trace {
 impl Trace {
     /// A trace whose lines are labelled in this way; `many` is memory that all processes share, zero at first.
     #[must_use]
-    pub const fn new(label: Label, many: &'static AtomicU32) -> Self {
+    pub(crate) const fn new(label: Label, many: &'static AtomicU32) -> Self {
         Self { label, many }
     }
 

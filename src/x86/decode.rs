@@ -19,7 +19,7 @@ use iced_x86::{
 
 /// Why bytes are not an instruction that user code executes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DecodeError {
+pub(crate) enum DecodeError {
     /// The bytes end before the instruction does.
     Truncated,
     /// No instruction is encoded so.
@@ -42,7 +42,7 @@ impl fmt::Display for DecodeError {
 }
 
 /// Decodes instructions anywhere in one slice.
-pub struct Decoder<'a> {
+pub(crate) struct Decoder<'a> {
     bytes: &'a [u8],
     at: GuestAddr,
     /// Where the last decoded instruction starts.
@@ -65,14 +65,14 @@ static HAS_TABLES: AtomicBool = AtomicBool::new(false);
 /// Whether the tables of the full decoder exist: 400 KiB of heap, made when an instruction first needs them, kept for
 /// good.
 #[must_use]
-pub fn has_tables() -> bool {
+pub(crate) fn has_tables() -> bool {
     HAS_TABLES.load(Ordering::Relaxed)
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder for `bytes`, the first of which lies at `at`.
     #[must_use]
-    pub const fn new(bytes: &'a [u8], at: GuestAddr) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8], at: GuestAddr) -> Self {
         Self { bytes, at, last_at: 0, full: None }
     }
 
@@ -80,7 +80,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// `Truncated` past the end of the slice, and as [`DecodeError`] says.
-    pub fn decode(&mut self, offset: usize) -> Result<Insn, DecodeError> {
+    pub(crate) fn decode(&mut self, offset: usize) -> Result<Insn, DecodeError> {
         self.last_at = offset;
         let at = self.at.wrapping_add(offset as u64);
         match self.last_window().and_then(|window| common::read(window, at)) {
@@ -124,7 +124,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Whether the last decoded instruction may write to memory, the stack included.
-    pub fn writes_memory(&mut self) -> bool {
+    pub(crate) fn writes_memory(&mut self) -> bool {
         match self.last_window().and_then(moves::effect) {
             Some(effect) => effect.writes_memory,
             None => self.caught_up().writes_memory(),
@@ -132,7 +132,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// What the last decoded instruction leaves in `register`, if it writes it.
-    pub fn value(&mut self, register: Gpr) -> Option<Value> {
+    pub(crate) fn value(&mut self, register: Gpr) -> Option<Value> {
         let Some(effect) = self.last_window().and_then(moves::effect) else {
             return self.caught_up().value(register);
         };
@@ -212,7 +212,7 @@ impl Full<'_> {
 ///
 /// # Errors
 /// As [`DecodeError`] says.
-pub fn decode(bytes: &[u8], at: GuestAddr) -> Result<Insn, DecodeError> {
+pub(crate) fn decode(bytes: &[u8], at: GuestAddr) -> Result<Insn, DecodeError> {
     Decoder::new(bytes, at).decode(0)
 }
 
@@ -221,7 +221,7 @@ pub fn decode(bytes: &[u8], at: GuestAddr) -> Result<Insn, DecodeError> {
 /// `None` if it is not straight-line, if `bytes` is not exactly its encoding, or if its RIP-relative operand
 /// does not reach from `to`.
 #[must_use]
-pub fn relocate(bytes: &[u8], insn: Insn, from: GuestAddr, to: GuestAddr) -> Option<Vec<u8, MAX_LEN>> {
+pub(crate) fn relocate(bytes: &[u8], insn: Insn, from: GuestAddr, to: GuestAddr) -> Option<Vec<u8, MAX_LEN>> {
     if !insn.straight || bytes.len() != usize::from(insn.len) {
         return None;
     }

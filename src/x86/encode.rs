@@ -6,24 +6,24 @@
 use crate::addr::GuestAddr;
 
 /// Bytes of a `jmp rel8`.
-pub const JMP_REL8_LEN: usize = 2;
+pub(crate) const JMP_REL8_LEN: usize = 2;
 /// Bytes of a `jmp rel32`.
-pub const JMP_REL32_LEN: usize = 5;
+pub(crate) const JMP_REL32_LEN: usize = 5;
 /// Bytes of a jump through the eight bytes that follow it.
-pub const JMP_ABS_LEN: usize = 16;
+pub(crate) const JMP_ABS_LEN: usize = 16;
 
 /// The opcode of `jmp rel8`.
-pub const JMP_REL8: u8 = 0xeb;
+pub(crate) const JMP_REL8: u8 = 0xeb;
 /// The opcode of `jmp rel32`.
-pub const JMP_REL32: u8 = 0xe9;
+pub(crate) const JMP_REL32: u8 = 0xe9;
 /// A one-byte trap that fills what is never to be executed.
-pub const INT3: u8 = 0xcc;
+pub(crate) const INT3: u8 = 0xcc;
 /// The instruction that raises #UD and nothing else.
-pub const UD2: [u8; 2] = [0x0f, 0x0b];
+pub(crate) const UD2: [u8; 2] = [0x0f, 0x0b];
 
 /// `jmp rel8` at `at` to `target`, or `None` if it is more than 127 bytes away.
 #[must_use]
-pub const fn jmp_rel8(at: GuestAddr, target: GuestAddr) -> Option<[u8; JMP_REL8_LEN]> {
+pub(crate) const fn jmp_rel8(at: GuestAddr, target: GuestAddr) -> Option<[u8; JMP_REL8_LEN]> {
     match target.rel8_from(at.wrapping_add(JMP_REL8_LEN as u64)) {
         Some(rel) => Some([JMP_REL8, rel.cast_unsigned()]),
         None => None,
@@ -32,7 +32,7 @@ pub const fn jmp_rel8(at: GuestAddr, target: GuestAddr) -> Option<[u8; JMP_REL8_
 
 /// `jmp rel32` at `at` to `target`, or `None` if it is more than 2 GB away.
 #[must_use]
-pub const fn jmp_rel32(at: GuestAddr, target: GuestAddr) -> Option<[u8; JMP_REL32_LEN]> {
+pub(crate) const fn jmp_rel32(at: GuestAddr, target: GuestAddr) -> Option<[u8; JMP_REL32_LEN]> {
     match target.rel32_from(at.wrapping_add(JMP_REL32_LEN as u64)) {
         Some(rel) => {
             let [a, b, c, d] = rel.to_le_bytes();
@@ -46,7 +46,7 @@ pub const fn jmp_rel32(at: GuestAddr, target: GuestAddr) -> Option<[u8; JMP_REL3
 ///
 /// At a multiple of 8 the address is aligned: a program may run with alignment checks on (EFLAGS.AC, SDM vol. 3A 7.15).
 #[must_use]
-pub fn jmp_abs(target: GuestAddr) -> [u8; JMP_ABS_LEN] {
+pub(crate) fn jmp_abs(target: GuestAddr) -> [u8; JMP_ABS_LEN] {
     let mut bytes = [0xff, 0x25, 2, 0, 0, 0, INT3, INT3, 0, 0, 0, 0, 0, 0, 0, 0];
     bytes[8..].copy_from_slice(&target.0.to_le_bytes());
     bytes
@@ -56,7 +56,7 @@ pub fn jmp_abs(target: GuestAddr) -> [u8; JMP_ABS_LEN] {
 ///
 /// `None` if `target` is more than 2 GB from the end of the instruction.
 #[must_use]
-pub const fn rip_relative(opcode: [u8; 3], at: GuestAddr, target: GuestAddr) -> Option<[u8; 7]> {
+pub(crate) const fn rip_relative(opcode: [u8; 3], at: GuestAddr, target: GuestAddr) -> Option<[u8; 7]> {
     match target.rel32_from(at.wrapping_add(7)) {
         Some(rel) => {
             let [a, b, c, d] = rel.to_le_bytes();

@@ -4,11 +4,11 @@ use iced_x86::Register;
 
 /// A general-purpose register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Gpr(pub(super) Register);
+pub(crate) struct Gpr(pub(super) Register);
 
 impl Gpr {
     /// The register that holds a system call's number.
-    pub const RAX: Self = Self(Register::RAX);
+    pub(crate) const RAX: Self = Self(Register::RAX);
 
     /// The register that instructions call `number`, 0 to 15 (SDM vol. 2A, table 3-1).
     pub(super) fn of(number: u8) -> Option<Self> {
@@ -19,26 +19,26 @@ impl Gpr {
     }
 
     /// All sixteen.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..16).filter_map(Self::of)
     }
 
     /// The number that instructions call it by, 0 to 15.
     #[must_use]
-    pub fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         self.0.number() as u8
     }
 
     /// Whether a system call leaves it as it was (SDM vol. 2B, SYSCALL; `rax` gets the result).
     #[must_use]
-    pub fn survives_call(self) -> bool {
+    pub(crate) fn survives_call(self) -> bool {
         !matches!(self.0, Register::RAX | Register::RCX | Register::R11)
     }
 }
 
 /// What an instruction leaves in a register that it writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Value {
+pub(crate) enum Value {
     /// A constant. Such an instruction may be executed twice.
     Constant(u64),
     /// What another register holds.

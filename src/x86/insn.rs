@@ -3,11 +3,11 @@
 use crate::addr::GuestAddr;
 
 /// The longest instruction the processor accepts, in bytes (SDM vol. 2A 2.3.11).
-pub const MAX_LEN: usize = 15;
+pub(crate) const MAX_LEN: usize = 15;
 
 /// What an instruction does to the flow of control.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `syscall`, with whatever prefixes.
     Syscall,
     /// `int 0x80`, with whatever prefixes.
@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// A decoded instruction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Insn {
+pub(crate) struct Insn {
     /// Its length in bytes, 1 to 15.
     pub len: u8,
     /// What it does to the flow of control.
@@ -55,7 +55,7 @@ pub struct Insn {
 impl Kind {
     /// Whether it is a system call, of whatever table.
     #[must_use]
-    pub const fn is_call_of_kernel(self) -> bool {
+    pub(crate) const fn is_call_of_kernel(self) -> bool {
         matches!(self, Self::Syscall | Self::Int80)
     }
 }
@@ -63,20 +63,20 @@ impl Kind {
 impl Insn {
     /// Whether control can reach the byte after it.
     #[must_use]
-    pub const fn falls_through(&self) -> bool {
+    pub(crate) const fn falls_through(&self) -> bool {
         !matches!(self.kind, Kind::Jump { .. } | Kind::Return | Kind::IndirectJump | Kind::Trap)
     }
 
     /// Whether a compiler's function can end with it: a call is its last instruction only if the callee does not
     /// return.
     #[must_use]
-    pub const fn ends_function(&self) -> bool {
+    pub(crate) const fn ends_function(&self) -> bool {
         !self.falls_through() || matches!(self.kind, Kind::Call { .. })
     }
 
     /// Where a direct branch goes, a call included.
     #[must_use]
-    pub const fn target(&self) -> Option<GuestAddr> {
+    pub(crate) const fn target(&self) -> Option<GuestAddr> {
         match self.kind {
             Kind::Jump { target } | Kind::CondJump { target } => Some(target),
             Kind::Call { target } => target,

@@ -4,9 +4,9 @@
 //! table building; [`decode`] reads one instruction; [`encode`] writes the few that patches are made of.
 
 mod common;
-pub mod decode;
-pub mod encode;
-pub mod gpr;
-pub mod insn;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod gpr;
+pub(crate) mod insn;
 mod moves;
-pub mod scan;
+pub(crate) mod scan;

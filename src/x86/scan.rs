@@ -6,9 +6,9 @@
 //! a whole one in vector registers.
 
 /// The two bytes of the `syscall` instruction (SDM vol. 2B, SYSCALL).
-pub const SYSCALL: [u8; 2] = [0x0f, 0x05];
+pub(crate) const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// Those of `int 0x80`, the system call of 32-bit programs, which 64-bit ones can make too.
-pub const INT80: [u8; 2] = [0xcd, 0x80];
+pub(crate) const INT80: [u8; 2] = [0xcd, 0x80];
 
 /// Bytes looked at in one step.
 const BLOCK: usize = 64;

@@ -37,7 +37,7 @@ const TEXT_MAX: u64 = 16 << 20;
 ///
 /// What a program sends itself looks the same but for the place where it comes.
 #[must_use]
-pub fn resume_in_stub(frame: Frame) -> bool {
+pub(crate) fn resume_in_stub(frame: Frame) -> bool {
     let (info, context) = (*frame.info(), frame.context());
     let back = GuestAddr(context.rip);
     if info.code != SYS_USER_DISPATCH || info.addr() != back.0 || gate_asm::whole().contains(back) {
@@ -178,7 +178,7 @@ fn make_bare(context: &mut SigContext, instruction: Instruction) {
 
 /// Sends a thread that has met a trap to its stub. Returns false if it has met something else.
 #[must_use]
-pub fn resume_trapped(frame: Frame) -> bool {
+pub(crate) fn resume_trapped(frame: Frame) -> bool {
     let at = GuestAddr(frame.context().rip);
     // Where none is known any more, a jump to a stub may have taken its place meanwhile.
     let jump = || relay::entry_from(at, stubs::range(), |at| patched::known().window(at), |_| Some(at));

@@ -72,7 +72,7 @@ impl Rule {
 
 /// The threads that have asked for it.
 #[derive(Debug)]
-pub struct DispatchedThreads {
+pub(crate) struct DispatchedThreads {
     entries: [Entry; CAPACITY],
     users: AtomicU32,
 }
@@ -107,7 +107,7 @@ impl Entry {
 impl DispatchedThreads {
     /// Nobody.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { entries: [const { Entry::new() }; CAPACITY], users: AtomicU32::new(0) }
     }
 
@@ -159,7 +159,7 @@ static USERS: DispatchedThreads = DispatchedThreads::new();
 
 /// Whether any thread has asked for it.
 #[must_use]
-pub fn is_used() -> bool {
+pub(crate) fn is_used() -> bool {
     USERS.is_used()
 }
 
@@ -171,12 +171,12 @@ impl Default for DispatchedThreads {
 
 /// Whether a call sets what is dispatched.
 #[must_use]
-pub const fn is_set_by(call: &Call) -> bool {
+pub(crate) const fn is_set_by(call: &Call) -> bool {
     call.nr == sysno::PRCTL && call.args[0] as u32 == PR_SET_SYSCALL_USER_DISPATCH
 }
 
 /// `prctl(PR_SET_SYSCALL_USER_DISPATCH)`, for the calling thread.
-pub fn set(followed: Followed<'_>) -> Step {
+pub(crate) fn set(followed: Followed<'_>) -> Step {
     let Followed { call, .. } = followed;
     let outcome = judged(call).and_then(|wanted| match ids::thread_id() {
         0 => Err(Errno::EPERM), // a filter forbids to ask
@@ -230,21 +230,21 @@ fn change(thread: u32, wanted: Option<Rule>) -> Result<(), Errno> {
 }
 
 /// The calling thread is new, or about to exit: nothing of it is dispatched.
-pub fn forget_own() {
+pub(crate) fn forget_own() {
     if USERS.is_used() {
         forget(ids::thread_id());
     }
 }
 
 /// The thread is gone.
-pub fn forget(thread: u32) {
+pub(crate) fn forget(thread: u32) {
     if USERS.is_used() && USERS.of(thread).is_some() {
         let _ = change(thread, None);
     }
 }
 
 /// In a forked child: its one thread starts with nothing dispatched.
-pub fn forget_all() {
+pub(crate) fn forget_all() {
     if USERS.is_used() {
         let entries = USERS.entries.iter();
         entries.for_each(|entry| entry.thread.store(0, Ordering::Relaxed));
@@ -257,7 +257,7 @@ pub fn forget_all() {
 /// as if the call had been the instruction after it.
 #[cold]
 #[inline(never)]
-pub fn takes(block: &mut Block) -> bool {
+pub(crate) fn takes(block: &mut Block) -> bool {
     let at = stubs::way_back(block.stub);
     if !is_dispatched(at) {
         return false;
@@ -269,7 +269,7 @@ pub fn takes(block: &mut Block) -> bool {
 
 /// The same for an `int 0x80` that ends at `at` and has trapped with this frame.
 #[cold]
-pub fn takes_int80(frame: Frame, at: GuestAddr) -> bool {
+pub(crate) fn takes_int80(frame: Frame, at: GuestAddr) -> bool {
     if !is_dispatched(at) {
         return false;
     }
@@ -300,7 +300,7 @@ fn is_dispatched(at: GuestAddr) -> bool {
 
 /// Whether a fault at `at` is that of a selector that can't be read: the kernel kills then, whoever handles faults.
 #[must_use]
-pub fn faults_at(at: GuestAddr) -> bool {
+pub(crate) fn faults_at(at: GuestAddr) -> bool {
     at.0 == (selector_asm::read_selector as *const ()).expose_provenance() as u64
 }
 

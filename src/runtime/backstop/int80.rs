@@ -17,7 +17,7 @@ use crate::runtime::signal::frame::Frame;
 use crate::runtime::tasks;
 
 /// Before a trap goes on at `entry`: if its site is an `int 0x80`, tools hear of the call. Leaves in the frame where it goes on.
-pub fn go_on(frame: Frame, entry: GuestAddr) {
+pub(crate) fn go_on(frame: Frame, entry: GuestAddr) {
     frame.context().rip = entry.0;
     let fields = stubs::fields(stubs::index_of(entry));
     if let Some(fields) = fields.filter(|fields| fields.instruction == Instruction::Int80)

@@ -11,6 +11,6 @@ use core::arch::naked_asm;
 ///
 /// A fault here ends the process, as [`crate::runtime::backstop::guest_sud::faults_at`] knows it.
 #[unsafe(naked)]
-pub unsafe extern "C" fn read_selector(at: u64) -> u32 {
+pub(crate) unsafe extern "C" fn read_selector(at: u64) -> u32 {
     naked_asm!("movzx eax, byte ptr [rdi]", "ret")
 }

@@ -36,7 +36,7 @@ const UNCOUNTABLE: u32 = 1 << 31;
 
 /// How the backstop stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// It is never armed.
     Off,
     /// Nothing has called for it.
@@ -56,7 +56,7 @@ pub enum Standing {
 
 /// What is known of the backstop; all of it is zero at first.
 #[derive(Debug)]
-pub struct Backstop {
+pub(crate) struct Backstop {
     /// Whether threads that start are armed.
     is_armed: AtomicBool,
     /// Whether the program runs.
@@ -90,7 +90,7 @@ pub struct Backstop {
 impl Backstop {
     /// It is not out.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             is_armed: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
@@ -117,7 +117,7 @@ impl Backstop {
 
     /// Whether threads that start are armed.
     #[must_use]
-    pub fn is_armed(&self) -> bool {
+    pub(crate) fn is_armed(&self) -> bool {
         self.is_armed.load(Ordering::SeqCst)
     }
 
@@ -160,23 +160,23 @@ fn count(counter: &AtomicU64) {
 }
 
 /// Counts a call that was caught.
-pub fn count_caught() {
+pub(crate) fn count_caught() {
     count(&BACKSTOP.caught);
 }
 
 /// Counts a caught call that was made without a stub, since there was none left.
-pub fn count_bare() {
+pub(crate) fn count_bare() {
     count(&BACKSTOP.bare);
 }
 
 /// Counts a site that was patched after a call of its had been caught.
-pub fn count_patched() {
+pub(crate) fn count_patched() {
     count(&BACKSTOP.patched);
 }
 
 /// What has been counted so far.
 #[must_use]
-pub fn counts() -> Caught {
+pub(crate) fn counts() -> Caught {
     let [calls, bare, patched, unarmed] =
         [&BACKSTOP.caught, &BACKSTOP.bare, &BACKSTOP.patched, &BACKSTOP.unarmed]
             .map(|counter| counter.load(Ordering::Relaxed));
@@ -185,19 +185,19 @@ pub fn counts() -> Caught {
 
 /// Whether a filter of the program's looks at where calls come from: code must not be patched then.
 #[must_use]
-pub fn has_address_filters() -> bool {
+pub(crate) fn has_address_filters() -> bool {
     BACKSTOP.address_filters.load(Ordering::Relaxed) != 0
 }
 
 /// The program is about to install a filter that looks at where calls come from.
-pub fn meet_address_filter() {
+pub(crate) fn meet_address_filter() {
     count(&BACKSTOP.address_filters);
     give_way();
 }
 
 /// How it stands.
 #[must_use]
-pub fn standing() -> Standing {
+pub(crate) fn standing() -> Standing {
     let backstop = &BACKSTOP;
     let errno = Some(Errno(backstop.errno.load(Ordering::Relaxed) as u16)).filter(|errno| errno.0 != 0);
     match (errno, backstop.why()) {
@@ -213,7 +213,7 @@ pub fn standing() -> Standing {
 }
 
 /// Arms the backstop before the program is there, where that is asked for.
-pub fn set_up(session: &Session) {
+pub(crate) fn set_up(session: &Session) {
     if session.intercept != Intercept::Exhaustive {
         return;
     }
@@ -249,13 +249,13 @@ fn arm_thread() -> Result<(), Errno> {
 
 /// Whether memory that is writable and executable calls for the backstop.
 #[must_use]
-pub fn minds_rights() -> bool {
+pub(crate) fn minds_rights() -> bool {
     is_strict() && BACKSTOP.why().is_none()
 }
 
 /// Before another program runs natively, which `reason` is for: under `--strict` it must not.
 #[must_use]
-pub fn refuses_native(path: &[u8], reason: not_followed::Reason) -> bool {
+pub(crate) fn refuses_native(path: &[u8], reason: not_followed::Reason) -> bool {
     if !is_strict() {
         return false;
     }
@@ -269,14 +269,14 @@ pub fn refuses_native(path: &[u8], reason: not_followed::Reason) -> bool {
 
 /// Whether it is armed.
 #[must_use]
-pub fn is_armed() -> bool {
+pub(crate) fn is_armed() -> bool {
     BACKSTOP.is_armed()
 }
 
 /// The program is about to have its calls filtered in a way that does not go with the backstop: by the addresses that they come
 /// from, or so that no signal handler can return. Rather than break it, threads that are caught run without it from
 /// then on; under `--strict` the filter meets the calls of the gate.
-pub fn give_way() {
+pub(crate) fn give_way() {
     if BACKSTOP.is_armed() && !is_strict() {
         BACKSTOP.gives_way.store(true, Ordering::Relaxed);
         let _ = disarm();
@@ -285,7 +285,7 @@ pub fn give_way() {
 
 /// Whether the calling thread, which was caught, runs without the backstop from now on.
 #[must_use]
-pub fn yields() -> bool {
+pub(crate) fn yields() -> bool {
     BACKSTOP.gives_way() && disarm()
 }
 
@@ -299,14 +299,14 @@ fn disarm() -> bool {
 }
 
 /// Deals with what patching has noted. Called before the code that it is about can run.
-pub fn consider(patcher: &mut Patcher) {
+pub(crate) fn consider(patcher: &mut Patcher) {
     for Concern { reason, place } in patcher.concerns.take() {
         need(patcher, reason, place);
     }
 }
 
 /// Something at `place` may make calls that nobody would see: arms the backstop, or ends the process, as the options say.
-pub fn need(patcher: &mut Patcher, why: Reason, place: GuestAddr) {
+pub(crate) fn need(patcher: &mut Patcher, why: Reason, place: GuestAddr) {
     let Some(session) = session::get() else { return };
     let is_enough =
         matches!(why, Reason::Unproved | Reason::Refused | Reason::Dispatched) || session.is_strict;
@@ -324,7 +324,7 @@ pub fn need(patcher: &mut Patcher, why: Reason, place: GuestAddr) {
 }
 
 /// Memory at `at` has been made writable and executable for the program.
-pub fn note_writable(at: GuestAddr) {
+pub(crate) fn note_writable(at: GuestAddr) {
     let _blocked = AllBlocked::new();
     need(&mut patcher::lock(), Reason::Writable, at);
 }
@@ -350,7 +350,7 @@ fn arm(patcher: &mut Patcher, why: Reason, place: GuestAddr) {
 }
 
 /// The program's first instruction is next.
-pub fn begin() {
+pub(crate) fn begin() {
     let backstop = &BACKSTOP;
     backstop.has_begun.store(true, Ordering::Relaxed);
     if backstop.is_armed() {
@@ -360,7 +360,7 @@ pub fn begin() {
 
 /// Arms the calling thread, whose hook runs on `block`, if the backstop has been armed since it started. Returns whether
 /// there are such threads.
-pub fn join(block: &mut Block) -> bool {
+pub(crate) fn join(block: &mut Block) -> bool {
     let is_joining = BACKSTOP.is_joining.load(Ordering::Relaxed);
     if is_joining {
         join_late(block);
@@ -413,7 +413,7 @@ fn stop_joining() {
 }
 
 /// Before the calling thread exits, whose hook runs on `block`.
-pub fn leave(block: &mut Block) {
+pub(crate) fn leave(block: &mut Block) {
     let backstop = &BACKSTOP;
     if backstop.is_joining.load(Ordering::Relaxed) && has_joined(block) {
         block.armed_for = 0;
@@ -423,7 +423,7 @@ pub fn leave(block: &mut Block) {
 }
 
 /// Arms the backstop for a child before it leaves the gate; `is_process` says that it has the memory for itself.
-pub fn begin_child(block: &mut Block, is_process: bool) {
+pub(crate) fn begin_child(block: &mut Block, is_process: bool) {
     let backstop = &BACKSTOP;
     if is_process {
         stop_joining();
@@ -448,7 +448,7 @@ pub fn begin_child(block: &mut Block, is_process: bool) {
 
 /// A child is made for which there is no slot, and nobody to arm it. Returns whether it must not be made.
 #[must_use]
-pub fn refuses_unarmed_child() -> bool {
+pub(crate) fn refuses_unarmed_child() -> bool {
     BACKSTOP.is_armed() && {
         count(&BACKSTOP.unarmed);
         is_strict()
@@ -457,13 +457,13 @@ pub fn refuses_unarmed_child() -> bool {
 
 /// Whether a call must not pass unseen.
 #[must_use]
-pub fn is_strict() -> bool {
+pub(crate) fn is_strict() -> bool {
     session::get().is_some_and(|session| session.is_strict)
 }
 
 /// Ends the process, since a call would pass unseen.
 #[cold]
-pub fn end(why: fmt::Arguments<'_>) -> ! {
+pub(crate) fn end(why: fmt::Arguments<'_>) -> ! {
     let mut line = Line::<512>::new();
     let _ = line.write_fmt(format_args!("loader: --strict: {why}\n"));
     line.to_stderr();

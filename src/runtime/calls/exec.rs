@@ -42,7 +42,7 @@ const FACTS_LEN: usize = 192;
 
 /// Makes the exec; comes back only if it fails. Its large stack frame is its own.
 #[inline(never)]
-pub fn replace(followed: Followed<'_>) -> Step {
+pub(crate) fn replace(followed: Followed<'_>) -> Step {
     let Followed { block, call, session } = followed;
     if !allows(call.nr, call.args) {
         return Step::Pass;

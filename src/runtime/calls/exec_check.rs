@@ -25,7 +25,7 @@ use core::fmt::Write;
 
 /// What `execve` and `execveat` are asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'p> {
+pub(crate) struct Request<'p> {
     /// The program's file; `place.path` may be empty.
     pub place: Place<'p>,
     /// The address of the arguments' vector.
@@ -39,7 +39,7 @@ pub struct Request<'p> {
 impl Request<'_> {
     /// Whether a descriptor is where the path starts, so that the kernel names the file `/dev/fd/…`.
     #[must_use]
-    pub fn starts_at_descriptor(&self) -> bool {
+    pub(crate) fn starts_at_descriptor(&self) -> bool {
         self.place.directory as u32 != AT_FDCWD as u32 && self.place.path.to_bytes().first() != Some(&b'/')
     }
 
@@ -53,7 +53,7 @@ impl Request<'_> {
 
 /// What becomes of an exec.
 #[derive(Debug)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// The loader takes over; with a descriptor of the file where its path does not lead to it again.
     Follow(Option<OpenFile>),
     /// The kernel would run it, and only the kernel can.
@@ -69,7 +69,7 @@ impl From<Errno> for Judgement {
 }
 
 /// Looks at the file and at all that it needs to run.
-pub fn judge(request: &Request<'_>, session: &Session) -> Judgement {
+pub(crate) fn judge(request: &Request<'_>, session: &Session) -> Judgement {
     match examine(request, session) {
         Ok(file) => Judgement::Follow(file),
         Err(judgement) => judgement,

@@ -34,10 +34,10 @@ enum Filter {
 }
 
 /// Offset of `st_ino` in `struct stat` (arch/x86/include/uapi/asm/stat.h).
-pub const STAT_INODE: u64 = 8;
+pub(crate) const STAT_INODE: u64 = 8;
 
 /// Offset of `stx_ino` in `struct statx` (include/uapi/linux/stat.h).
-pub const STATX_INODE: u64 = 32;
+pub(crate) const STATX_INODE: u64 = 32;
 
 /// The filter of each call that has one. `lstat` has none: it shows the link itself.
 const FILTERS: [(u32, Filter); 11] = [
@@ -56,7 +56,7 @@ const FILTERS: [(u32, Filter); 11] = [
 
 /// The calls that have a filter.
 #[expect(clippy::indexing_slicing, reason = "an index out of bounds is an error at compile time")]
-pub const CALLS: [u32; FILTERS.len()] = {
+pub(crate) const CALLS: [u32; FILTERS.len()] = {
     let mut calls = [0; FILTERS.len()];
     let mut rest: &[(u32, Filter)] = &FILTERS;
     while let [head @ .., (nr, _)] = rest {
@@ -70,7 +70,7 @@ pub const CALLS: [u32; FILTERS.len()] = {
 pub(super) static OWN_INODE: AtomicU64 = AtomicU64::new(0);
 
 /// Says which file is the loader's own, by its inode number.
-pub fn set_own_inode(inode: u64) {
+pub(crate) fn set_own_inode(inode: u64) {
     OWN_INODE.store(inode, Ordering::Relaxed);
 }
 
@@ -80,17 +80,17 @@ fn of(nr: u32) -> Option<Filter> {
 }
 
 /// Before a call that has a filter.
-pub fn begin(_: Followed<'_>) -> Step {
+pub(crate) fn begin(_: Followed<'_>) -> Step {
     Step::Filter
 }
 
 /// After one that has returned in a record slot.
-pub fn finish(returned: Returned<'_>) -> Outcome {
+pub(crate) fn finish(returned: Returned<'_>) -> Outcome {
     end(returned.call(), returned.outcome)
 }
 
 /// After one: the outcome that the program is to see.
-pub fn end(call: &Call, outcome: Outcome) -> Outcome {
+pub(crate) fn end(call: &Call, outcome: Outcome) -> Outcome {
     match session::get() {
         Some(session) if wants(call, outcome) => proc_exe::corrected(call, outcome, session),
         _ => outcome,
@@ -99,7 +99,7 @@ pub fn end(call: &Call, outcome: Outcome) -> Outcome {
 
 /// The slot for the calls numbered `nr` of a stub that goes back to `back`; `None` if they have no filter, or there is no
 /// room for one.
-pub fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
+pub(crate) fn slot(stub: u32, nr: u32, back: GuestAddr) -> Option<GuestAddr> {
     dedicated::slot(stub, nr, back, landing_of(of(nr)?))
 }
 
@@ -116,7 +116,7 @@ fn landing_of(filter: Filter) -> u64 {
 
 /// The filter as a hook runs it that sees every call: whether to look closer at one that has returned.
 #[must_use]
-pub fn wants(call: &Call, outcome: Outcome) -> bool {
+pub(crate) fn wants(call: &Call, outcome: Outcome) -> bool {
     let argument = |index: usize| call.args.get(index).copied().unwrap_or_default();
     match (of(call.nr), outcome.errno()) {
         // The kernel refuses the loader's file, and has read the path.

@@ -39,7 +39,7 @@ macro_rules! path_filter {
     ($(#[$doc:meta])* $name:ident, $path:literal) => {
         $(#[$doc])*
         #[unsafe(naked)]
-        pub unsafe extern "C" fn $name() -> ! {
+        pub(crate) unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 concat!(
                     unsaved!(path_result),
@@ -120,7 +120,7 @@ macro_rules! inode_filter {
     ($(#[$doc:meta])* $name:ident, $buffer:literal, $offset:expr) => {
         $(#[$doc])*
         #[unsafe(naked)]
-        pub unsafe extern "C" fn $name() -> ! {
+        pub(crate) unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 concat!(
                     unsaved!(path_result),

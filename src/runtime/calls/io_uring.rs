@@ -10,26 +10,26 @@ use crate::runtime::session::followed::Followed;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The calls of that interface.
-pub const CALLS: [u32; 3] = [sysno::IO_URING_SETUP, sysno::IO_URING_ENTER, sysno::IO_URING_REGISTER];
+pub(crate) const CALLS: [u32; 3] = [sysno::IO_URING_SETUP, sysno::IO_URING_ENTER, sysno::IO_URING_REGISTER];
 
 /// Rings that the program has asked for. A fork keeps it.
 static RINGS: AtomicU64 = AtomicU64::new(0);
 
 /// How many rings the program has asked for.
 #[must_use]
-pub fn rings() -> u64 {
+pub(crate) fn rings() -> u64 {
     RINGS.load(Ordering::Relaxed)
 }
 
 /// Before the program starts: where it is not to have rings, all of [`CALLS`] are hooked.
-pub fn set_up(session: &Session) {
+pub(crate) fn set_up(session: &Session) {
     if session.refuses_io_uring {
         CALLS.iter().for_each(|&nr| policy::hook(nr));
     }
 }
 
 /// Before one of [`CALLS`]: counts a new ring, or answers as a kernel without CONFIG_IO_URING does.
-pub fn begin(followed: Followed<'_>) -> Step {
+pub(crate) fn begin(followed: Followed<'_>) -> Step {
     let Followed { call, session, .. } = followed;
     if session.refuses_io_uring {
         return Step::Answer(Outcome::failure(Errno::ENOSYS));

@@ -11,13 +11,13 @@ use core::ffi::CStr;
 use core::fmt::Write as _;
 
 /// Behind the path of a file that has no name any more (fs/d_path.c).
-pub const DELETED: &[u8] = b" (deleted)";
+pub(crate) const DELETED: &[u8] = b" (deleted)";
 
 /// Bytes of a line of `/proc/PID/maps`: what stands before the path takes 73, and a newline in the path four.
 const LINE_LEN: usize = PATH_MAX + 512;
 
 /// Bytes of a path in `/proc`, its closing zero byte among them: a `/proc` that is mounted deeper is not looked into.
-pub const PROC_PATH_LEN: usize = 192;
+pub(crate) const PROC_PATH_LEN: usize = 192;
 
 /// A path, the mark of a deleted file, and a closing zero byte.
 type Path = Line<{ PATH_MAX + 16 }>;
@@ -30,7 +30,7 @@ const START_CODE: usize = 23;
 
 /// A program's file.
 #[derive(Debug)]
-pub struct ProgramFile {
+pub(crate) struct ProgramFile {
     shown: Path,
     /// The way to a file that has no name any more, for those who may use it; else empty.
     mapping: ProcPath,
@@ -39,7 +39,7 @@ pub struct ProgramFile {
 impl ProgramFile {
     /// The file at `path`, which may be marked as deleted.
     #[must_use]
-    pub fn at(path: &[u8]) -> Self {
+    pub(crate) fn at(path: &[u8]) -> Self {
         let mut file = Self { shown: Path::new(), mapping: ProcPath::new() };
         file.shown.push(path);
         file.shown.push(b"\0");
@@ -48,7 +48,7 @@ impl ProgramFile {
 
     /// That of the loaded process whose directory in `/proc` is `directory`; `None` if it can't be found out.
     #[must_use]
-    pub fn of(directory: &[u8]) -> Option<Self> {
+    pub(crate) fn of(directory: &[u8]) -> Option<Self> {
         let start = start_code(directory)?;
         let maps = open(directory, b"/maps")?;
         let mut found = None;
@@ -76,13 +76,13 @@ impl ProgramFile {
 
     /// What a link to it shows.
     #[must_use]
-    pub fn shown(&self) -> &[u8] {
+    pub(crate) fn shown(&self) -> &[u8] {
         self.shown.as_bytes().strip_suffix(b"\0").unwrap_or_default()
     }
 
     /// The path by which it is opened.
     #[must_use]
-    pub fn path(&self) -> &CStr {
+    pub(crate) fn path(&self) -> &CStr {
         let opened =
             if self.mapping.as_bytes().is_empty() { self.shown.as_bytes() } else { self.mapping.as_bytes() };
         CStr::from_bytes_until_nul(opened).unwrap_or_default()

@@ -37,7 +37,7 @@ static HIGHEST_BREAK: AtomicU64 = AtomicU64::new(0);
 
 /// `mmap`: what becomes executable is patched first, what it replaces is forgotten.
 #[inline(never)]
-pub fn map(followed: Followed<'_>) -> Step {
+pub(crate) fn map(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let [at, len, prot, bits, ..] = call.args;
     let bits = bits as u32;
@@ -79,7 +79,7 @@ pub fn map(followed: Followed<'_>) -> Step {
 }
 
 /// After an `mmap` of a file that is not executable.
-pub fn note_mapping(returned: Returned<'_>) -> Outcome {
+pub(crate) fn note_mapping(returned: Returned<'_>) -> Outcome {
     let outcome = returned.outcome;
     if !returned.has_failed() {
         let end = outcome.0.wrapping_add(page_ceil(returned.call().args[1]).unwrap_or(0));
@@ -190,7 +190,7 @@ impl Patcher {
 
 /// `munmap`: what is gone is forgotten. A thread may free the memory at its own fs base.
 #[inline(never)]
-pub fn unmap(followed: Followed<'_>) -> Step {
+pub(crate) fn unmap(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     thread_end::free_base(block, call);
     let [at, len, ..] = call.args;
@@ -206,7 +206,7 @@ pub fn unmap(followed: Followed<'_>) -> Step {
 
 /// `brk`: code in what the heap gives back is forgotten.
 #[inline(never)]
-pub fn set_break(followed: Followed<'_>) -> Step {
+pub(crate) fn set_break(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let wanted = GuestAddr(call.args[0]);
     let current = GuestAddr(HIGHEST_BREAK.load(Ordering::Relaxed));
@@ -226,7 +226,7 @@ pub fn set_break(followed: Followed<'_>) -> Step {
 
 /// After `shmat`: executable segments are shared, and so only counted; what they replace is forgotten.
 #[inline(never)]
-pub fn note_attached(returned: Returned<'_>) -> Outcome {
+pub(crate) fn note_attached(returned: Returned<'_>) -> Outcome {
     if !returned.has_failed()
         && let Some(_blocked) = AllBlocked::new()
     {
@@ -256,7 +256,7 @@ fn look_at_attached(outcome: Outcome, bits: u32) {
 }
 
 /// Before `shmat`: most segments neither replace anything nor are executable.
-pub fn attach(followed: Followed<'_>) -> Step {
+pub(crate) fn attach(followed: Followed<'_>) -> Step {
     let Followed { call, .. } = followed;
     let bits = call.args[2] as u32;
     let matters = bits & (flags::SHM_EXEC | flags::SHM_REMAP) != 0 && patching::may_patch(call);
@@ -264,7 +264,7 @@ pub fn attach(followed: Followed<'_>) -> Step {
 }
 
 /// `personality`: from now on reading may imply execution, in one thread at least.
-pub fn set_personality(followed: Followed<'_>) -> Step {
+pub(crate) fn set_personality(followed: Followed<'_>) -> Step {
     let Followed { call, .. } = followed;
     const QUERY: u32 = u32::MAX;
     if call.args[0] as u32 != QUERY && call.args[0] & READ_IMPLIES_EXEC != 0 {

@@ -1,18 +1,18 @@
 //! The calls that must be followed, one file for each family. Zone: call.
 
-pub mod exec;
-pub mod exec_check;
-pub mod exit_filter;
-pub mod exit_filter_asm;
-pub mod io_uring;
-pub mod mapped_program;
-pub mod mappings;
-pub mod moving;
-pub mod output;
-pub mod patching;
-pub mod proc_exe;
-pub mod protection;
-pub mod seccomp;
-pub mod split;
-pub mod table;
-pub mod thread_end;
+pub(crate) mod exec;
+pub(crate) mod exec_check;
+pub(crate) mod exit_filter;
+pub(crate) mod exit_filter_asm;
+pub(crate) mod io_uring;
+pub(crate) mod mapped_program;
+pub(crate) mod mappings;
+pub(crate) mod moving;
+pub(crate) mod output;
+pub(crate) mod patching;
+pub(crate) mod proc_exe;
+pub(crate) mod protection;
+pub(crate) mod seccomp;
+pub(crate) mod split;
+pub(crate) mod table;
+pub(crate) mod thread_end;

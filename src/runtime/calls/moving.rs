@@ -13,7 +13,7 @@ use crate::sys::mem;
 
 /// `mremap`: code that moves is patched for where it comes to lie.
 #[inline(never)]
-pub fn remap(followed: Followed<'_>) -> Step {
+pub(crate) fn remap(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let [from, old_len, new_len, bits, to, _] = call.args;
     let bits = bits as u32;

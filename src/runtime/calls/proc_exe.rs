@@ -23,7 +23,7 @@ use core::fmt::Write;
 
 /// The outcome that a call that has returned should have had, if it was about the program's own file.
 #[must_use]
-pub fn corrected(call: &Call, outcome: Outcome, session: &Session) -> Outcome {
+pub(crate) fn corrected(call: &Call, outcome: Outcome, session: &Session) -> Outcome {
     match call.nr {
         sysno::READLINK => read_link(call, 0, outcome, session),
         sysno::READLINKAT => read_link(call, 1, outcome, session),
@@ -37,7 +37,7 @@ pub fn corrected(call: &Call, outcome: Outcome, session: &Session) -> Outcome {
 /// The program's file that `path`, from `directory` on (`AT_FDCWD` or a descriptor), should lead to, where it names the
 /// link to the program of a loaded process, `/proc/PID/exe`, in any spelling.
 #[must_use]
-pub fn program_behind(directory: u64, path: &CStr, session: &Session) -> Option<ProgramFile> {
+pub(crate) fn program_behind(directory: u64, path: &CStr, session: &Session) -> Option<ProgramFile> {
     if path.is_empty() {
         return program_of(Fd::from_argument(directory), session);
     }

@@ -18,7 +18,7 @@ use crate::runtime::tasks;
 /// `mprotect` and `pkey_mprotect`: what becomes executable is patched first; what becomes writable, and can't be executed
 /// meanwhile, is the program's own again first.
 #[inline(never)]
-pub fn protect(followed: Followed<'_>) -> Step {
+pub(crate) fn protect(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let [at, len, prot, ..] = call.args;
     let protection = Protection::from_bits(prot as u32);
@@ -82,7 +82,7 @@ fn protect_writable(block: &Block, call: &Call, range: AddrRange) -> Step {
 /// `madvise`: code that goes back to what its file says is patched again. Where that is all that can come of it, the patched
 /// pages are left out, for nothing but the patches would change.
 #[inline(never)]
-pub fn advise(followed: Followed<'_>) -> Step {
+pub(crate) fn advise(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let [at, len, advice, ..] = call.args;
     let Some(range) = patching::pages(at, len).filter(|range| patched::known().overlaps(*range)) else {

@@ -54,12 +54,12 @@ impl Restriction {
 }
 
 /// `prctl`: two of its operations restrict the thread's calls, and one has them dispatched.
-pub fn begin_prctl(followed: Followed<'_>) -> Step {
+pub(crate) fn begin_prctl(followed: Followed<'_>) -> Step {
     if guest_sud::is_set_by(followed.call) { guest_sud::set(followed) } else { begin(followed) }
 }
 
 /// Before `seccomp` and `prctl`.
-pub fn begin(followed: Followed<'_>) -> Step {
+pub(crate) fn begin(followed: Followed<'_>) -> Step {
     let Followed { call, session, .. } = followed;
     let Some(restriction) = Restriction::of(call) else { return Step::Pass };
     slots::make_ready();
@@ -81,7 +81,7 @@ pub fn begin(followed: Followed<'_>) -> Step {
 }
 
 /// After `seccomp` and `prctl`.
-pub fn finish(returned: Returned<'_>) -> Outcome {
+pub(crate) fn finish(returned: Returned<'_>) -> Outcome {
     if let Some(restriction) = Restriction::of(returned.call()) {
         decide(restriction, is_installed(returned.call(), returned.outcome));
     }

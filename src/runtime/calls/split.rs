@@ -46,7 +46,7 @@ fn flags_of(call: &Call, stack: GuestAddr) -> Option<u64> {
 
 /// Before `fork`, `vfork`, `clone`, `clone3`: the call returns twice, with every register as the kernel leaves it. What
 /// is counted here is counted before the child can end, and taken back if the call fails.
-pub fn split(followed: Followed<'_>) -> Step {
+pub(crate) fn split(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let Some(flags) = flags_of(call, GuestAddr(block.regs.rsp)) else {
         return Step::PassThenExit(Returns::Once); // the kernel will say EFAULT
@@ -94,7 +94,7 @@ fn forget_the_dead(block: &Block) {
 }
 
 /// In the caller, after such a call: a failed one has made nobody, and a `vfork` child is gone, whatever it held.
-pub fn finish_split(returned: Returned<'_>) -> Outcome {
+pub(crate) fn finish_split(returned: Returned<'_>) -> Outcome {
     let Returned { block, collected, outcome } = returned;
     let returns = collected.pending.returns;
     let Returns::Twice { flags } = returns else { return outcome };
@@ -131,7 +131,7 @@ pub(crate) fn release(lost: Lost, base: u64, block: &Block) {
 }
 
 /// In the child, after such a call.
-pub fn begin_child(block: &mut Block, returns: Returns) {
+pub(crate) fn begin_child(block: &mut Block, returns: Returns) {
     let Returns::Twice { flags } = returns else { return };
     let is_process = flags & CLONE_VM == 0;
     let newcomer = if is_process {

@@ -104,7 +104,7 @@ fn row_of(nr: u32) -> Option<&'static Row> {
 }
 
 /// Makes the gate hook what is followed always, and filter what has a filter if there `are_filters`.
-pub fn set_up(are_filters: bool) {
+pub(crate) fn set_up(are_filters: bool) {
     for row in ROWS {
         match row.when {
             When::Always => row.calls.iter().copied().for_each(policy::hook),
@@ -118,7 +118,7 @@ pub fn set_up(are_filters: bool) {
 ///
 /// Apart from its caller, whose stack frame would else be as large as that of the largest handler.
 #[inline(never)]
-pub fn begin(followed: Followed<'_>) -> Step {
+pub(crate) fn begin(followed: Followed<'_>) -> Step {
     match row_of(followed.call.nr) {
         Some(row) => (row.before)(followed),
         None => Step::Pass,
@@ -127,13 +127,13 @@ pub fn begin(followed: Followed<'_>) -> Step {
 
 /// Whether a call has a handler.
 #[must_use]
-pub fn follows(nr: u32) -> bool {
+pub(crate) fn follows(nr: u32) -> bool {
     row_of(nr).is_some()
 }
 
 /// Has the call's handler look at how it went. Returns what the program is to see.
 #[inline(never)]
-pub fn finish(returned: Returned<'_>) -> Outcome {
+pub(crate) fn finish(returned: Returned<'_>) -> Outcome {
     match row_of(returned.call().nr).and_then(|row| row.after) {
         Some(after) => after(returned),
         None => returned.outcome,

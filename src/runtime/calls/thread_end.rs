@@ -15,7 +15,7 @@ use crate::runtime::tasks;
 use crate::sys::{ids, process};
 
 /// Before `arch_prctl`: a thread that sets its fs base no longer shares the one it had, once that has happened.
-pub fn set_base(followed: Followed<'_>) -> Step {
+pub(crate) fn set_base(followed: Followed<'_>) -> Step {
     let Followed { call, .. } = followed;
     let shared = tasks::fs_base();
     if call.args[0] as u32 == ARCH_SET_FS {
@@ -35,7 +35,7 @@ pub fn set_base(followed: Followed<'_>) -> Step {
 }
 
 /// Before `munmap`: a thread that frees the memory at its own fs base gives up all that is found by it.
-pub fn free_base(block: &Block, call: &Call) {
+pub(crate) fn free_base(block: &Block, call: &Call) {
     let [at, len, ..] = call.args;
     let base = tasks::fs_base();
     if base != 0 && base.checked_sub(at).is_some_and(|offset| offset < len) {
@@ -55,7 +55,7 @@ fn give_up(block: &Block) {
 }
 
 /// Before `exit`: what the thread holds is free for others; the last thread's end is the process's.
-pub fn exit_thread(followed: Followed<'_>) -> Step {
+pub(crate) fn exit_thread(followed: Followed<'_>) -> Step {
     let Followed { block, session, .. } = followed;
     guest_sud::forget_own();
     if !tasks::is_own_process() {
@@ -78,14 +78,14 @@ pub fn exit_thread(followed: Followed<'_>) -> Step {
 }
 
 /// Before `exit_group`.
-pub fn exit_process(followed: Followed<'_>) -> Step {
+pub(crate) fn exit_process(followed: Followed<'_>) -> Step {
     let Followed { session, .. } = followed;
     last_words::end_process(session);
     Step::Leave
 }
 
 /// Before `reboot`: where it ends the machine, no process comes to its own end, so the last words are said now.
-pub fn end_machine(followed: Followed<'_>) -> Step {
+pub(crate) fn end_machine(followed: Followed<'_>) -> Step {
     let Followed { call, session, .. } = followed;
     let is_said = session.tree.table().is_some();
     if !is_said && ends_machine(call.args) && process::may_reboot() {

@@ -8,7 +8,7 @@ use crate::addr::GuestAddr;
 /// Why calls may pass unseen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Nothing is known of any; the backstop is wanted all the same.
     Asked = 1,
     /// Something may be a system call instruction, and could not be proved to be one.
@@ -25,12 +25,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Asked, Self::Unproved, Self::Refused, Self::Writable, Self::Shared, Self::Dispatched];
 
     /// What it is, in a few words.
     #[must_use]
-    pub const fn text(self) -> &'static str {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Asked => "it was asked for",
             Self::Unproved => "what may be a system call instruction is not proved",
@@ -44,7 +44,7 @@ impl Reason {
 
 /// Something that may make calls which nobody would see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Concern {
+pub(crate) struct Concern {
     /// Why.
     pub reason: Reason,
     /// Where it lies; 0 if it has no place.
@@ -53,17 +53,17 @@ pub struct Concern {
 
 /// The first concern of each reason since they were taken last.
 #[derive(Debug, Default)]
-pub struct Concerns([Option<GuestAddr>; Reason::ALL.len()]);
+pub(crate) struct Concerns([Option<GuestAddr>; Reason::ALL.len()]);
 
 impl Concerns {
     /// None.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self([None; Reason::ALL.len()])
     }
 
     /// Notes one.
-    pub fn note(&mut self, reason: Reason, place: GuestAddr) {
+    pub(crate) fn note(&mut self, reason: Reason, place: GuestAddr) {
         let first = Reason::ALL.into_iter().zip(&mut self.0).find(|(other, _)| *other == reason);
         if let Some((_, first)) = first {
             first.get_or_insert(place);
@@ -71,7 +71,7 @@ impl Concerns {
     }
 
     /// Takes all of them, in the order of [`Reason`].
-    pub fn take(&mut self) -> impl Iterator<Item = Concern> + use<> {
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Concern> + use<> {
         let places = core::mem::take(&mut self.0);
         Reason::ALL
             .into_iter()

@@ -1,11 +1,11 @@
 //! The program's code as it is patched. Zone: call.
 
-pub mod concern;
-pub mod notes;
-pub mod patched;
-pub mod patcher;
-pub mod pun_pages;
-pub mod reach;
-pub mod stub_pool;
-pub mod traps;
-pub mod vdso;
+pub(crate) mod concern;
+pub(crate) mod notes;
+pub(crate) mod patched;
+pub(crate) mod patcher;
+pub(crate) mod pun_pages;
+pub(crate) mod reach;
+pub(crate) mod stub_pool;
+pub(crate) mod traps;
+pub(crate) mod vdso;

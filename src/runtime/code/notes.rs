@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What is counted for the report; all zero at first.
 #[derive(Debug)]
-pub struct Noted {
+pub(crate) struct Noted {
     /// The address of the [`Ledger`]; 0 in a run without a report.
     ledger: AtomicU64,
     /// Requests for memory that is writable and executable at once.
@@ -34,7 +34,7 @@ pub struct Noted {
 impl Noted {
     /// Nothing, and no ledger.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             ledger: AtomicU64::new(0),
             writable: AtomicU64::new(0),
@@ -59,7 +59,7 @@ impl Default for Noted {
 /// # Errors
 ///
 /// The kernel's, when there is no memory.
-pub fn set_up(session: &Session) -> Result<(), Errno> {
+pub(crate) fn set_up(session: &Session) -> Result<(), Errno> {
     if session.report.is_some() {
         let len = size_of::<Ledger>().next_multiple_of(4096) as u64;
         let at = mem::map_anonymous(mem::Place::Anywhere, len, Protection::READ_WRITE)?;
@@ -75,7 +75,7 @@ pub(crate) fn ledger() -> Option<&'static Ledger> {
 }
 
 /// A text in which nothing can be a system call: a module like others, unless it is memory without a file.
-pub fn note_without_hits(range: AddrRange) {
+pub(crate) fn note_without_hits(range: AddrRange) {
     let Some(ledger) = ledger() else { return };
     with_place(range, 0, |place| {
         if place.kind != Kind::Memory {
@@ -86,7 +86,7 @@ pub fn note_without_hits(range: AddrRange) {
 
 /// What has become of a text, whose memory lies `shift` bytes on for now.
 #[inline(never)]
-pub fn note(text: &Text<'_>, shift: u64, found: &Found, plan: Option<&Plan>, is_applied: bool) {
+pub(crate) fn note(text: &Text<'_>, shift: u64, found: &Found, plan: Option<&Plan>, is_applied: bool) {
     let Some(ledger) = ledger() else { return };
     with_place(text.range(), shift, |place| {
         let Some(index) = ledger.look(place) else { return };
@@ -143,19 +143,19 @@ fn with_place(range: AddrRange, shift: u64, then: impl FnOnce(&Place<'_>)) {
 }
 
 /// Counts a request for memory that is writable and executable at once.
-pub fn count_writable() {
+pub(crate) fn count_writable() {
     NOTED.writable.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Counts an executable mapping of shared pages, in which there may be `hits` system call instructions.
-pub fn count_shared(hits: u64) {
+pub(crate) fn count_shared(hits: u64) {
     NOTED.shared.fetch_add(1, Ordering::Relaxed);
     NOTED.shared_hits.fetch_add(hits, Ordering::Relaxed);
 }
 
 /// What has been counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Requests for memory that is writable and executable at once.
     pub writable: u64,
     /// Executable mappings of shared pages.
@@ -168,7 +168,7 @@ pub struct Counts {
 
 /// What has been counted so far.
 #[must_use]
-pub fn counts() -> Counts {
+pub(crate) fn counts() -> Counts {
     let [writable, shared, shared_hits, highest_stub] =
         [&NOTED.writable, &NOTED.shared, &NOTED.shared_hits, &NOTED.stubs]
             .map(|counter| counter.load(Ordering::Relaxed));

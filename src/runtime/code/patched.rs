@@ -14,7 +14,7 @@ const CAPACITY: usize = 2048;
 
 /// What a range holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Content {
+pub(crate) enum Content {
     /// Code of a file's private mapping, to which nobody but the loader has written.
     FileText,
     /// Code of the program's.
@@ -55,7 +55,7 @@ impl Content {
 
 /// Ranges of readable memory.
 #[derive(Debug)]
-pub struct Patched {
+pub(crate) struct Patched {
     entries: [Entry; CAPACITY],
     len: AtomicU64,
 }
@@ -102,7 +102,7 @@ impl Entry {
 impl Patched {
     /// None.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { entries: [const { Entry::new() }; CAPACITY], len: AtomicU64::new(0) }
     }
 
@@ -111,7 +111,7 @@ impl Patched {
     }
 
     /// The texts that share a byte with `range`.
-    pub fn texts(&self, range: AddrRange) -> impl Iterator<Item = (AddrRange, Content)> {
+    pub(crate) fn texts(&self, range: AddrRange) -> impl Iterator<Item = (AddrRange, Content)> {
         self.used()
             .map(|entry| (entry.range(), entry.content()))
             .filter(move |(known, content)| known.overlaps(&range) && content.is_text())
@@ -119,25 +119,25 @@ impl Patched {
 
     /// How many ranges of trampolines there are.
     #[must_use]
-    pub fn trampolines(&self) -> usize {
+    pub(crate) fn trampolines(&self) -> usize {
         self.used().filter(|entry| !entry.content().is_text() && !entry.range().is_empty()).count()
     }
 
     /// Whether a text shares a byte with `range`.
     #[must_use]
-    pub fn overlaps(&self, range: AddrRange) -> bool {
+    pub(crate) fn overlaps(&self, range: AddrRange) -> bool {
         self.texts(range).next().is_some()
     }
 
     /// How many more ranges there is room for, counted up to `wanted`.
     #[must_use]
-    pub fn has_room_for(&self, wanted: usize) -> bool {
+    pub(crate) fn has_room_for(&self, wanted: usize) -> bool {
         let unused = CAPACITY - self.len.load(Ordering::Relaxed) as usize;
         unused >= wanted || unused + self.used().filter(|entry| entry.range().is_empty()).count() >= wanted
     }
 
     /// Adds a range of the patch with this number. Returns false if there is no room.
-    pub fn insert(&self, range: AddrRange, content: Content, patch: u64) -> bool {
+    pub(crate) fn insert(&self, range: AddrRange, content: Content, patch: u64) -> bool {
         let len = self.len.load(Ordering::Relaxed) as usize;
         let free = self.used().position(|entry| entry.range().is_empty()).unwrap_or(len);
         let Some(entry) = self.entries.get(free) else { return false };
@@ -152,7 +152,7 @@ impl Patched {
     }
 
     /// Notes that the program may write to the texts in `range`.
-    pub fn mark_written(&self, range: AddrRange) {
+    pub(crate) fn mark_written(&self, range: AddrRange) {
         let is_patched = |entry: &&Entry| entry.content().is_text() && entry.content() != Content::Caught;
         let entries = self.used().filter(|entry| is_patched(entry) && entry.range().overlaps(&range));
         entries.for_each(|entry| entry.content.store(Content::WrittenText.to_word(), Ordering::Relaxed));
@@ -160,7 +160,7 @@ impl Patched {
 
     /// Forgets what lies in `range`, but for the patch numbered `kept`. Returns false if what is left of a range could
     /// not be kept, and is forgotten too.
-    pub fn remove(&self, range: AddrRange, kept: Option<u64>) -> bool {
+    pub(crate) fn remove(&self, range: AddrRange, kept: Option<u64>) -> bool {
         let mut is_exact = true;
         for entry in self.used() {
             let known = entry.range();
@@ -187,13 +187,13 @@ impl Patched {
     }
 
     /// Forgets one patch altogether: it has not come into force.
-    pub fn remove_patch(&self, patch: u64) {
+    pub(crate) fn remove_patch(&self, patch: u64) {
         let entries = self.used().filter(|entry| entry.patch() == patch && entry.content().is_text());
         entries.for_each(|entry| entry.start.store(0, Ordering::Release));
     }
 
     /// Takes out trampolines of texts that are no longer there, one range at a time.
-    pub fn take_orphan(&self) -> Option<AddrRange> {
+    pub(crate) fn take_orphan(&self) -> Option<AddrRange> {
         let is_orphan = |entry: &&Entry| {
             let patch = entry.patch();
             !entry.content().is_text()
@@ -208,7 +208,7 @@ impl Patched {
 
     /// The bytes at `at`, if it lies in one of the ranges; zeros past its end.
     #[must_use]
-    pub fn window(&self, at: GuestAddr) -> Option<Window> {
+    pub(crate) fn window(&self, at: GuestAddr) -> Option<Window> {
         // What was never written to need not be readable.
         let patched = self.used().filter(|entry| entry.content() != Content::Caught);
         let range = patched.map(Entry::range).find(|range| range.contains(at))?;
@@ -226,7 +226,7 @@ static PATCHED: Patched = Patched::new();
 
 /// The ranges that are known in this memory.
 #[must_use]
-pub fn known() -> &'static Patched {
+pub(crate) fn known() -> &'static Patched {
     &PATCHED
 }
 

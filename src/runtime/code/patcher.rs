@@ -36,7 +36,7 @@ use alloc::vec::Vec;
 
 /// What is patched, and what is left.
 #[derive(Debug)]
-pub struct Patcher {
+pub(crate) struct Patcher {
     /// The gate's stubs.
     pub stubs: Stubs,
     /// What has been found that the backstop must deal with.
@@ -52,7 +52,7 @@ pub struct Patcher {
 impl Patcher {
     /// Nothing is patched.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { stubs: Stubs::new(), concerns: Concerns::new(), patches: 0, unproved: 0, refused: 0 }
     }
 }
@@ -68,7 +68,7 @@ impl Default for Patcher {
 
 /// How the bytes of a text can be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Access {
+pub(crate) enum Access {
     /// They are writable, nobody executes them, and they are still the file's: nobody has written to them.
     Fresh,
     /// They are writable, and nobody executes them.
@@ -114,7 +114,7 @@ impl Access {
 
 /// A text to be patched, and the file it comes from.
 #[derive(Clone, Copy, Debug)]
-pub struct Job<'a, 'f> {
+pub(crate) struct Job<'a, 'f> {
     /// The bytes in memory, and where they run.
     pub text: Text<'a>,
     /// How to write them.
@@ -134,7 +134,7 @@ pub struct Job<'a, 'f> {
 impl Patcher {
     /// Replaces the proved system calls of a text; what can't be replaced is counted and stays as it is. Returns the
     /// end of the highest trampoline, or 0.
-    pub fn patch(&mut self, job: &Job<'_, '_>) -> GuestAddr {
+    pub(crate) fn patch(&mut self, job: &Job<'_, '_>) -> GuestAddr {
         self.forget(job.text.range());
         if !has_hits(&job.text, job.access) {
             return GuestAddr(0);
@@ -144,7 +144,7 @@ impl Patcher {
     }
 
     /// Patches pages that were mapped from `offset` of the file behind `fd`.
-    pub fn patch_file(&mut self, range: AddrRange, fd: Fd, offset: u64, access: Access) {
+    pub(crate) fn patch_file(&mut self, range: AddrRange, fd: Fd, offset: u64, access: Access) {
         self.forget(range);
         let Some(text) = mapped_text(range, range.start, fd, offset) else { return };
         if has_hits(&text, access) {
@@ -155,7 +155,7 @@ impl Patcher {
 
     /// As [`Self::patch`], for a text that was mapped from the offset of that file, if it was. Its memory lies `shift`
     /// bytes on for now.
-    pub fn patch_viewed(
+    pub(crate) fn patch_viewed(
         &mut self,
         text: Text<'_>,
         shift: u64,
@@ -166,7 +166,7 @@ impl Patcher {
     }
 
     /// As [`Self::patch_viewed`], but where a hit has been executed that and no other.
-    pub fn patch_viewed_at(
+    pub(crate) fn patch_viewed_at(
         &mut self,
         text: Text<'_>,
         shift: u64,
@@ -304,7 +304,7 @@ impl Patcher {
 
     /// The code in `range` is gone, or is about to be other code: what led from it to the gate is free.
     #[inline(never)]
-    pub fn forget(&mut self, range: AddrRange) {
+    pub(crate) fn forget(&mut self, range: AddrRange) {
         if patched::known().overlaps(range) {
             self.stubs.retire(range);
             traps::forget(range);
@@ -313,27 +313,27 @@ impl Patcher {
     }
 
     /// As [`Self::forget`], but for the patch `kept`, which is in force there now; the stubs of the others are `old`.
-    pub fn supersede(&mut self, range: AddrRange, old: &[u32], kept: u64) {
+    pub(crate) fn supersede(&mut self, range: AddrRange, old: &[u32], kept: u64) {
         self.stubs.retire_each(old);
         traps::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
         self.drop_patches(range, Some(kept));
     }
 
     /// The patch `dropped` of `range`, whose stubs are `new`, is not to come into force.
-    pub fn withdraw(&mut self, range: AddrRange, new: &[u32], dropped: u64) {
+    pub(crate) fn withdraw(&mut self, range: AddrRange, new: &[u32], dropped: u64) {
         patched::known().remove_patch(dropped);
         self.supersede(AddrRange::new(range.end, range.end), new, dropped);
         traps::retain(range, |entry| !self.stubs.is_idle(stubs::index_of(entry)));
     }
 
     /// Gives the code in `range`, which is writable and which nobody executes, its own bytes back.
-    pub fn restore(&mut self, range: AddrRange) {
+    pub(crate) fn restore(&mut self, range: AddrRange) {
         self.restore_moved(range, 0);
         self.forget(range);
     }
 
     /// As [`Self::restore`], for code that now lies in `range` and was patched `shift` bytes before.
-    pub fn restore_moved(&mut self, range: AddrRange, shift: u64) {
+    pub(crate) fn restore_moved(&mut self, range: AddrRange, shift: u64) {
         let old = AddrRange::new(range.start.wrapping_sub(shift), range.end.wrapping_sub(shift));
         let intact = self.stubs.active_in(old).filter(|(_, fields)| is_intact(fields, old, shift));
         for (at, bytes) in intact.filter_map(|(_, fields)| undo::original(&fields)) {
@@ -343,7 +343,7 @@ impl Patcher {
     }
 
     /// The program may have written over patches in `range`: those that are no longer there are forgotten.
-    pub fn forget_overwritten(&mut self, range: AddrRange) {
+    pub(crate) fn forget_overwritten(&mut self, range: AddrRange) {
         let overwritten: Vec<u32> = self
             .stubs
             .active_in(range)
@@ -404,7 +404,7 @@ fn window(at: GuestAddr, len: u64) -> relay::Window {
 
 /// What became of a text.
 #[derive(Clone, Copy, Debug)]
-pub struct Applied {
+pub(crate) struct Applied {
     /// The number of the patch.
     pub patch: u64,
     /// The end of the highest trampoline, or 0.
@@ -413,7 +413,7 @@ pub struct Applied {
 
 /// The part of `range`, which was mapped from `offset` of the file behind `fd`, that the file reaches, as the text that
 /// runs at `at`.
-pub fn mapped_text<'a>(range: AddrRange, at: GuestAddr, fd: Fd, offset: u64) -> Option<Text<'a>> {
+pub(crate) fn mapped_text<'a>(range: AddrRange, at: GuestAddr, fd: Fd, offset: u64) -> Option<Text<'a>> {
     let facts = file::facts(fd).ok()?;
     let in_file = page_ceil(facts.len).unwrap_or(0).saturating_sub(offset);
     // SAFETY: the pages were just mapped readable, and the file reaches that far.
@@ -421,7 +421,7 @@ pub fn mapped_text<'a>(range: AddrRange, at: GuestAddr, fd: Fd, offset: u64) -> 
 }
 
 /// Whether there is anything to patch.
-pub fn has_hits(text: &Text<'_>, access: Access) -> bool {
+pub(crate) fn has_hits(text: &Text<'_>, access: Access) -> bool {
     let has_hits = SyscallBytes::of(text.bytes).next().is_some();
     if !has_hits {
         notes::note_without_hits(text.range());
@@ -443,7 +443,7 @@ fn give_back(text: &Text<'_>, access: Access) {
 /// # Safety
 ///
 /// `patch` leaves nothing behind that was allocated in it.
-pub unsafe fn with_scratch<R>(patch: impl FnOnce() -> R) -> R {
+pub(crate) unsafe fn with_scratch<R>(patch: impl FnOnce() -> R) -> R {
     let had_tables = x86::decode::has_tables();
     let before = heap::mark();
     let result = patch();
@@ -465,7 +465,7 @@ fn vaddr_of(image: &Image<'_>, offset: u64) -> Option<u64> {
 
 /// Takes the lock of all patching, with all signals blocked. If its last holder died over a patch, that is dropped: what
 /// the lock guards is changed by single stores, so at worst a page of stubs is lost.
-pub fn lock() -> RobustGuard<'static, Patcher> {
+pub(crate) fn lock() -> RobustGuard<'static, Patcher> {
     let patcher = PATCHER.lock();
     if patcher.is_inherited() {
         // SAFETY: only the holder of this lock uses the heap, and it is dead.
@@ -479,7 +479,7 @@ pub fn lock() -> RobustGuard<'static, Patcher> {
 /// # Safety
 ///
 /// Whoever may hold it will never run again, and nobody waits.
-pub unsafe fn break_lock() {
+pub(crate) unsafe fn break_lock() {
     if PATCHER.is_locked() {
         // SAFETY: only the holder of this lock uses the heap, and it is not here.
         unsafe { heap::abandon_patch() };

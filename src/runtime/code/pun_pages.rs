@@ -14,7 +14,7 @@ const TRIES: usize = 8;
 
 /// Makes plans with `draft` until the kernel grants all pages that one wants outside of `near`. Returns that plan and
 /// its pages, with `rights`; at worst a plan that puns nothing.
-pub fn plan(
+pub(crate) fn plan(
     room: &[AddrRange],
     near: Option<AddrRange>,
     rights: Protection,

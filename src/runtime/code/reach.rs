@@ -23,13 +23,13 @@ fn image() -> AddrRange {
 static STACK_TOP: AtomicU64 = AtomicU64::new(0);
 
 /// Says where the program's stack ends.
-pub fn set_stack_top(at: u64) {
+pub(crate) fn set_stack_top(at: u64) {
     STACK_TOP.store(at, Ordering::Relaxed);
 }
 
 /// Address space for trampolines that must lie at certain addresses.
 #[derive(Clone, Copy, Debug)]
-pub struct Reach(pub [AddrRange; 3]);
+pub(crate) struct Reach(pub [AddrRange; 3]);
 
 impl Reach {
     /// How far a mapping may grow before it meets a trampoline: new mappings go below old ones.
@@ -43,7 +43,7 @@ impl Reach {
 
     /// Around a text that lies among the mappings that the kernel places.
     #[must_use]
-    pub fn around(text: AddrRange) -> Self {
+    pub(crate) fn around(text: AddrRange) -> Self {
         let stack = GuestAddr(STACK_TOP.load(Ordering::Relaxed));
         let highest = text.start.wrapping_add(Self::REACH);
         let top = if stack > text.start { highest.min(stack.wrapping_sub(Self::STACK)) } else { highest };
@@ -60,7 +60,7 @@ impl Reach {
 
     /// Behind a program, where nothing lies but its break, which is put behind the trampolines.
     #[must_use]
-    pub fn behind(span: AddrRange) -> Self {
+    pub(crate) fn behind(span: AddrRange) -> Self {
         const REACH: u64 = (1 << 30) - (1 << 20);
         let nothing = AddrRange::new(span.start, span.start);
         Self([AddrRange::new(span.end, span.end.wrapping_add(REACH)), nothing, nothing])
@@ -78,7 +78,7 @@ fn own_mappings() -> AddrRange {
 }
 
 /// Maps `len` bytes within reach of all of `text`: below it, where no break grows, else above.
-pub fn reserve_near(text: &Text<'_>, len: u64, rights: Protection) -> Option<AddrRange> {
+pub(crate) fn reserve_near(text: &Text<'_>, len: u64, rights: Protection) -> Option<AddrRange> {
     const STEP: u64 = 1 << 16;
     const TRIES: u64 = 256;
     if len == 0 {

@@ -27,7 +27,7 @@ const WORDS: usize = layout::STUBS as usize / 64;
 
 /// Which stubs are whose.
 #[derive(Debug)]
-pub struct Stubs {
+pub(crate) struct Stubs {
     /// The first that has never been anybody's.
     next: u32,
     has_restorer: bool,
@@ -41,19 +41,19 @@ pub struct Stubs {
 impl Stubs {
     /// All are free.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { next: 0, has_restorer: false, idle: [0; WORDS], idle_len: 0, caller: restorer::RESTORER_STUB }
     }
 
     /// The stubs that stand for a site, with what they are made of.
-    pub fn active(&self) -> impl Iterator<Item = (u32, Fields<'_>)> {
+    pub(crate) fn active(&self) -> impl Iterator<Item = (u32, Fields<'_>)> {
         self.written()
             .filter(|&index| !self.is_idle(index))
             .filter_map(|index| Some((index, stubs::fields(index)?)))
     }
 
     /// Those of [`Self::active`] whose site lies in `range`.
-    pub fn active_in(&self, range: AddrRange) -> impl Iterator<Item = (u32, Fields<'_>)> {
+    pub(crate) fn active_in(&self, range: AddrRange) -> impl Iterator<Item = (u32, Fields<'_>)> {
         self.written()
             .filter(move |&index| range.contains(stubs::last_byte(index)) && !self.is_idle(index))
             .filter_map(|index| Some((index, stubs::fields(index)?)))
@@ -65,7 +65,7 @@ impl Stubs {
 
     /// Whether nothing leads to a stub any more.
     #[must_use]
-    pub fn is_idle(&self, index: u32) -> bool {
+    pub(crate) fn is_idle(&self, index: u32) -> bool {
         self.idle.get(index as usize / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
@@ -80,7 +80,7 @@ impl Stubs {
     }
 
     /// The code in `range` is gone, or is its own again: nothing leads to its stubs.
-    pub fn retire(&mut self, range: AddrRange) {
+    pub(crate) fn retire(&mut self, range: AddrRange) {
         for index in self.written() {
             if range.contains(stubs::last_byte(index)) {
                 self.set_idle(index, true);
@@ -89,13 +89,13 @@ impl Stubs {
     }
 
     /// As [`Self::retire`], one by one.
-    pub fn retire_each(&mut self, indices: &[u32]) {
+    pub(crate) fn retire_each(&mut self, indices: &[u32]) {
         indices.iter().for_each(|&index| self.set_idle(index, true));
     }
 
     /// Takes a stub for each of the `sites`, which lie in `text`; `None` where there is none left. They are to be written
     /// through `memory`.
-    pub fn assign(
+    pub(crate) fn assign(
         &mut self,
         sites: &[Site],
         text: AddrRange,
@@ -149,7 +149,7 @@ impl Stubs {
     }
 
     /// What was [`Self::assign`]ed and is not among `used` is nobody's.
-    pub fn give_back(&mut self, assigned: &[Option<GuestAddr>], used: &[plan::Stub]) {
+    pub(crate) fn give_back(&mut self, assigned: &[Option<GuestAddr>], used: &[plan::Stub]) {
         if assigned.iter().flatten().count() == used.len() {
             return; // as nearly always, and a search for each of hundreds takes its time
         }
@@ -161,7 +161,7 @@ impl Stubs {
     }
 
     /// Makes a stub for a site that stays as it is; returns where it is entered, or `None` if there is none left.
-    pub fn make(&mut self, site: Site, instruction: Instruction) -> Option<GuestAddr> {
+    pub(crate) fn make(&mut self, site: Site, instruction: Instruction) -> Option<GuestAddr> {
         let text = AddrRange::new(site.at, site.back());
         let memory = LiveMemory::open().ok();
         let at = self.assign(&[site], text, memory.as_ref()).pop()??;
@@ -183,7 +183,7 @@ impl Stubs {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn write_restorer(&mut self) -> Result<(), Errno> {
+    pub(crate) fn write_restorer(&mut self) -> Result<(), Errno> {
         // Before others are assigned: those of a page are written at once where there is no other way.
         self.next = self.next.max(restorer::RESTORER_STUB + 1);
         self.write(&[], LiveMemory::open().ok().as_ref())
@@ -194,7 +194,7 @@ impl Stubs {
     /// # Errors
     ///
     /// The kernel's, if the gate can't be written. None of the stubs may be used then.
-    pub fn write(&mut self, stubs: &[plan::Stub], memory: Option<&LiveMemory>) -> Result<(), Errno> {
+    pub(crate) fn write(&mut self, stubs: &[plan::Stub], memory: Option<&LiveMemory>) -> Result<(), Errno> {
         let mut changed: Vec<(u32, [u8; stub::LEN])> = Vec::with_capacity(stubs.len() + 1);
         if !self.has_restorer {
             changed.push((restorer::RESTORER_STUB, restorer::restorer_stub()));
@@ -238,7 +238,7 @@ impl Default for Stubs {
 
 /// The gate as plans know it.
 #[must_use]
-pub fn gate() -> Gate {
+pub(crate) fn gate() -> Gate {
     Gate {
         stubs: stubs::range(),
         policy: policy::address(),

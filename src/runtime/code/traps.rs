@@ -12,7 +12,7 @@ const CAPACITY: usize = 16_384;
 
 /// Where each trapping site goes; appended to under the patcher's lock, read by the handler at any time.
 #[derive(Debug)]
-pub struct Traps {
+pub(crate) struct Traps {
     sites: [AtomicU64; CAPACITY],
     entries: [AtomicU64; CAPACITY],
     len: AtomicU32,
@@ -21,7 +21,7 @@ pub struct Traps {
 impl Traps {
     /// An empty table.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             sites: [const { AtomicU64::new(0) }; CAPACITY],
             entries: [const { AtomicU64::new(0) }; CAPACITY],
@@ -47,7 +47,7 @@ impl Traps {
 static TRAPS: Traps = Traps::new();
 
 /// The sites that trap.
-pub fn sites() -> impl Iterator<Item = GuestAddr> {
+pub(crate) fn sites() -> impl Iterator<Item = GuestAddr> {
     TRAPS.sites()
 }
 
@@ -58,13 +58,13 @@ impl Default for Traps {
 }
 
 /// Where a trap at `site` goes.
-pub fn entry_of(site: GuestAddr) -> Option<GuestAddr> {
+pub(crate) fn entry_of(site: GuestAddr) -> Option<GuestAddr> {
     TRAPS.entry_of(site).map(GuestAddr)
 }
 
 /// Makes a trap at `site` go to `entry` from now on. Returns false if the table is full: the site must not trap then.
 #[must_use]
-pub fn add(site: GuestAddr, entry: GuestAddr) -> bool {
+pub(crate) fn add(site: GuestAddr, entry: GuestAddr) -> bool {
     let traps = &TRAPS;
     let len = traps.len.load(Ordering::Relaxed) as usize;
     let find = |wanted: u64| traps.sites.iter().take(len).position(|at| at.load(Ordering::Relaxed) == wanted);
@@ -79,12 +79,12 @@ pub fn add(site: GuestAddr, entry: GuestAddr) -> bool {
 }
 
 /// Forgets the traps in `range`, whose bytes are about to be others.
-pub fn forget(range: AddrRange) {
+pub(crate) fn forget(range: AddrRange) {
     retain(range, |_| false);
 }
 
 /// Forgets the traps in `range` but for those whose entry is `kept`.
-pub fn retain(range: AddrRange, kept: impl Fn(GuestAddr) -> bool) {
+pub(crate) fn retain(range: AddrRange, kept: impl Fn(GuestAddr) -> bool) {
     let traps = &TRAPS;
     let len = traps.len.load(Ordering::Relaxed) as usize;
     for (at, entry) in traps.sites.iter().zip(&traps.entries).take(len) {

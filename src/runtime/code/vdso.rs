@@ -13,7 +13,7 @@ use crate::sys::{mem, process};
 ///
 /// It is a special mapping that can't be split, so its protection changes as a whole; where even that is refused (a
 /// sealed vDSO) the bytes are written as those of running code are.
-pub fn patch(patcher: &mut Patcher, at: u64) {
+pub(crate) fn patch(patcher: &mut Patcher, at: u64) {
     // SAFETY: the kernel maps the vDSO's image there, at least one page of it.
     let first = unsafe { read::bytes_of(GuestAddr(at), PAGE) };
     let Some(len) = image_len(first) else { return };

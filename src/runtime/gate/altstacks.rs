@@ -19,14 +19,14 @@ const SUSPENDED: u8 = 1;
 const NEVER: u8 = 2;
 
 /// `log2` of the bytes of a piece.
-pub const PIECE_SHIFT: u32 = 13;
+pub(crate) const PIECE_SHIFT: u32 = 13;
 /// Entries; a power of two.
-pub const ENTRIES: usize = 1024;
+pub(crate) const ENTRIES: usize = 1024;
 
 /// The stacks, read by `enter_asm`.
 #[repr(C)]
 #[derive(Debug)]
-pub struct AltStacks {
+pub(crate) struct AltStacks {
     /// 1 if hooks have to look at them.
     pub exist: AtomicU8,
     /// The address of the entries.
@@ -52,7 +52,7 @@ struct Entry {
 impl AltStacks {
     /// None.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             exist: AtomicU8::new(0),
             entries_at: AtomicU64::new(0),
@@ -112,7 +112,7 @@ impl Default for AltStacks {
 }
 
 /// The program has a new one: hooks of handlers on it block signals.
-pub fn note(stack: &SigStack) {
+pub(crate) fn note(stack: &SigStack) {
     if stack.flags & SS_DISABLE == 0 {
         ALTSTACKS.insert(stack);
     }
@@ -121,7 +121,7 @@ pub fn note(stack: &SigStack) {
 /// Before the program restricts its calls: no hook blocks signals any more if the restriction does not let that through.
 /// A signal that comes in the middle of a hook may then overwrite what is on the alternate stack, but the call that would end
 /// the process is not made.
-pub fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
+pub(crate) fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
     let at = core::ptr::from_ref(&ALTSTACKS.all_signals).expose_provenance() as u64;
     let call = Call { nr: sysno::RT_SIGPROCMASK, args: [SIG_SETMASK.into(), at, at, SET_LEN, 0, 0] };
     if !lets_through(&call) {
@@ -130,7 +130,7 @@ pub fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
 }
 
 /// After that: for good, or because it could not be restricted, as before.
-pub fn decide(is_restricted: bool) {
+pub(crate) fn decide(is_restricted: bool) {
     ALTSTACKS.change_blocking(SUSPENDED, if is_restricted { NEVER } else { BLOCKS });
 }
 

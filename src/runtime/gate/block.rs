@@ -28,16 +28,15 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(super) const CONTROL_FLAGS: u64 = 0x4_4500;
 
 /// `log2` of the bytes of a block.
-pub const SHIFT: u32 = 16;
+pub(crate) const SHIFT: u32 = 16;
 
 /// Bytes of a block: room for planning patches and for two signal frames with AMX state (AT_MINSIGSTKSZ, 11 KiB).
-pub const LEN: u64 = 1 << SHIFT;
+pub(crate) const LEN: u64 = 1 << SHIFT;
 
 /// The general registers of the program at a call, and where it goes on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct Registers {
+pub(crate) struct Registers {
     pub rax: u64,
     pub rbx: u64,
     pub rdx: u64,
@@ -58,7 +57,7 @@ pub struct Registers {
 /// The header of a block; offsets are used by `enter_asm`.
 #[repr(C, align(64))]
 #[derive(Debug)]
-pub struct Block {
+pub(crate) struct Block {
     /// The owner's fs base plus one; 0 while nobody owns it.
     pub owner: AtomicU64,
     /// What `owner` becomes when the current hook ends.
@@ -103,19 +102,19 @@ pub struct Block {
 /// left in it is no longer there.
 #[repr(transparent)]
 #[derive(Debug)]
-pub struct Spare(AtomicU64);
+pub(crate) struct Spare(AtomicU64);
 
 impl Spare {
     /// The slot that is there.
     #[must_use]
-    pub fn slot(&self) -> Option<u32> {
+    pub(crate) fn slot(&self) -> Option<u32> {
         let word = self.0.load(Ordering::Relaxed);
         let is_current = (word >> 32) as u32 == generation::current();
         (word as u32).checked_sub(1).filter(|_| is_current)
     }
 
     /// Puts a slot in, or takes it out.
-    pub fn set(&self, slot: Option<u32>) {
+    pub(crate) fn set(&self, slot: Option<u32>) {
         let word = slot.map_or(0, |slot| u64::from(generation::current()) << 32 | u64::from(slot + 1));
         self.0.store(word, Ordering::Relaxed);
     }
@@ -124,51 +123,51 @@ impl Spare {
 /// Sixteen vector registers; `movaps` wants them aligned.
 #[repr(C, align(16))]
 #[derive(Clone, Copy, Debug)]
-pub struct Vectors([[u64; 2]; 16]);
+pub(crate) struct Vectors([[u64; 2]; 16]);
 
 impl Vectors {
     /// As the kernel gives them to a handler.
-    pub const ZERO: Self = Self([[0; 2]; 16]);
+    pub(crate) const ZERO: Self = Self([[0; 2]; 16]);
 }
 
 /// Bytes at a block's upper end that its header takes.
-pub const HEADER: u64 = 1024;
+pub(crate) const HEADER: u64 = 1024;
 
 const _: () = assert!(size_of::<Block>() as u64 <= HEADER);
 
 impl Block {
     /// The call that the registers spell.
     #[must_use]
-    pub const fn call(&self) -> Call {
+    pub(crate) const fn call(&self) -> Call {
         let regs = &self.regs;
         Call { nr: regs.rax as u32, args: [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] }
     }
 
     /// Puts a call that a hook may have changed into the registers.
-    pub const fn set_call(&mut self, call: &Call) {
+    pub(crate) const fn set_call(&mut self, call: &Call) {
         self.regs.rax = call.nr as u64;
         self.set_arguments(call.args);
     }
 
     /// Puts arguments into their registers.
-    pub const fn set_arguments(&mut self, args: [u64; 6]) {
+    pub(crate) const fn set_arguments(&mut self, args: [u64; 6]) {
         [self.regs.rdi, self.regs.rsi, self.regs.rdx, self.regs.r10, self.regs.r8, self.regs.r9] = args;
     }
 
     /// Its address.
     #[must_use]
-    pub fn header(&self) -> GuestAddr {
+    pub(crate) fn header(&self) -> GuestAddr {
         GuestAddr(core::ptr::from_ref(self).expose_provenance() as u64)
     }
 
     /// Its lowest byte.
     #[must_use]
-    pub fn lowest(&self) -> GuestAddr {
+    pub(crate) fn lowest(&self) -> GuestAddr {
         GuestAddr((core::ptr::from_ref(self).addr() as u64 + HEADER).wrapping_sub(LEN))
     }
 
     /// What the last instructions of a hook do: it is anybody's again.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.masked.store(0, Ordering::Relaxed);
         self.owner.store(self.next_owner.load(Ordering::Relaxed), Ordering::Relaxed);
         self.free();
@@ -176,19 +175,19 @@ impl Block {
 
     /// The mask to put back, if all signals are blocked for what runs here; whoever asks does so.
     #[must_use]
-    pub fn take_mask(&self) -> Option<SignalSet> {
+    pub(crate) fn take_mask(&self) -> Option<SignalSet> {
         (self.masked.swap(0, Ordering::Relaxed) != 0).then_some(self.mask)
     }
 
     /// Nothing runs on it any more, and it holds nothing.
-    pub fn free(&self) {
+    pub(crate) fn free(&self) {
         self.holds_for.store(0, Ordering::Relaxed);
         self.claim.clear();
         self.busy.store(0, Ordering::Release);
     }
 
     /// Keeps the blocks whose signals wait for its hook in `generation`.
-    pub fn keep_waiting(&self, generation: u32) {
+    pub(crate) fn keep_waiting(&self, generation: u32) {
         let first = Self::at(&self.waiting);
         let waiting = core::iter::successors(first, |block| Self::at(&block.next));
         waiting.for_each(|block| block.busy.store(generation, Ordering::Relaxed));
@@ -211,19 +210,19 @@ impl Block {
 
     /// The block whose end a signal waits for that has interrupted what runs on this one.
     #[must_use]
-    pub fn waits_for(&'static self) -> &'static Self {
+    pub(crate) fn waits_for(&'static self) -> &'static Self {
         Self::at(&self.holds_for).unwrap_or(self)
     }
 
     /// Whether signals wait for its hook to end.
     #[must_use]
-    pub fn has_waiting(&self) -> bool {
+    pub(crate) fn has_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) != 0
     }
 
     /// Makes the signal on `holder` wait for this one's hook. One that comes meanwhile waits for what runs on `holder`, so
     /// nothing else changes the list.
-    pub fn append_waiting(&self, holder: &Self) {
+    pub(crate) fn append_waiting(&self, holder: &Self) {
         let first = Self::at(&self.waiting);
         let end = first.map_or(&self.waiting, |first| &first.last().next);
         end.store(holder.header().0, Ordering::Relaxed);
@@ -231,12 +230,12 @@ impl Block {
     }
 
     /// Takes all of them out: the first, with the others behind it. One instruction, since another may come at any time.
-    pub fn take_waiting(&self) -> Option<&'static Self> {
+    pub(crate) fn take_waiting(&self) -> Option<&'static Self> {
         Self::taken(&self.waiting)
     }
 
     /// What came after the signal that this one holds: those that waited for its delivery, then those that waited with it.
-    pub fn take_followers(&self) -> Option<&'static Self> {
+    pub(crate) fn take_followers(&self) -> Option<&'static Self> {
         let behind = Self::taken(&self.next);
         let inner = self.take_waiting();
         if let (Some(inner), Some(behind)) = (inner, behind) {
@@ -264,7 +263,7 @@ impl Block {
 
     /// Whose hook runs on it, as a [`Claim`] has it.
     #[must_use]
-    pub fn holder(&self) -> u64 {
+    pub(crate) fn holder(&self) -> u64 {
         match self.owner.load(Ordering::Relaxed) {
             0 => self.claim.holder(),
             owner => owner - 1,
@@ -273,7 +272,7 @@ impl Block {
 
     /// Whether it belongs to a thread, and still will when the current hook has ended.
     #[must_use]
-    pub fn is_owned(&self) -> bool {
+    pub(crate) fn is_owned(&self) -> bool {
         self.owner.load(Ordering::Relaxed) != 0 && self.next_owner.load(Ordering::Relaxed) != 0
     }
 

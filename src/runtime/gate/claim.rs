@@ -13,12 +13,12 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(super) static VFORKS: AtomicU32 = AtomicU32::new(0);
 
 /// Before any hook runs: what has never been claimed is told from what was claimed before the first `vfork`.
-pub fn set_up() {
+pub(crate) fn set_up() {
     VFORKS.store(1, Ordering::Relaxed);
 }
 
 /// Counts a `vfork` that is about to be made.
-pub fn count_vfork() {
+pub(crate) fn count_vfork() {
     VFORKS.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -28,7 +28,7 @@ const IS_ID: u64 = 1 << 63;
 /// The mark of a holder.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// Its fs base or, with [`IS_ID`], its id; 0 for nobody. Also set by `enter_asm`.
     pub holder: AtomicU64,
     /// How many `vfork`s there had been, from 1 on; also set by `enter_asm`.
@@ -37,43 +37,43 @@ pub struct Claim {
 
 /// A [`Claim::holder`] that has an id.
 #[must_use]
-pub const fn holder_of(thread: u32) -> u64 {
+pub(crate) const fn holder_of(thread: u32) -> u64 {
     IS_ID | thread as u64
 }
 
 impl Claim {
     /// Of nobody.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { holder: AtomicU64::new(0), vforks: AtomicU32::new(0) }
     }
 
     /// `holder` takes it now.
-    pub fn stamp(&self, holder: u64) {
+    pub(crate) fn stamp(&self, holder: u64) {
         self.vforks.store(VFORKS.load(Ordering::Relaxed), Ordering::Relaxed);
         self.holder.store(holder, Ordering::Relaxed);
     }
 
     /// Nobody holds it from now on.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.holder.store(0, Ordering::Relaxed);
     }
 
     /// The holder; 0 if there is none, or nothing is known of it.
     #[must_use]
-    pub fn holder(&self) -> u64 {
+    pub(crate) fn holder(&self) -> u64 {
         self.holder.load(Ordering::Relaxed)
     }
 
     /// How many `vfork`s there had been; 0 if it has never had a holder.
     #[must_use]
-    pub fn vforks(&self) -> u32 {
+    pub(crate) fn vforks(&self) -> u32 {
         self.vforks.load(Ordering::Relaxed)
     }
 
     /// Whether it is one of `lost`.
     #[must_use]
-    pub fn is_of(&self, lost: Lost) -> bool {
+    pub(crate) fn is_of(&self, lost: Lost) -> bool {
         match lost {
             Lost::Since { base, vforks } => self.holder() == base && self.vforks() >= vforks,
             Lost::Gone(is_gone) => {
@@ -92,7 +92,7 @@ impl Default for Claim {
 
 /// Holders that will never give anything back.
 #[derive(Clone, Copy, Debug)]
-pub enum Lost {
+pub(crate) enum Lost {
     /// Those with `base`, not 0, that took it when there had been that many `vforks` or more.
     Since {
         /// No other thread that runs now has it.

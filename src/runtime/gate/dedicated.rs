@@ -18,7 +18,7 @@ const fn index_of(stub: u32, nr: u32) -> usize {
 
 /// The slot for the calls numbered `nr` of a stub that goes back to `back`, dedicated now if need be. Behind the call it
 /// jumps to `landing`. `None` if its place in the table is another's.
-pub fn slot(stub: u32, nr: u32, back: GuestAddr, landing: u64) -> Option<GuestAddr> {
+pub(crate) fn slot(stub: u32, nr: u32, back: GuestAddr, landing: u64) -> Option<GuestAddr> {
     let entry = DEDICATIONS.entries.get(index_of(stub, nr))?;
     let key = key_of(stub, nr);
     match entry.key.load(Ordering::Acquire) {
@@ -37,7 +37,7 @@ pub fn slot(stub: u32, nr: u32, back: GuestAddr, landing: u64) -> Option<GuestAd
 }
 
 /// The stub goes back to `back` from now on: so do the slots that are dedicated to it, in the eyes of a debugger.
-pub fn move_slots(stub: u32, back: GuestAddr) {
+pub(crate) fn move_slots(stub: u32, back: GuestAddr) {
     for entry in &DEDICATIONS.entries {
         let key = entry.key.load(Ordering::Acquire);
         if key != 0 && (key >> 16) as u16 == stub as u16 {

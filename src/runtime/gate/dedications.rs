@@ -3,12 +3,12 @@
 use core::sync::atomic::AtomicU64;
 
 /// Pairs of stub and number that can have a slot; a power of two. The others take a record slot each time.
-pub const ENTRIES: usize = 256;
+pub(crate) const ENTRIES: usize = 256;
 
 /// Which slots are dedicated to what; read by `enter_asm`.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Dedications {
+pub(crate) struct Dedications {
     pub(super) entries: [Entry; ENTRIES],
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Entry {
 impl Dedications {
     /// An empty table.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { entries: [const { Entry { key: AtomicU64::new(0), slot: AtomicU64::new(0) } }; ENTRIES] }
     }
 }

@@ -216,7 +216,7 @@ macro_rules! landing {
     ($(#[$doc:meta])* $name:ident, $text:expr, $($operand:tt)*) => {
         $(#[$doc])*
         #[unsafe(naked)]
-        pub unsafe extern "C" fn $name() -> ! {
+        pub(crate) unsafe extern "C" fn $name() -> ! {
             naked_asm!(
                 $text,
                 pool = sym POOL,
@@ -416,7 +416,7 @@ landing!(
 ///
 /// Reached only by the jump at the end of a slot.
 #[unsafe(naked)]
-pub unsafe extern "C" fn returned_split() -> ! {
+pub(crate) unsafe extern "C" fn returned_split() -> ! {
     naked_asm!(
         unsaved!(split_start),
         "mov r11, rcx",

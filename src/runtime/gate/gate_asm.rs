@@ -70,31 +70,31 @@ unsafe extern "C" {
 
 /// The pools: all of the gate but the loader's own instruction.
 #[must_use]
-pub fn pools() -> AddrRange {
+pub(crate) fn pools() -> AddrRange {
     let end = handlers() + (layout::HANDLERS * layout::HANDLER_LEN) as u64;
     AddrRange::new(GuestAddr(stubs()), GuestAddr(end))
 }
 
 /// All of the gate: every system call that is made in it ends before its end.
 #[must_use]
-pub fn whole() -> AddrRange {
+pub(crate) fn whole() -> AddrRange {
     AddrRange::new(own_syscall(), pools().end)
 }
 
 /// The address of the first stub.
 #[must_use]
-pub fn stubs() -> u64 {
+pub(crate) fn stubs() -> u64 {
     (&raw const __gate_stubs).expose_provenance() as u64
 }
 
 /// The address of the first slot.
 #[must_use]
-pub fn slots() -> u64 {
+pub(crate) fn slots() -> u64 {
     (&raw const __gate_slots).expose_provenance() as u64
 }
 
 /// The address of the first handler's entry.
 #[must_use]
-pub fn handlers() -> u64 {
+pub(crate) fn handlers() -> u64 {
     (&raw const __gate_handlers).expose_provenance() as u64
 }

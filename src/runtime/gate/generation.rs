@@ -7,11 +7,11 @@ pub(super) static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// The current generation.
 #[must_use]
-pub fn current() -> u32 {
+pub(crate) fn current() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
 /// Starts the generation `next`: what is busy in a former one is free from now on.
-pub fn start(next: u32) {
+pub(crate) fn start(next: u32) {
     GENERATION.store(next, Ordering::Release);
 }

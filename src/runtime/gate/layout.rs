@@ -3,16 +3,16 @@
 use crate::addr::PAGE;
 
 /// Slots of the pool: calls that can wait for their exit hook at the same time.
-pub const SLOTS: u32 = 4096;
+pub(crate) const SLOTS: u32 = 4096;
 
 /// Bytes of a slot's code, and of a record: a power of two, so that masking the instruction pointer finds the slot.
-pub const SLOT_LEN: usize = 256;
+pub(crate) const SLOT_LEN: usize = 256;
 
 /// Entries of the pool: those of one page.
-pub const HANDLERS: usize = PAGE as usize / HANDLER_LEN;
+pub(crate) const HANDLERS: usize = PAGE as usize / HANDLER_LEN;
 
 /// Bytes of an entry.
-pub const HANDLER_LEN: usize = 16;
+pub(crate) const HANDLER_LEN: usize = 16;
 
 /// Stubs that fit into the gate.
-pub const STUBS: u32 = 65_536;
+pub(crate) const STUBS: u32 = 65_536;

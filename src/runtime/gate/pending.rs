@@ -7,7 +7,7 @@ use crate::hook::chain::Owed;
 
 /// How often a call returns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Returns {
+pub(crate) enum Returns {
     /// Once.
     Once,
     /// In the caller and in a new thread or process, made with these `CLONE_*` flags.
@@ -20,13 +20,13 @@ pub enum Returns {
 impl Returns {
     /// Whether caller and child return in the same memory.
     #[must_use]
-    pub const fn share_memory(self) -> bool {
+    pub(crate) const fn share_memory(self) -> bool {
         matches!(self, Self::Twice { flags } if flags & CLONE_VM != 0)
     }
 
     /// Whether the caller returns only when the child has left its memory.
     #[must_use]
-    pub const fn wait_for_child(self) -> bool {
+    pub(crate) const fn wait_for_child(self) -> bool {
         const WAITING: u64 = CLONE_VM | CLONE_VFORK;
         matches!(self, Self::Twice { flags } if flags & WAITING == WAITING)
     }
@@ -34,7 +34,7 @@ impl Returns {
 
 /// A mask that the program asks for, and what the kernel is told instead: it never has signals that are reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MaskPair {
+pub(crate) struct MaskPair {
     /// What the program asks for.
     pub asked: SignalSet,
     /// What the kernel is told.
@@ -43,7 +43,7 @@ pub struct MaskPair {
 
 /// What a call leaves for its return.
 #[derive(Clone, Copy, Debug)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// The call as the kernel was asked.
     pub call: Call,
     /// The number as the program gave it.
@@ -62,7 +62,7 @@ pub struct Pending {
 
 /// A call that has returned.
 #[derive(Clone, Copy, Debug)]
-pub struct Collected {
+pub(crate) struct Collected {
     /// What it left behind.
     pub pending: Pending,
     /// Who has returned from it.
@@ -75,7 +75,7 @@ pub struct Collected {
 
 /// Who returned in a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Side {
+pub(crate) enum Side {
     /// The thread that made the call.
     Caller,
     /// The new thread or process.

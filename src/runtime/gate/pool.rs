@@ -13,17 +13,17 @@ use crate::sys::mem::{self, Place};
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Owned blocks; a power of two.
-pub const OWNED: u64 = 128;
+pub(crate) const OWNED: u64 = 128;
 
 /// Shared blocks.
-pub const SHARED: u64 = 64;
+pub(crate) const SHARED: u64 = 64;
 
 /// Spreads fs bases, which are alike in their low bits and 8 MiB or less apart, over the owned blocks: 2^32 divided by
 /// the golden ratio, as an immediate of `imul`.
-pub const HASH: i32 = 0x9e37_79b1_u32 as i32;
+pub(crate) const HASH: i32 = 0x9e37_79b1_u32 as i32;
 
 /// The product's bits from here on are the index; those above depend on high bits only, in which threads are alike.
-pub const HASH_SHIFT: u32 = 41;
+pub(crate) const HASH_SHIFT: u32 = 41;
 
 /// Where the blocks are, and which of them are in use; parts of it are read by `enter_asm`.
 #[repr(C)]
@@ -52,12 +52,12 @@ pub(super) static POOL: Pool = Pool {
 
 /// Whether `rdfsbase` may be used.
 #[must_use]
-pub fn has_fsgsbase() -> bool {
+pub(crate) fn has_fsgsbase() -> bool {
     POOL.fsgsbase.load(Ordering::Relaxed) != 0
 }
 
 /// Says whether `rdfsbase` may be used, before any hook runs.
-pub fn allow_fsgsbase(is_allowed: bool) {
+pub(crate) fn allow_fsgsbase(is_allowed: bool) {
     POOL.fsgsbase.store(is_allowed.into(), Ordering::Relaxed);
 }
 
@@ -66,7 +66,7 @@ pub fn allow_fsgsbase(is_allowed: bool) {
 /// # Errors
 ///
 /// The kernel's, if there is no room.
-pub fn set_up() -> Result<(), Errno> {
+pub(crate) fn set_up() -> Result<(), Errno> {
     // A block is free while its number is smaller, as the zeros of fresh memory are.
     generation::start(1);
     let len = (OWNED + SHARED) * LEN;
@@ -86,14 +86,14 @@ pub fn set_up() -> Result<(), Errno> {
 
 /// All blocks.
 #[must_use]
-pub fn mapping() -> AddrRange {
+pub(crate) fn mapping() -> AddrRange {
     let start = POOL.owned.load(Ordering::Relaxed).wrapping_sub(LEN - HEADER);
     AddrRange::new(GuestAddr(start), GuestAddr(POOL.shared_end.load(Ordering::Relaxed)))
 }
 
 /// The block whose stack or header `at` lies in.
 #[must_use]
-pub fn around(at: GuestAddr) -> Option<&'static Block> {
+pub(crate) fn around(at: GuestAddr) -> Option<&'static Block> {
     let all = mapping();
     // A stack that is still empty ends where the next block begins.
     let inside = at.wrapping_sub(1);
@@ -101,7 +101,7 @@ pub fn around(at: GuestAddr) -> Option<&'static Block> {
 }
 
 /// Takes a shared block for `holder`, for as long as it is not freed.
-pub fn take_shared(holder: u64) -> &'static mut Block {
+pub(crate) fn take_shared(holder: u64) -> &'static mut Block {
     let generation = generation::current();
     loop {
         for index in 0..SHARED {
@@ -117,7 +117,7 @@ pub fn take_shared(holder: u64) -> &'static mut Block {
 
 /// The index of the owned block that `fs_base` hashes to; the same arithmetic as in `enter_asm`.
 #[must_use]
-pub const fn index_of(fs_base: u64) -> u64 {
+pub(crate) const fn index_of(fs_base: u64) -> u64 {
     fs_base.wrapping_mul(HASH as i64 as u64) >> HASH_SHIFT & (OWNED - 1)
 }
 
@@ -132,7 +132,7 @@ fn pointer_at(first: &AtomicU64, index: u64) -> *mut Block {
 }
 
 /// Makes the thread with `fs_base` the owner of its block for the next hooks, if nobody else is.
-pub fn adopt(fs_base: u64) {
+pub(crate) fn adopt(fs_base: u64) {
     let block = header_at(&POOL.owned, index_of(fs_base));
     let key = fs_base.wrapping_add(1);
     if block.owner.load(Ordering::Relaxed) == 0
@@ -151,13 +151,13 @@ fn owned_by(fs_base: u64) -> Option<&'static Block> {
 
 /// The record slot that is kept in the block of the thread with `fs_base`.
 #[must_use]
-pub fn spare_of(fs_base: u64) -> Option<u32> {
+pub(crate) fn spare_of(fs_base: u64) -> Option<u32> {
     owned_by(fs_base)?.spare.slot()
 }
 
 /// Leaves the block of the calling thread, whose fs base is `fs_base`, to nobody once no hook runs on it: the thread
 /// exits, or its base is about to be another's as well. Returns the record slot that was kept in it.
-pub fn disown(fs_base: u64) -> Option<u32> {
+pub(crate) fn disown(fs_base: u64) -> Option<u32> {
     let block = owned_by(fs_base)?;
     let spare = block.spare.slot();
     block.spare.set(None);
@@ -176,14 +176,14 @@ fn taken_shared() -> impl Iterator<Item = &'static Block> {
 }
 
 /// Frees the shared blocks of hooks that were lost, but for `own` and what waits for it.
-pub fn release(lost: Lost, own: &Block) {
+pub(crate) fn release(lost: Lost, own: &Block) {
     for block in taken_shared().filter(|block| block.claim.is_of(lost) && !block.belongs_to(own)) {
         block.forget();
     }
 }
 
 /// Frees the block that the thread with `fs_base` owns from a hook that was lost, unless it belongs to `own`.
-pub fn release_owned(fs_base: u64, own: &Block) {
+pub(crate) fn release_owned(fs_base: u64, own: &Block) {
     if let Some(block) = owned_by(fs_base).filter(|block| !block.belongs_to(own)) {
         block.forget();
     }
@@ -191,7 +191,7 @@ pub fn release_owned(fs_base: u64, own: &Block) {
 
 /// In a forked child: the blocks that its one thread is on, `own` and those of hooks that the
 /// handler that forked has interrupted, stay busy in the generation `next`.
-pub fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
+pub(crate) fn keep_busy(own: &Block, fs_base: Option<u64>, next: u32) {
     let is_kept = |block: &Block| block.belongs_to(own) || Some(block.holder()) == fs_base;
     for block in taken_shared().chain(adopted()).filter(|block| block.is_busy()) {
         if is_kept(block) {
@@ -209,7 +209,7 @@ fn adopted() -> impl Iterator<Item = &'static Block> {
 
 /// In a forked child: threads that have not come along own nothing. One that is missed, because its block was adopted
 /// while the memory was copied, only keeps others from owning that block.
-pub fn forget_owners(fs_base: Option<u64>) {
+pub(crate) fn forget_owners(fs_base: Option<u64>) {
     let own = fs_base.map_or(0, |base| base.wrapping_add(1));
     for block in adopted() {
         if ![0, own].contains(&block.owner.load(Ordering::Relaxed)) {

@@ -12,15 +12,15 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Where in a record the address stands that the call returns to, for the unwind entry.
-pub const BACK_OFFSET: usize = offset_of!(Record, back);
+pub(crate) const BACK_OFFSET: usize = offset_of!(Record, back);
 
 /// Where in a record the address stands at which a dedicated slot goes on.
-pub const RESUME_OFFSET: usize = offset_of!(Record, resume);
+pub(crate) const RESUME_OFFSET: usize = offset_of!(Record, resume);
 
 /// What the code after a slot's `syscall` needs: a place to spill, and where to go.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Area {
+pub(crate) struct Area {
     /// Spilled rax.
     pub rax: AtomicU64,
     /// Where the slot jumps; at this offset the slot's code reads it.
@@ -35,7 +35,7 @@ const _: () = assert!(offset_of!(Area, landing) == 8, "the slot's code says jmp 
 /// One pending call.
 #[repr(C, align(256))]
 #[derive(Debug)]
-pub struct Record {
+pub(crate) struct Record {
     /// The caller's area and, where the call returns twice, the child's.
     pub(super) areas: [Area; 2],
     /// The address after the program's system call instruction.
@@ -123,7 +123,7 @@ impl Record {
 /// The records and who holds them.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Records {
+pub(crate) struct Records {
     pub(super) records: [Record; SLOTS as usize],
     taken: [AtomicU64; SLOTS as usize / 64],
     /// Slots whose code has been written, from the first on.
@@ -135,7 +135,7 @@ pub struct Records {
 impl Records {
     /// A pool in which no slot has code yet.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             records: [const { Record::new() }; SLOTS as usize],
             taken: [const { AtomicU64::new(0) }; SLOTS as usize / 64],
@@ -209,7 +209,7 @@ impl Area {
 
 /// The address of the first record.
 #[must_use]
-pub fn first_record() -> u64 {
+pub(crate) fn first_record() -> u64 {
     (&raw const RECORDS.records).addr() as u64
 }
 

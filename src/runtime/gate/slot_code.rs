@@ -5,16 +5,16 @@ use crate::x86::encode::INT3;
 use crate::x86::scan::SYSCALL;
 
 /// Where in a slot's code its call has returned.
-pub const RETURN: usize = SYSCALL.len();
+pub(crate) const RETURN: usize = SYSCALL.len();
 /// Where in a slot its record's address stands, for the unwind entry.
-pub const RECORD_POINTER: usize = 16;
+pub(crate) const RECORD_POINTER: usize = 16;
 /// Bytes of a slot that are written.
-pub const LEN: usize = RECORD_POINTER + 8;
+pub(crate) const LEN: usize = RECORD_POINTER + 8;
 
 /// `syscall; lea rcx, [rip + record]; jmp [rcx + 8]`, and the record's address for the unwind entry. r11 keeps the flags
 /// that the processor has put there.
 #[must_use]
-pub fn build(at: GuestAddr, record: u64) -> Option<[u8; LEN]> {
+pub(crate) fn build(at: GuestAddr, record: u64) -> Option<[u8; LEN]> {
     let distance = GuestAddr(record).rel32_from(at.wrapping_add(9))?.to_le_bytes();
     let address = record.to_le_bytes();
     let mut code = [INT3; LEN];

@@ -14,7 +14,7 @@ use crate::sys::signal::AllBlocked;
 use core::sync::atomic::Ordering;
 
 /// Of these, how many calls can have that only tools wait for. The loader itself can't do without the others.
-pub const ORDINARY: u32 = SLOTS - 64;
+pub(crate) const ORDINARY: u32 = SLOTS - 64;
 
 /// Slots whose code fills one page.
 const SLOTS_A_PAGE: u32 = 4096 / SLOT_LEN as u32;
@@ -34,7 +34,7 @@ fn grow_and_take(limit: u32, holder: u64) -> Option<u32> {
 }
 
 /// Writes some pages of slots at once, before a filter of the program's makes that impossible.
-pub fn make_ready() {
+pub(crate) fn make_ready() {
     const ENOUGH: u32 = 256;
     let Some(_blocked) = AllBlocked::new() else { return };
     let _pages = pages::lock();
@@ -44,7 +44,7 @@ pub fn make_ready() {
 }
 
 /// Writes the code of the next page of slots, if the pool has one left. Needs the lock of the gate's pages once there are threads.
-pub fn grow() {
+pub(crate) fn grow() {
     let records = &RECORDS;
     let first = records.ready.load(Ordering::Acquire);
     if first >= SLOTS {
@@ -69,7 +69,7 @@ pub fn grow() {
 
 /// A slot in which a call waits.
 #[derive(Clone, Copy, Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// The address to jump to.
     pub code: GuestAddr,
     /// Where the mask stands that the kernel is told of, if the call has one.
@@ -78,7 +78,7 @@ pub struct Prepared {
 
 /// Makes `pending` wait in a slot, the block's spare one if there is one; `None` if all slots that such a call can have,
 /// those below `limit`, are taken.
-pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) -> Option<Prepared> {
+pub(crate) fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) -> Option<Prepared> {
     let holder = block.holder();
     let slot = match block.spare.slot() {
         Some(slot) => {
@@ -116,7 +116,7 @@ pub fn prepare(pending: &Pending, back: GuestAddr, block: &Block, limit: u32) ->
 
 /// Reads what waited behind `area` and gives the slot back (to an owned block as a spare one) once nobody else is to
 /// return in it. `failed` says that the call made no child.
-pub fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
+pub(crate) fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
     let slot = slot_of(area)?;
     // Records are aligned to their length.
     let side = if is_childs(area) { Side::Child } else { Side::Caller };
@@ -163,7 +163,7 @@ pub fn collect(block: &Block, area: u64, failed: bool) -> Option<Collected> {
 
 /// What a slot is dedicated to: any number of threads may be in such a slot at once, for nothing in its record changes.
 #[derive(Clone, Copy, Debug)]
-pub struct Dedication {
+pub(crate) struct Dedication {
     /// The stub that its calls come through.
     pub stub: u32,
     /// Their number.
@@ -177,7 +177,7 @@ pub struct Dedication {
 }
 
 /// Takes a slot for good; returns its code, or `None` if all slots are taken.
-pub fn dedicate(to: &Dedication) -> Option<GuestAddr> {
+pub(crate) fn dedicate(to: &Dedication) -> Option<GuestAddr> {
     let slot = RECORDS.take(SLOTS, 0).or_else(|| grow_and_take(SLOTS, 0))?;
     let record = RECORDS.record(slot)?;
     record.areas[0].landing.store(to.landing, Ordering::Relaxed);
@@ -190,18 +190,18 @@ pub fn dedicate(to: &Dedication) -> Option<GuestAddr> {
 
 /// A slot that a thread is in.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot(u32);
+pub(crate) struct Slot(u32);
 
 impl Slot {
     /// The slot with this number.
     #[must_use]
-    pub const fn at(number: u32) -> Self {
+    pub(crate) const fn at(number: u32) -> Self {
         Self(number)
     }
 
     /// The slot of the record that `area` lies in.
     #[must_use]
-    pub fn of_area(area: u64) -> Self {
+    pub(crate) fn of_area(area: u64) -> Self {
         Self(slot_of(area).unwrap_or(SLOTS))
     }
 
@@ -211,19 +211,19 @@ impl Slot {
 
     /// The address of the caller's area, or the child's.
     #[must_use]
-    pub fn area(self, childs: bool) -> u64 {
+    pub(crate) fn area(self, childs: bool) -> u64 {
         self.record().map_or(0, |record| record.area(childs).address())
     }
 
     /// Whether its call returns twice.
     #[must_use]
-    pub fn returns_twice(self) -> bool {
+    pub(crate) fn returns_twice(self) -> bool {
         self.record().is_some_and(|record| record.returns_twice.load(Ordering::Relaxed) != 0)
     }
 
     /// The stub and the number that it is dedicated to, if it is.
     #[must_use]
-    pub fn dedication(self) -> Option<(u32, u32)> {
+    pub(crate) fn dedication(self) -> Option<(u32, u32)> {
         let record = self.record().filter(|record| record.resume.load(Ordering::Relaxed) != 0)?;
         Some((record.stub.load(Ordering::Relaxed), record.nr.load(Ordering::Relaxed)))
     }
@@ -231,14 +231,14 @@ impl Slot {
 
 /// The slot whose code `at` lies in, and how far into it.
 #[must_use]
-pub fn slot_around(at: GuestAddr) -> Option<(Slot, usize)> {
+pub(crate) fn slot_around(at: GuestAddr) -> Option<(Slot, usize)> {
     let offset = at.0.checked_sub(gate_asm::slots())? as usize;
     (offset < SLOTS as usize * SLOT_LEN).then_some((Slot((offset / SLOT_LEN) as u32), offset % SLOT_LEN))
 }
 
 /// The result and the flags that were spilled to `area`.
 #[must_use]
-pub fn spilled(area: u64) -> (u64, u64) {
+pub(crate) fn spilled(area: u64) -> (u64, u64) {
     let slot = Slot::of_area(area);
     slot.record().map_or((0, 0), |record| {
         let area = record.area(is_childs(area));
@@ -248,19 +248,19 @@ pub fn spilled(area: u64) -> (u64, u64) {
 
 /// Whether an area is a child's. Records are aligned to their length.
 #[must_use]
-pub const fn is_childs(area: u64) -> bool {
+pub(crate) const fn is_childs(area: u64) -> bool {
     !area.is_multiple_of(SLOT_LEN as u64)
 }
 
 /// The calls of a dedicated slot return to `back` from now on.
-pub fn set_back(code: GuestAddr, back: GuestAddr) {
+pub(crate) fn set_back(code: GuestAddr, back: GuestAddr) {
     if let Some(record) = slot_around(code).and_then(|(slot, _)| slot.record()) {
         record.back.store(back.0, Ordering::Relaxed);
     }
 }
 
 /// Gives back a dedicated slot that no call has been made in.
-pub fn release_dedicated(code: GuestAddr) {
+pub(crate) fn release_dedicated(code: GuestAddr) {
     if let Some((slot, _)) = slot_around(code)
         && let Some(record) = slot.record()
     {
@@ -280,13 +280,13 @@ fn slot_of(area: u64) -> Option<u32> {
 }
 
 /// Gives back a slot that a block has kept.
-pub fn release_spare(slot: u32) {
+pub(crate) fn release_spare(slot: u32) {
     RECORDS.release(slot);
 }
 
 /// Frees the slots of calls that will never return, but for `kept`. What returns twice may still do so in another
 /// thread.
-pub fn release(lost: Lost, kept: Option<u32>) {
+pub(crate) fn release(lost: Lost, kept: Option<u32>) {
     for (slot, record) in RECORDS.taken() {
         let is_pending = record.pending.load(Ordering::Relaxed) != 0;
         let returns_there = is_pending && record.returns_twice.load(Ordering::Relaxed) != 0;
@@ -299,7 +299,7 @@ pub fn release(lost: Lost, kept: Option<u32>) {
 
 /// In a forked child: frees all slots but dedicated ones and those of calls that its one thread is still in, which are
 /// calls that the handler that forked has interrupted.
-pub fn release_all_but(fs_base: Option<u64>) {
+pub(crate) fn release_all_but(fs_base: Option<u64>) {
     for (slot, record) in RECORDS.taken() {
         let is_pending = record.pending.load(Ordering::Relaxed) != 0;
         let is_own = is_pending && fs_base.is_some_and(|base| record.claim.holder() == base);
@@ -311,11 +311,11 @@ pub fn release_all_but(fs_base: Option<u64>) {
 
 /// How many exit events have been lost.
 #[must_use]
-pub fn missed_exits() -> u64 {
+pub(crate) fn missed_exits() -> u64 {
     RECORDS.missed.load(Ordering::Relaxed)
 }
 
 /// Counts a call whose exit event is lost because every slot is taken.
-pub fn count_missed() {
+pub(crate) fn count_missed() {
     RECORDS.missed.fetch_add(1, Ordering::Relaxed);
 }

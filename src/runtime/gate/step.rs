@@ -5,7 +5,7 @@ use crate::runtime::gate::pending::{MaskPair, Returns};
 
 /// How a call goes on after its enter hooks.
 #[derive(Clone, Copy, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// To the kernel.
     Pass,
     /// To the kernel, and back here if the filter says so.

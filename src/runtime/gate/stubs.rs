@@ -6,13 +6,13 @@ use crate::runtime::gate::{gate_asm, layout};
 
 /// An address in stub `index`.
 #[must_use]
-pub fn in_stub(index: u32, offset: usize) -> GuestAddr {
+pub(crate) fn in_stub(index: u32, offset: usize) -> GuestAddr {
     GuestAddr(gate_asm::stubs()).wrapping_add(u64::from(index) * stub::LEN as u64 + offset as u64)
 }
 
 /// The address after the site of stub `index`, from the stub itself.
 #[must_use]
-pub fn way_back(index: u32) -> GuestAddr {
+pub(crate) fn way_back(index: u32) -> GuestAddr {
     let at = in_stub(index, stub::BACK);
     // SAFETY: the call came through this stub, so it is written, and its page stays readable.
     GuestAddr(unsafe { *core::ptr::with_exposed_provenance::<u64>(at.0 as usize) })
@@ -20,13 +20,13 @@ pub fn way_back(index: u32) -> GuestAddr {
 
 /// All of them.
 #[must_use]
-pub fn range() -> AddrRange {
+pub(crate) fn range() -> AddrRange {
     AddrRange::new(GuestAddr(gate_asm::stubs()), GuestAddr(gate_asm::slots()))
 }
 
 /// The number of the stub that an address lies in.
 #[must_use]
-pub fn index_of(at: GuestAddr) -> u32 {
+pub(crate) fn index_of(at: GuestAddr) -> u32 {
     (at.0.wrapping_sub(gate_asm::stubs()) / stub::LEN as u64) as u32
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn bytes_of(index: u32) -> &'static [u8; stub::LEN] {
 }
 
 /// What a stub was made of; `None` if it stands for no site yet.
-pub fn fields(index: u32) -> Option<Fields<'static>> {
+pub(crate) fn fields(index: u32) -> Option<Fields<'static>> {
     stub::read(bytes_of(index), in_stub(index, 0))
 }
 

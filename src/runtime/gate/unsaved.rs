@@ -65,7 +65,7 @@ pub(crate) use unsaved;
 
 /// Whether a block has been taken in a window; it is the one at r11.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Taken {
+pub(crate) enum Taken {
     /// None has.
     No,
     /// One has.
@@ -76,7 +76,7 @@ pub enum Taken {
 
 /// What rcx holds of a stub, or of a dedicated slot's record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Index {
+pub(crate) enum Index {
     /// Its address.
     Address,
     /// Its offset from the first.
@@ -89,7 +89,7 @@ pub enum Index {
 
 /// Where a value is that was in rax.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Value {
+pub(crate) enum Value {
     /// In eax.
     Whole,
     /// In the upper half of rax, its bytes in reverse order.
@@ -100,7 +100,7 @@ pub enum Value {
 
 /// Where the arithmetic flags are, when a call is about to go through a dedicated slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Flags {
+pub(crate) enum Flags {
     /// Where they belong.
     Live,
     /// OF in al, the others in ah.
@@ -111,7 +111,7 @@ pub enum Flags {
 
 /// What is to be done on the block once signals are blocked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Masking {
+pub(crate) enum Masking {
     /// As [`Unsaved::Hooked`], packed.
     Hooked,
     /// As [`Unsaved::Filtered`], packed.
@@ -124,7 +124,7 @@ pub enum Masking {
 
 /// What it is like in a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unsaved {
+pub(crate) enum Unsaved {
     /// A call that is not made yet comes from a stub.
     Hooked(Value, Index),
     /// It is about to be made in the dedicated slot whose code rcx points at.
@@ -183,7 +183,7 @@ fn marks() -> &'static [Mark] {
 
 /// The window that `at` lies in, if any, and whether a block has been taken there.
 #[must_use]
-pub fn around(at: GuestAddr) -> Option<(Unsaved, Taken)> {
+pub(crate) fn around(at: GuestAddr) -> Option<(Unsaved, Taken)> {
     let start = |mark: &Mark| {
         let distance = i64::from(mark.distance).cast_unsigned();
         GuestAddr((core::ptr::from_ref(mark).addr() as u64).wrapping_add(distance))
@@ -246,7 +246,7 @@ const OVERFLOW: u64 = 1 << 11;
 impl Masking {
     /// What it is like with rax as it was spilled and the block at r11.
     #[must_use]
-    pub const fn window(self) -> Unsaved {
+    pub(crate) const fn window(self) -> Unsaved {
         match self {
             Self::Hooked => Unsaved::Hooked(Value::Packed, Index::InRax),
             Self::Filtered => Unsaved::Filtered(Value::Packed, Index::InRax),
@@ -259,7 +259,7 @@ impl Masking {
 impl Value {
     /// The value, from rax.
     #[must_use]
-    pub const fn of(self, rax: u64) -> u32 {
+    pub(crate) const fn of(self, rax: u64) -> u32 {
         match self {
             Self::Whole => rax as u32,
             Self::Swapped => ((rax >> 32) as u32).swap_bytes(),
@@ -269,7 +269,7 @@ impl Value {
 
     /// The flags, from rax and what the processor had.
     #[must_use]
-    pub const fn flags(self, rax: u64, live: u64) -> u64 {
+    pub(crate) const fn flags(self, rax: u64, live: u64) -> u64 {
         match self {
             Self::Whole | Self::Swapped => live,
             Self::Packed => with_flags(live, (rax >> 48) as u8, (rax >> 56) as u8),
@@ -280,7 +280,7 @@ impl Value {
 impl Flags {
     /// The flags, from rax and what the processor had.
     #[must_use]
-    pub const fn of(self, rax: u64, live: u64) -> u64 {
+    pub(crate) const fn of(self, rax: u64, live: u64) -> u64 {
         let overflow = if live & OVERFLOW != 0 { 1 } else { 0 };
         match self {
             Self::Live => live,
@@ -292,7 +292,7 @@ impl Flags {
 
 /// `live` with OF from `overflow` and the others from `low`, as `seto` and `lahf` left them.
 #[must_use]
-pub const fn with_flags(live: u64, overflow: u8, low: u8) -> u64 {
+pub(crate) const fn with_flags(live: u64, overflow: u8, low: u8) -> u64 {
     let overflow = if overflow & 1 != 0 { OVERFLOW } else { 0 };
     live & !(LOW_FLAGS | OVERFLOW) | overflow | low as u64 & LOW_FLAGS
 }

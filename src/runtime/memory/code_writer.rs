@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 /// # Errors
 ///
 /// The kernel's, when both ways are closed; nothing is changed then.
-pub fn write_fresh(range: AddrRange, bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write_fresh(range: AddrRange, bytes: &[u8]) -> Result<(), Errno> {
     if write_live(range.start, bytes).is_ok() {
         return Ok(());
     }
@@ -30,7 +30,7 @@ pub fn write_fresh(range: AddrRange, bytes: &[u8]) -> Result<(), Errno> {
 
 /// A way to write what is executable already.
 #[derive(Debug)]
-pub struct LiveMemory(OpenFile);
+pub(crate) struct LiveMemory(OpenFile);
 
 impl LiveMemory {
     /// Opens it.
@@ -38,7 +38,7 @@ impl LiveMemory {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn open() -> Result<Self, Errno> {
+    pub(crate) fn open() -> Result<Self, Errno> {
         OpenFile::open(c"/proc/self/mem", Access::ReadWrite).map(Self)
     }
 
@@ -47,7 +47,7 @@ impl LiveMemory {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn write(&self, at: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn write(&self, at: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
         file::write_at(self.0.fd(), bytes, at.0)
     }
 }
@@ -57,7 +57,7 @@ impl LiveMemory {
 /// # Errors
 ///
 /// The kernel's.
-pub fn write_live(at: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write_live(at: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
     LiveMemory::open()?.write(at, bytes)
 }
 
@@ -70,7 +70,7 @@ pub fn write_live(at: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
 /// # Safety
 ///
 /// The bytes are code, mapped as `is_writable` says, and the traps of `change` are known.
-pub unsafe fn change_live(change: &Change, is_writable: bool) -> Result<(), Errno> {
+pub(crate) unsafe fn change_live(change: &Change, is_writable: bool) -> Result<(), Errno> {
     for step in change.steps.iter().filter(|step| !step.is_empty()) {
         for (at, bytes) in step {
             if is_writable {
@@ -112,7 +112,7 @@ unsafe fn store(at: GuestAddr, bytes: &[u8]) {
 /// # Safety
 ///
 /// The range is mapped writable, and nobody else reads or writes it meanwhile.
-pub unsafe fn write(at: GuestAddr, bytes: &[u8]) {
+pub(crate) unsafe fn write(at: GuestAddr, bytes: &[u8]) {
     let to = core::ptr::with_exposed_provenance_mut::<u8>(at.0 as usize);
     // SAFETY: the caller vouches for the target; `bytes` is the loader's own memory and lies elsewhere.
     unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
@@ -120,7 +120,7 @@ pub unsafe fn write(at: GuestAddr, bytes: &[u8]) {
 
 /// The pages that `range` touches.
 #[must_use]
-pub fn pages(range: AddrRange) -> AddrRange {
+pub(crate) fn pages(range: AddrRange) -> AddrRange {
     let end = page_ceil(range.end.0).unwrap_or(page_floor(range.end.0));
     AddrRange::new(range.start.page_floor(), GuestAddr(end))
 }

@@ -14,7 +14,7 @@ const TAKEN: u64 = 1;
 
 /// Ranges of pages; those that find it full are not known.
 #[derive(Debug)]
-pub struct FilePages {
+pub(crate) struct FilePages {
     starts: [AtomicU64; RANGES],
     ends: [AtomicU64; RANGES],
     /// How many entries have ever been taken, from the first on: only these are looked at.
@@ -24,7 +24,7 @@ pub struct FilePages {
 impl FilePages {
     /// No pages.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             starts: [const { AtomicU64::new(0) }; RANGES],
             ends: [const { AtomicU64::new(0) }; RANGES],
@@ -37,7 +37,7 @@ impl FilePages {
     }
 
     /// Adds a range.
-    pub fn insert(&self, range: AddrRange) {
+    pub(crate) fn insert(&self, range: AddrRange) {
         if range.is_empty() || self.holds(range) {
             return;
         }
@@ -53,7 +53,7 @@ impl FilePages {
     }
 
     /// Forgets what lies in `range`.
-    pub fn remove(&self, range: AddrRange) {
+    pub(crate) fn remove(&self, range: AddrRange) {
         for (start, end) in self.used() {
             let from = start.load(Ordering::Acquire);
             let known = AddrRange::new(GuestAddr(from), GuestAddr(end.load(Ordering::Relaxed)));
@@ -74,7 +74,7 @@ impl FilePages {
 
     /// Whether all of `range` is known to hold pages of one file.
     #[must_use]
-    pub fn holds(&self, range: AddrRange) -> bool {
+    pub(crate) fn holds(&self, range: AddrRange) -> bool {
         self.used().any(|(start, end)| {
             let from = start.load(Ordering::Acquire);
             TAKEN < from && from <= range.start.0 && range.end.0 <= end.load(Ordering::Relaxed)
@@ -87,7 +87,7 @@ static FILE_PAGES: FilePages = FilePages::new();
 
 /// The pages that are known in this memory.
 #[must_use]
-pub fn known() -> &'static FilePages {
+pub(crate) fn known() -> &'static FilePages {
     &FILE_PAGES
 }
 

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 /// One mapping.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Mapping {
+pub(crate) struct Mapping {
     /// Where it lies.
     pub range: AddrRange,
     /// Its rights.
@@ -29,7 +29,7 @@ pub struct Mapping {
 impl Mapping {
     /// Its file, if that is still found by its path.
     #[must_use]
-    pub fn file(&self) -> Option<OpenFile> {
+    pub(crate) fn file(&self) -> Option<OpenFile> {
         let file = OpenFile::open(&self.name, Access::Read).ok().filter(|_| self.inode != 0)?;
         let facts = file::facts(file.fd()).ok()?;
         (facts.identity.inode() == self.inode).then_some(file)
@@ -38,7 +38,7 @@ impl Mapping {
 
 /// A line of the list: a mapping whose name is still as the kernel writes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// Where it lies.
     pub range: AddrRange,
     /// Its rights.
@@ -54,7 +54,7 @@ pub struct Line<'a> {
 
 impl Line<'_> {
     /// The file's path, or a name in brackets. The kernel escapes a newline (fs/proc/task_mmu.c, `show_map_vma`).
-    pub fn name(&self) -> impl Iterator<Item = u8> {
+    pub(crate) fn name(&self) -> impl Iterator<Item = u8> {
         const NEWLINE: &[u8] = b"\\012";
         let mut rest = self.name;
         core::iter::from_fn(move || {
@@ -73,7 +73,7 @@ impl Line<'_> {
 /// # Errors
 ///
 /// The kernel's, where there is no `/proc`.
-pub fn within(range: AddrRange) -> Result<Vec<Mapping>, Errno> {
+pub(crate) fn within(range: AddrRange) -> Result<Vec<Mapping>, Errno> {
     let mut parts = Vec::new();
     each_line(&mut |line| {
         if line.range.overlaps(&range)
@@ -95,7 +95,7 @@ pub fn within(range: AddrRange) -> Result<Vec<Mapping>, Errno> {
 /// # Errors
 ///
 /// The kernel's, where there is no `/proc`.
-pub fn each_line(see: &mut dyn FnMut(&Line<'_>) -> bool) -> Result<(), Errno> {
+pub(crate) fn each_line(see: &mut dyn FnMut(&Line<'_>) -> bool) -> Result<(), Errno> {
     let file = OpenFile::open(c"/proc/self/maps", Access::Read)?;
     // A page of lines, and the start of one before it: the kernel hands out whole lines, at most a page of them.
     let mut bytes = [0_u8; 8192];

@@ -11,7 +11,7 @@ const STACK_NEAR: u64 = 64 << 10;
 /// Reads `N` bytes of the program's without asking the kernel, where there is no doubt that they can be read: on the stack
 /// a little above its pointer, or where a file is mapped. `None` elsewhere.
 #[must_use]
-pub fn peek<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> {
+pub(crate) fn peek<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> {
     let range = AddrRange { start: at, end: at.checked_add(N as u64)? };
     let near = AddrRange { start: stack, end: stack.checked_add(STACK_NEAR)? };
     let is_on_stack = near.contains(at) && range.end <= near.end;
@@ -23,7 +23,7 @@ pub fn peek<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> 
 
 /// Bytes that a call of the program's points at; `None` if they can't be read. Where the kernel may not be asked, a bad
 /// address is a fault, as it would be in the vDSO.
-pub fn read<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> {
+pub(crate) fn read<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> {
     if let Some(bytes) = peek(at, stack) {
         return Some(bytes);
     }
@@ -40,7 +40,7 @@ pub fn read<const N: usize>(at: GuestAddr, stack: GuestAddr) -> Option<[u8; N]> 
 /// # Safety
 ///
 /// `len` bytes at `at` are readable, and stay so and unchanged but for the loader's own patches while the slice lives.
-pub unsafe fn bytes_of<'a>(at: GuestAddr, len: u64) -> &'a [u8] {
+pub(crate) unsafe fn bytes_of<'a>(at: GuestAddr, len: u64) -> &'a [u8] {
     // SAFETY: as the caller vouches.
     unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at.0 as usize), len as usize) }
 }

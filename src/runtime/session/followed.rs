@@ -6,7 +6,7 @@ use crate::runtime::gate::pending::Collected;
 use crate::runtime::session::Session;
 
 /// A call that is about to be made.
-pub struct Followed<'a> {
+pub(crate) struct Followed<'a> {
     /// The block that its hook runs on, with the program's registers.
     pub block: &'a mut Block,
     /// The call as the tools have left it.
@@ -17,7 +17,7 @@ pub struct Followed<'a> {
 
 /// A call that has returned to the thread that made it.
 #[derive(Debug)]
-pub struct Returned<'a> {
+pub(crate) struct Returned<'a> {
     /// The block that its hook runs on.
     pub block: &'a mut Block,
     /// What it has left behind.
@@ -29,13 +29,13 @@ pub struct Returned<'a> {
 impl Returned<'_> {
     /// The call as the kernel was asked.
     #[must_use]
-    pub const fn call(&self) -> &Call {
+    pub(crate) const fn call(&self) -> &Call {
         &self.collected.pending.call
     }
 
     /// Whether the kernel has refused it.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.outcome.errno().is_some()
     }
 }

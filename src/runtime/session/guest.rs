@@ -11,7 +11,7 @@ use crate::sys::{guest_memory, ids};
 /// The kernel does the reading and writing (`process_vm_readv` on the own process), so an address that is not mapped
 /// is an answer and not a fault.
 #[derive(Debug)]
-pub struct Memory;
+pub(crate) struct Memory;
 
 impl Guest for Memory {
     fn thread_id(&self) -> u32 {

@@ -20,7 +20,7 @@ const SPEAKING: u32 = 1;
 const SAID: u32 = 2;
 
 /// Calls after which a path may lead elsewhere, or the process may not go there: a tool's file is kept open then.
-pub const LEAVING: [u32; 9] = [
+pub(crate) const LEAVING: [u32; 9] = [
     sysno::CHROOT,
     sysno::PIVOT_ROOT,
     sysno::UNSHARE,
@@ -37,7 +37,7 @@ static LAST_WORDS: AtomicU32 = AtomicU32::new(UNSAID);
 
 /// Says the last words, once in the life of the process: meanwhile, other callers wait. Returns whether it was this
 /// one that said them.
-pub fn finish_once(say: impl FnOnce()) -> bool {
+pub(crate) fn finish_once(say: impl FnOnce()) -> bool {
     loop {
         match LAST_WORDS.compare_exchange(UNSAID, SPEAKING, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
@@ -52,19 +52,19 @@ pub fn finish_once(say: impl FnOnce()) -> bool {
 }
 
 /// Waits until the thread that says the last words has done so: until then nobody may end the process.
-pub fn wait() {
+pub(crate) fn wait() {
     while LAST_WORDS.load(Ordering::Acquire) == SPEAKING {
         process::doze();
     }
 }
 
 /// The process does not end after all, or is a child of one that did: its last words are to be said.
-pub fn unfinish() {
+pub(crate) fn unfinish() {
     LAST_WORDS.store(UNSAID, Ordering::Release);
 }
 
 /// The process is about to end by a call.
-pub fn end_process(session: &Session) {
+pub(crate) fn end_process(session: &Session) {
     if tasks::is_own_process() {
         finish_for_good(session);
     } else {
@@ -82,7 +82,7 @@ pub(crate) fn finish_for_good(session: &Session) {
 
 /// Whether the end of the calling process is one that the tools speak at.
 #[must_use]
-pub fn has_last_words(session: &Session) -> bool {
+pub(crate) fn has_last_words(session: &Session) -> bool {
     session.report.is_some()
         || session.common.is_some() && (tasks::is_root() || session.tree.table().is_some())
 }
@@ -90,7 +90,7 @@ pub fn has_last_words(session: &Session) -> bool {
 /// Has the process reported on, once, and lets the tools have their last word in the process that was started; other
 /// threads that end it meanwhile wait here. Whoever ends after it brings the word up to date, where that can be done.
 /// Called with all signals blocked.
-pub fn finish(session: &Session) {
+pub(crate) fn finish(session: &Session) {
     if tasks::is_root() {
         finish_once(|| say(session));
     } else if session.report.is_some() {
@@ -102,37 +102,37 @@ pub fn finish(session: &Session) {
 
 /// Before the process goes on as a program that is not the loader's: its last words, if they are its to say. Returns
 /// whether they are.
-pub fn close_before_native(session: &Session) -> bool {
+pub(crate) fn close_before_native(session: &Session) -> bool {
     let _blocked = AllBlocked::new();
     session.common.is_some() && tasks::is_root() && finish_once(|| say(session))
 }
 
 /// It could not be run: the process goes on.
-pub fn reopen(session: &Session) {
+pub(crate) fn reopen(session: &Session) {
     unfinish();
     session.tree.reopen();
 }
 
 /// Opens the tools' file for good, if they will need it.
-pub fn keep_output(session: &Session) {
+pub(crate) fn keep_output(session: &Session) {
     if session.common.is_some() {
         session.output.keep();
     }
 }
 
 /// Before a call after which the process may not reach the tools' file: keeps it open.
-pub fn before_leaving(session: &Session) {
+pub(crate) fn before_leaving(session: &Session) {
     Output::stay_open();
     keep_output(session);
 }
 
 /// Before `reboot` ends the machine: no process comes to its own end then.
-pub fn say_early(session: &Session) {
+pub(crate) fn say_early(session: &Session) {
     finish_once(|| say(session));
 }
 
 /// Before the program starts: what has to be known for a report to be written in the end. Tools that see calls see these.
-pub fn set_up(session: &Session) {
+pub(crate) fn set_up(session: &Session) {
     if session.report.is_some() {
         policy::hook(sysno::CLOSE);
         LEAVING.iter().for_each(|&nr| policy::hook(nr));

@@ -1,11 +1,11 @@
 //! One run: what was decided before it, what its processes share, where the tools' words go. Zone: call.
 
-pub mod followed;
-pub mod guest;
-pub mod last_words;
-pub mod not_followed;
-pub mod output;
-pub mod tree;
+pub(crate) mod followed;
+pub(crate) mod guest;
+pub(crate) mod last_words;
+pub(crate) mod not_followed;
+pub(crate) mod output;
+pub(crate) mod tree;
 
 use crate::hook::chain::Chain;
 use crate::options::{Intercept, Report};
@@ -20,8 +20,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 static SESSION: AtomicPtr<Session> = AtomicPtr::new(core::ptr::null_mut());
 
 /// What is decided before the program starts.
-#[expect(missing_debug_implementations, reason = "tools need not be printable")]
-pub struct Session {
+pub(crate) struct Session {
     /// Who hears of the calls.
     pub tools: Chain<'static>,
     /// Where their words go.
@@ -57,13 +56,13 @@ pub struct Session {
 }
 
 /// Fixes what does not change any more. Called once, before any call is hooked.
-pub fn begin(session: &'static Session) {
+pub(crate) fn begin(session: &'static Session) {
     SESSION.store(core::ptr::from_ref(session).cast_mut(), Ordering::Release);
 }
 
 /// What was fixed before the program started; `None` only before that.
 #[must_use]
-pub fn get() -> Option<&'static Session> {
+pub(crate) fn get() -> Option<&'static Session> {
     // SAFETY: only `begin` stores to it, a reference that lives as long as the process; nobody writes through it.
     unsafe { SESSION.load(Ordering::Relaxed).as_ref() }
 }

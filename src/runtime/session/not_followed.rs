@@ -13,7 +13,7 @@ const PATH_WORDS: usize = 16;
 /// Why a program runs natively.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Nobody wants it otherwise.
     NotAsked,
     /// A program of the same tree traces it, and knows what the kernel does at an exec.
@@ -49,7 +49,7 @@ impl Reason {
 
     /// It in a few words.
     #[must_use]
-    pub const fn text(self) -> &'static str {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::NotAsked => "not followed, as asked",
             Self::Traced => "traced by a program of the tree",
@@ -76,7 +76,7 @@ struct Named {
 /// How many programs run, or ran, natively, and which. All bytes zero is a valid value: none.
 #[repr(C)]
 #[derive(Debug)]
-pub struct Natives {
+pub(crate) struct Natives {
     counts: [AtomicU64; Reason::ALL.len()],
     named: [Named; NAMED],
 }
@@ -84,7 +84,7 @@ pub struct Natives {
 impl Natives {
     /// None.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             counts: [const { AtomicU64::new(0) }; Reason::ALL.len()],
             named: [const { Named { reason: AtomicU32::new(0), path: SharedText::new() } }; NAMED],
@@ -93,7 +93,7 @@ impl Natives {
 
     /// The program at `path` is about to run natively.
     #[must_use]
-    pub fn leave(&self, reason: Reason, path: &[u8]) -> Departure<'_> {
+    pub(crate) fn leave(&self, reason: Reason, path: &[u8]) -> Departure<'_> {
         let key = reason as u32 + 1;
         let is_free = |named: &&Named| {
             named.reason.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed).is_ok()
@@ -129,7 +129,7 @@ impl Default for Natives {
 
 /// A program that is about to run natively; undone when dropped, for then its exec has failed.
 #[derive(Debug)]
-pub struct Departure<'n> {
+pub(crate) struct Departure<'n> {
     count: Option<&'n AtomicU64>,
     named: Option<&'n Named>,
 }
@@ -165,7 +165,7 @@ impl fmt::Display for Natives {
 
 /// The same as a JSON array: an object for each reason.
 #[derive(Debug)]
-pub struct AsJson<'n>(pub &'n Natives);
+pub(crate) struct AsJson<'n>(pub &'n Natives);
 
 impl fmt::Display for AsJson<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

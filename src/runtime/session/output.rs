@@ -26,7 +26,7 @@ const HIGH: u32 = 500;
 
 /// The process's stderr, or a file by its absolute path.
 #[derive(Debug)]
-pub enum Output {
+pub(crate) enum Output {
     /// Descriptor 2, whatever the program has made of it.
     Stderr,
     /// A file, made when the loader started.
@@ -39,19 +39,19 @@ impl Output {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn create(path: &CStr) -> Result<(), Errno> {
+    pub(crate) fn create(path: &CStr) -> Result<(), Errno> {
         OpenFile::open(path, Access::Create).map(drop)
     }
 
     /// Before the program closes a descriptor: keeps a copy of its stderr if the tools still need it.
-    pub fn before_close(&self, call: &Call) {
+    pub(crate) fn before_close(&self, call: &Call) {
         if matches!(self, Self::Stderr) && Fd::from_argument(call.args[0]) == file::STDERR {
             WAY.kept.take(file::STDERR);
         }
     }
 
     /// Opens the file for good: it may be the last time that it can be opened.
-    pub fn keep(&self) {
+    pub(crate) fn keep(&self) {
         if let Self::File(path) = self
             && WAY.kept.get().is_none()
             && let Ok(open) = OpenFile::open(path, Access::Append)
@@ -62,7 +62,7 @@ impl Output {
 
     /// Whether the program's filters would keep the file from being opened again and written to.
     #[must_use]
-    pub fn is_needed_open(&self) -> bool {
+    pub(crate) fn is_needed_open(&self) -> bool {
         const NEEDED: [u32; 6] =
             [sysno::OPENAT, sysno::WRITE, sysno::CLOSE, sysno::FSTAT, sysno::FLOCK, sysno::FTRUNCATE];
         let Self::File(path) = self else { return false };
@@ -71,7 +71,7 @@ impl Output {
     }
 
     /// Closes what [`Self::keep`] has left open, where the file can be opened again.
-    pub fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         if let Self::File(_) = self
             && !WAY.kept.for_good.load(Ordering::Relaxed)
         {
@@ -80,19 +80,19 @@ impl Output {
     }
 
     /// From now on the process may not reach the file: what is kept open stays so.
-    pub fn stay_open() {
+    pub(crate) fn stay_open() {
         WAY.kept.for_good.store(true, Ordering::Relaxed);
     }
 
     /// Takes over what the loader that exec'd this one has kept open.
-    pub fn inherit(file: &OpenFile) {
+    pub(crate) fn inherit(file: &OpenFile) {
         Self::stay_open();
         WAY.kept.take(file.fd());
     }
 
     /// The file that is kept open, for an exec'd loader to inherit.
     #[must_use]
-    pub fn inheritance(&self) -> Option<OpenFile> {
+    pub(crate) fn inheritance(&self) -> Option<OpenFile> {
         let Self::File(_) = self else { return None };
         let copy = OpenFile::copy_of(WAY.kept.get()?).ok()?;
         copy.keep_at_exec().is_ok().then_some(copy)
@@ -100,7 +100,7 @@ impl Output {
 
     /// How many bytes its file has; `None` where it is none.
     #[must_use]
-    pub fn file_len(&self) -> Option<u64> {
+    pub(crate) fn file_len(&self) -> Option<u64> {
         let Self::File(path) = self else { return None };
         let facts = WAY.kept.get().map_or_else(|| file::facts_at(path), file::facts);
         facts.ok().filter(file::Facts::is_regular).map(|facts| facts.len)
@@ -111,7 +111,7 @@ impl Output {
     /// # Errors
     ///
     /// The kernel's; a file that has gone is not made again.
-    pub fn append(&self, bytes: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn append(&self, bytes: &[u8]) -> Result<(), Errno> {
         match self {
             Self::Stderr => write_quietly(WAY.kept.get().unwrap_or(file::STDERR), bytes),
             Self::File(path) => write_quietly(Sink::of(path)?.file().fd(), bytes),
@@ -167,7 +167,7 @@ impl Sink {
 
 /// A file that is kept open.
 #[derive(Debug)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Its descriptor; 0 if there is none.
     number: AtomicU32,
     /// Which file it is.
@@ -180,7 +180,7 @@ pub struct Kept {
 impl Kept {
     /// None.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             number: AtomicU32::new(0),
             device: AtomicU64::new(0),
@@ -238,7 +238,7 @@ struct Way {
 static WAY: Way = Way { kept: Kept::new(), lost_lines: AtomicU64::new(0) };
 
 /// Counts a line that could not be written.
-pub fn lose_line() {
+pub(crate) fn lose_line() {
     WAY.lost_lines.fetch_add(1, Ordering::Relaxed);
 }
 

@@ -14,7 +14,7 @@ const PATIENCE: u32 = 1000;
 /// The head of the common memory; all bytes zero but for the root.
 #[repr(C, align(64))]
 #[derive(Debug)]
-pub struct Tree {
+pub(crate) struct Tree {
     /// The process that was started first: tells the segment from another that has got the same number.
     root: AtomicU32,
     /// 1 once the root has had its last words.
@@ -32,7 +32,7 @@ pub struct Tree {
 
 /// Bytes that the tools want in the common memory.
 #[derive(Clone, Copy, Debug)]
-pub struct SharedLayout {
+pub(crate) struct SharedLayout {
     /// In any case.
     pub fixed: usize,
     /// For each process.
@@ -52,7 +52,7 @@ impl SharedLayout {
 impl Tree {
     /// A tree of one process, for a run in which nobody needs more.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             root: AtomicU32::new(0),
             closed: AtomicU32::new(0),
@@ -66,7 +66,7 @@ impl Tree {
 
     /// Runs `speak` while no other process of the run does so. One that is gone is not waited for, nor any for ever: it may
     /// be stopped.
-    pub fn while_speaking(&self, speak: impl FnOnce()) {
+    pub(crate) fn while_speaking(&self, speak: impl FnOnce()) {
         let own = ids::thread_id();
         for _ in 0..PATIENCE {
             let holder = self.speaker.load(Ordering::Relaxed);
@@ -84,20 +84,20 @@ impl Tree {
 
     /// The last words of the run stand in the tools' file, `len` bytes at `at`: from now on, whoever ends later brings
     /// them up to date.
-    pub fn close(&self, (at, len): (u64, u64)) {
+    pub(crate) fn close(&self, (at, len): (u64, u64)) {
         self.table_at.store(at, Ordering::Relaxed);
         self.table_len.store(len, Ordering::Relaxed);
         self.closed.store(1, Ordering::Release);
     }
 
     /// The root goes on after all.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.closed.store(0, Ordering::Relaxed);
     }
 
     /// Offset and length of the last words, once they are said to a file.
     #[must_use]
-    pub fn table(&self) -> Option<(u64, u64)> {
+    pub(crate) fn table(&self) -> Option<(u64, u64)> {
         (self.closed.load(Ordering::Acquire) != 0)
             .then(|| (self.table_at.load(Ordering::Relaxed), self.table_len.load(Ordering::Relaxed)))
     }
@@ -108,7 +108,7 @@ static ALONE: Tree = Tree::new();
 
 /// The tree of a run without common memory.
 #[must_use]
-pub fn alone() -> &'static Tree {
+pub(crate) fn alone() -> &'static Tree {
     &ALONE
 }
 
@@ -120,7 +120,7 @@ impl Default for Tree {
 
 /// The common memory as this process has it.
 #[derive(Clone, Copy, Debug)]
-pub struct Common {
+pub(crate) struct Common {
     /// Its head.
     pub tree: &'static Tree,
     room: SharedLayout,
@@ -134,7 +134,7 @@ impl Common {
     /// # Errors
     ///
     /// The kernel's, when there is no memory.
-    pub fn make(root: u32, room: SharedLayout, copy: Option<OpenFile>) -> Result<Self, Errno> {
+    pub(crate) fn make(root: u32, room: SharedLayout, copy: Option<OpenFile>) -> Result<Self, Errno> {
         let len = room.len(room.processes);
         let (segment, at) = match shared::make(len) {
             Ok((segment, at)) => (Some(segment), at),
@@ -151,7 +151,7 @@ impl Common {
 
     /// Finds what the loader that exec'd this one has made; `None` if nobody was left to hold it.
     #[must_use]
-    pub fn find(segment: Segment, root: u32, room: SharedLayout) -> Option<Self> {
+    pub(crate) fn find(segment: Segment, root: u32, room: SharedLayout) -> Option<Self> {
         let at = shared::find(segment, room.len(room.processes)).ok()?;
         let common = Self::at(at, room, Some(segment));
         (common.tree.root.load(Ordering::Relaxed) == root).then_some(common)
@@ -165,7 +165,7 @@ impl Common {
 
     /// Where the tools' room starts: 64-aligned, behind it that of the processes.
     #[must_use]
-    pub fn room(&self) -> GuestAddr {
+    pub(crate) fn room(&self) -> GuestAddr {
         self.start().wrapping_add(size_of::<Tree>() as u64)
     }
 
@@ -174,7 +174,7 @@ impl Common {
     /// # Errors
     ///
     /// The kernel's, when there is no memory or no descriptor.
-    pub fn copy(&self) -> Result<OpenFile, Errno> {
+    pub(crate) fn copy(&self) -> Result<OpenFile, Errno> {
         let len = self.room.len(self.tree.started.load(Ordering::Relaxed) as usize);
         shared::copy(AddrRange::new(self.start(), self.start().wrapping_add(len)))
     }

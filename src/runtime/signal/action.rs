@@ -15,7 +15,7 @@ use crate::runtime::session::followed::{Followed, Returned};
 use crate::runtime::signal::{fatal, handlers, reserved};
 
 /// `rt_sigaction`: as the kernel does it, with an entry of the gate in place of a handler.
-pub fn set_action(followed: Followed<'_>) -> Step {
+pub(crate) fn set_action(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let [number, new, old, set_len, ..] = call.args;
     if set_len != size_of::<SignalSet>() as u64 {
@@ -40,12 +40,12 @@ pub fn set_action(followed: Followed<'_>) -> Step {
 }
 
 /// Before `sigaltstack`: only the kernel knows whether it takes the new one.
-pub fn ask_altstack(_: Followed<'_>) -> Step {
+pub(crate) fn ask_altstack(_: Followed<'_>) -> Step {
     Step::PassThenExit(Returns::Once)
 }
 
 /// After `sigaltstack`.
-pub fn note_altstack(returned: Returned<'_>) -> Outcome {
+pub(crate) fn note_altstack(returned: Returned<'_>) -> Outcome {
     let new = returned.call().args[0];
     if !returned.has_failed() && new != 0 {
         // SAFETY: the kernel has just read it there.
@@ -57,12 +57,12 @@ pub fn note_altstack(returned: Returned<'_>) -> Outcome {
 }
 
 /// Before `rt_sigreturn`, which never comes back.
-pub fn leave_handler(_: Followed<'_>) -> Step {
+pub(crate) fn leave_handler(_: Followed<'_>) -> Step {
     Step::Leave
 }
 
 /// Makes a call of the program's as it is.
-pub fn as_it_is(call: &Call) -> Outcome {
+pub(crate) fn as_it_is(call: &Call) -> Outcome {
     // SAFETY: it is the program's own call.
     match unsafe { crate::sys::program_call(call.nr, call.args) } {
         Ok(value) => Outcome(value),
@@ -71,7 +71,7 @@ pub fn as_it_is(call: &Call) -> Outcome {
 }
 
 /// Makes a call of the program's with a struct of ours as its second argument.
-pub fn with_second<T>(call: &Call, second: Option<&T>) -> Outcome {
+pub(crate) fn with_second<T>(call: &Call, second: Option<&T>) -> Outcome {
     let mut changed = *call;
     changed.args[1] = second.map_or(0, |second| core::ptr::from_ref(second).expose_provenance() as u64);
     as_it_is(&changed)

@@ -58,13 +58,13 @@ static HEEDS_SIGNALS: AtomicU32 = AtomicU32::new(OFF);
 
 /// Whether `signal` ends the process by default, and comes to the loader first.
 #[must_use]
-pub fn heeds(signal: Signal) -> bool {
+pub(crate) fn heeds(signal: Signal) -> bool {
     HEEDS_SIGNALS.load(Ordering::Relaxed) == ON && FATAL.contains(&signal)
 }
 
 /// The action while the program's is the default; `None` if there can't be one.
 #[must_use]
-pub fn installed() -> Option<SigAction> {
+pub(crate) fn installed() -> Option<SigAction> {
     Some(SigAction {
         handler: handlers::fatal_entry()?,
         flags: SA_SIGINFO | SA_ONSTACK | SA_RESTORER,
@@ -79,7 +79,7 @@ pub fn installed() -> Option<SigAction> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn arm() -> Result<(), Errno> {
+pub(crate) fn arm() -> Result<(), Errno> {
     if ids::id() == 1 {
         return Ok(());
     }
@@ -99,7 +99,7 @@ fn exchange_all(from: u64, to: &SigAction) -> Result<(), Errno> {
 }
 
 /// Before the program restricts its own calls: signals do what they do if one that they need here is not let through.
-pub fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
+pub(crate) fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
     const NEEDED: [u32; 5] =
         [sysno::RT_SIGACTION, sysno::GETPID, sysno::GETTID, sysno::RT_TGSIGQUEUEINFO, sysno::RT_SIGRETURN];
     if HEEDS_SIGNALS.load(Ordering::Relaxed) == ON
@@ -112,7 +112,7 @@ pub fn suspend_unless(lets_through: impl Fn(&Call) -> bool) {
 }
 
 /// After that: for good, or because it could not restrict them, not at all.
-pub fn decide(is_restricted: bool) {
+pub(crate) fn decide(is_restricted: bool) {
     let state = if is_restricted { OFF } else { ON };
     let suspended = HEEDS_SIGNALS.compare_exchange(SUSPENDED, state, Ordering::Relaxed, Ordering::Relaxed);
     if suspended.is_ok()
@@ -124,7 +124,7 @@ pub fn decide(is_restricted: bool) {
 }
 
 /// Lets the tools have their last words, if signals are heeded at all.
-pub fn speak() {
+pub(crate) fn speak() {
     if HEEDS_SIGNALS.load(Ordering::Relaxed) == ON
         && let Some(session) = session::get()
         && last_words::has_last_words(session)
@@ -135,7 +135,7 @@ pub fn speak() {
 }
 
 /// Ends the process by `signal`, blocked or handled as it may be (`force_exit_sig`, kernel/signal.c).
-pub fn force(signal: Signal) -> ! {
+pub(crate) fn force(signal: Signal) -> ! {
     speak();
     last_words::wait();
     signal::set_default(signal);
@@ -146,7 +146,7 @@ pub fn force(signal: Signal) -> ! {
 
 /// Deals with a signal that ends the process. It is sent to the calling thread anew, which has it blocked until the frame
 /// is given back, and then dies where the first one came; but another thread finishes what it is saying.
-pub fn end(frame: Frame) {
+pub(crate) fn end(frame: Frame) {
     speak();
     last_words::wait();
     let info = frame.info();

@@ -32,7 +32,7 @@ const RED_ZONE: u64 = 128;
 
 /// A frame that is not in use yet: its handler has not been entered.
 #[derive(Clone, Copy, Debug)]
-pub struct Frame {
+pub(crate) struct Frame {
     at: GuestAddr,
 }
 
@@ -43,25 +43,25 @@ impl Frame {
     ///
     /// The kernel has built it there, or [`Self::move_to`] has put it there, and nobody else uses it while this lives.
     #[must_use]
-    pub unsafe fn at(at: GuestAddr) -> Self {
+    pub(crate) unsafe fn at(at: GuestAddr) -> Self {
         Self { at }
     }
 
     /// Its first byte: the handler's stack pointer.
     #[must_use]
-    pub fn start(self) -> GuestAddr {
+    pub(crate) fn start(self) -> GuestAddr {
         self.at
     }
 
     /// The address of the handler's second argument.
     #[must_use]
-    pub fn info_at(self) -> GuestAddr {
+    pub(crate) fn info_at(self) -> GuestAddr {
         self.at.wrapping_add(offset_of!(SigFrame, info) as u64)
     }
 
     /// The address of the handler's third argument.
     #[must_use]
-    pub fn ucontext_at(self) -> GuestAddr {
+    pub(crate) fn ucontext_at(self) -> GuestAddr {
         self.at.wrapping_add(offset_of!(SigFrame, ucontext) as u64)
     }
 
@@ -71,20 +71,20 @@ impl Frame {
 
     /// The interrupted thread.
     #[must_use]
-    pub fn ucontext(self) -> &'static mut UContext {
+    pub(crate) fn ucontext(self) -> &'static mut UContext {
         // SAFETY: there is a frame, and its user is the only one, as `at` asks for. It lies on a stack, aligned.
         unsafe { &mut (*self.whole()).ucontext }
     }
 
     /// Its registers.
     #[must_use]
-    pub fn context(self) -> &'static mut SigContext {
+    pub(crate) fn context(self) -> &'static mut SigContext {
         &mut self.ucontext().mcontext
     }
 
     /// Why the signal came.
     #[must_use]
-    pub fn info(self) -> &'static mut SigInfo {
+    pub(crate) fn info(self) -> &'static mut SigInfo {
         // SAFETY: as in `ucontext`.
         unsafe { &mut (*self.whole()).info }
     }
@@ -105,7 +105,7 @@ impl Frame {
     }
 
     /// Puts xmm0 to xmm15 into the state.
-    pub fn set_vectors(self, vectors: &Vectors) {
+    pub(crate) fn set_vectors(self, vectors: &Vectors) {
         let state = self.context().fpstate;
         if state == 0 {
             return;
@@ -122,7 +122,7 @@ impl Frame {
     }
 
     /// Makes the thread be where that of `other` is, in all but the mask.
-    pub fn take_state(self, other: Self) {
+    pub(crate) fn take_state(self, other: Self) {
         let own_state = self.context().fpstate;
         let from = other.context();
         let state = from.fpstate;
@@ -135,14 +135,14 @@ impl Frame {
     }
 
     /// Makes the thread be where that of `below` is, as if the signal of that one had not come.
-    pub fn supersede(self, below: Self) {
+    pub(crate) fn supersede(self, below: Self) {
         self.take_state(below);
         self.ucontext().sigmask = below.ucontext().sigmask;
     }
 
     /// Where the kernel would build this frame for a thread whose stack pointer is `sp`, if it built it at `built`.
     #[must_use]
-    pub fn home(self, built: GuestAddr, sp: u64) -> GuestAddr {
+    pub(crate) fn home(self, built: GuestAddr, sp: u64) -> GuestAddr {
         let alternate = self.ucontext().stack;
         let top = if is_on(&alternate, built.0) && !is_on(&alternate, sp) {
             alternate.base.wrapping_add(alternate.len)
@@ -158,7 +158,7 @@ impl Frame {
     ///
     /// The copy's memory, from `to` to the end of its vector state, is free.
     #[must_use]
-    pub unsafe fn move_to(self, to: GuestAddr) -> Self {
+    pub(crate) unsafe fn move_to(self, to: GuestAddr) -> Self {
         let len = self.state_len();
         let state = self.context().fpstate;
         let moved = Self { at: to };
@@ -179,7 +179,7 @@ impl Frame {
 
     /// Where this frame can start in memory from `lowest` on.
     #[must_use]
-    pub fn room_at(lowest: GuestAddr) -> GuestAddr {
+    pub(crate) fn room_at(lowest: GuestAddr) -> GuestAddr {
         let state = (lowest.0 + (size_of::<SigFrame>() as u64 + 2 * FRAME_ALIGNMENT))
             .next_multiple_of(STATE_ALIGNMENT);
         GuestAddr(frame_below_state(state))

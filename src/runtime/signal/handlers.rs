@@ -36,7 +36,7 @@ const fn masking_bit(place: usize) -> u64 {
 
 /// What an entry was made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Handler {
+pub(crate) enum Handler {
     /// A handler of the program's.
     Program {
         /// Its address.
@@ -52,7 +52,7 @@ pub enum Handler {
 
 /// The handlers that have entries: a hash table without removal.
 #[derive(Debug)]
-pub struct Handlers {
+pub(crate) struct Handlers {
     addresses: [AtomicU64; HANDLERS],
     /// The restorer that each was last installed with.
     restorers: [AtomicU64; HANDLERS],
@@ -65,7 +65,7 @@ pub struct Handlers {
 impl Handlers {
     /// No handler.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             addresses: [const { AtomicU64::new(0) }; HANDLERS],
             restorers: [const { AtomicU64::new(0) }; HANDLERS],
@@ -97,7 +97,7 @@ impl Default for Handlers {
 }
 
 /// The entry for the handler of `action`. `None` if there is none and none can be made any more.
-pub fn entry(action: &SigAction) -> Option<u64> {
+pub(crate) fn entry(action: &SigAction) -> Option<u64> {
     let informed = if action.flags & SA_SIGINFO != 0 { INFORMED } else { 0 };
     let masked = RESERVABLE.iter().enumerate().filter(|(_, signal)| action.mask.contains(**signal));
     let masking = masked.fold(0, |marks, (place, _)| marks | masking_bit(place));
@@ -111,26 +111,26 @@ pub fn entry(action: &SigAction) -> Option<u64> {
 /// Where in the program's own restorer a thread would be that is `offset` bytes into the gate's. Programs have one, the C
 /// library's.
 #[must_use]
-pub fn in_own_restorer(offset: u64) -> Option<GuestAddr> {
+pub(crate) fn in_own_restorer(offset: u64) -> Option<GuestAddr> {
     let restorer = HANDLED.restorer.load(Ordering::Relaxed);
     (restorer != 0).then(|| GuestAddr(restorer).wrapping_add(offset))
 }
 
 /// The entry for reserved signals. Called with all signals blocked once the program runs.
-pub fn reserved_entry() -> Option<u64> {
+pub(crate) fn reserved_entry() -> Option<u64> {
     write_entries()?;
     HANDLED.place(RESERVED).map(code_of)
 }
 
 /// The entry for signals that end the process. `None` if none can be made any more.
-pub fn fatal_entry() -> Option<u64> {
+pub(crate) fn fatal_entry() -> Option<u64> {
     make_ready()?;
     HANDLED.place(FATAL).map(code_of)
 }
 
 /// What the entry at `index` was made for.
 #[must_use]
-pub fn of(index: u32) -> Option<Handler> {
+pub(crate) fn of(index: u32) -> Option<Handler> {
     match HANDLED.addresses.get(index as usize)?.load(Ordering::Relaxed) {
         0 => None,
         RESERVED => Some(Handler::Reserved),
@@ -143,7 +143,7 @@ pub fn of(index: u32) -> Option<Handler> {
 
 /// The program's action that the kernel has as `installed`, if that has an entry.
 #[must_use]
-pub fn behind(installed: &SigAction) -> Option<SigAction> {
+pub(crate) fn behind(installed: &SigAction) -> Option<SigAction> {
     let index = index_of(GuestAddr(installed.handler))?;
     match of(index)? {
         Handler::Program { at, .. } => {
@@ -164,7 +164,7 @@ pub fn behind(installed: &SigAction) -> Option<SigAction> {
 
 /// The entry that `at` lies in.
 #[must_use]
-pub fn index_of(at: GuestAddr) -> Option<u32> {
+pub(crate) fn index_of(at: GuestAddr) -> Option<u32> {
     let offset = at.0.checked_sub(gate_asm::handlers())? as usize;
     (offset < HANDLERS * HANDLER_LEN).then_some((offset / HANDLER_LEN) as u32)
 }
@@ -174,7 +174,7 @@ fn code_of(index: usize) -> u64 {
 }
 
 /// Writes the entries, if they are not yet.
-pub fn make_ready() -> Option<()> {
+pub(crate) fn make_ready() -> Option<()> {
     if HANDLED.ready.load(Ordering::Acquire) != 0 {
         return Some(());
     }

@@ -1,9 +1,9 @@
 //! The program's signal actions, masks and frames, and the signals that the loader needs itself. Zone: call.
 
-pub mod action;
-pub mod fatal;
-pub mod frame;
-pub mod handlers;
-pub mod reservable;
-pub mod reserved;
-pub mod reserved_mask;
+pub(crate) mod action;
+pub(crate) mod fatal;
+pub(crate) mod frame;
+pub(crate) mod handlers;
+pub(crate) mod reservable;
+pub(crate) mod reserved;
+pub(crate) mod reserved_mask;

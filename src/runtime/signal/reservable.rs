@@ -3,10 +3,10 @@
 use crate::abi::signal::Signal;
 
 /// The signals that can be reserved.
-pub const RESERVABLE: [Signal; 2] = [Signal::SIGILL, Signal::SIGSYS];
+pub(crate) const RESERVABLE: [Signal; 2] = [Signal::SIGILL, Signal::SIGSYS];
 
 /// Where a signal stands in [`RESERVABLE`], if it does.
 #[must_use]
-pub fn place_of(signal: Signal) -> Option<usize> {
+pub(crate) fn place_of(signal: Signal) -> Option<usize> {
     RESERVABLE.iter().position(|reservable| *reservable == signal)
 }

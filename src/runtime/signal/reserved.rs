@@ -24,11 +24,11 @@ use crate::sys::{guest_memory, ids, signal};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The signal that the bytes of a trap raise.
-pub const TRAP_SIGNAL: Signal = Signal::SIGILL;
+pub(crate) const TRAP_SIGNAL: Signal = Signal::SIGILL;
 
 /// The program's actions for the reserved signals.
 #[derive(Debug)]
-pub struct Reserved([Own; RESERVABLE.len()]);
+pub(crate) struct Reserved([Own; RESERVABLE.len()]);
 
 #[derive(Debug)]
 struct Own {
@@ -40,7 +40,7 @@ struct Own {
 impl Reserved {
     /// All signals are the program's.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(
             [const {
                 Own {
@@ -116,21 +116,21 @@ pub(crate) fn install(signal: Signal, action: &SigAction) -> Result<(), Errno> {
 
 /// What a handler of the program's can't block: who traps while it is blocked is killed.
 #[must_use]
-pub fn reserved() -> SignalSet {
+pub(crate) fn reserved() -> SignalSet {
     let is_reserved = |signal: &Signal| owns(*signal);
     RESERVABLE.into_iter().filter(is_reserved).fold(SignalSet::NONE, SignalSet::with)
 }
 
 /// Whether the program's action for `signal` is kept here, and the kernel has the loader's.
 #[must_use]
-pub fn owns(signal: Signal) -> bool {
+pub(crate) fn owns(signal: Signal) -> bool {
     RESERVED.of(signal).is_some_and(|own| own.is_reserved.load(Ordering::Acquire) != 0)
 }
 
 /// The program's action for `signal`, if that is reserved. Called with all signals blocked, for the handler takes the same
 /// lock.
 #[must_use]
-pub fn action(signal: Signal) -> Option<SigAction> {
+pub(crate) fn action(signal: Signal) -> Option<SigAction> {
     RESERVED.of(signal)?.program.lock().get()
 }
 
@@ -144,7 +144,7 @@ pub(crate) fn program_of(signal: Signal) -> Option<&'static RobustLock<Actions>>
 /// # Errors
 ///
 /// The kernel's.
-pub fn reserve(signal: Signal) -> Result<(), Errno> {
+pub(crate) fn reserve(signal: Signal) -> Result<(), Errno> {
     let Some(own) = RESERVED.of(signal) else { return Ok(()) };
     let mut program = own.program.lock();
     if program.own.is_none() {
@@ -159,7 +159,7 @@ pub fn reserve(signal: Signal) -> Result<(), Errno> {
 }
 
 /// When `signal` has been reserved in a program that runs already: its own handlers don't block it.
-pub fn unblock_in_handlers(signal: Signal) {
+pub(crate) fn unblock_in_handlers(signal: Signal) {
     (1..=Signal::MAX.0).map(Signal).for_each(|number| unblock_in_handler_of(number, signal));
 }
 
@@ -177,14 +177,14 @@ fn unblock_in_handler_of(number: Signal, signal: Signal) {
 /// Reserved signals that the program ignores, ignored for as long as this lives: that is what an exec hands on, where
 /// a handler of ours would become the default action.
 #[derive(Debug)]
-pub struct Ignored(SignalSet);
+pub(crate) struct Ignored(SignalSet);
 
 impl Ignored {
     const IGNORE: SigAction = SigAction { handler: SIG_IGN, ..SigAction::DEFAULT };
 
     /// Ignores those that the program does.
     #[must_use]
-    pub fn restored() -> Self {
+    pub(crate) fn restored() -> Self {
         let is_ignored = |signal: &Signal| {
             owns(*signal)
                 && signal::AllBlocked::new()
@@ -209,7 +209,7 @@ impl Drop for Ignored {
 /// # Safety
 ///
 /// Nobody who may hold them will ever run again.
-pub unsafe fn break_locks() {
+pub(crate) unsafe fn break_locks() {
     for own in &RESERVED.0 {
         // SAFETY: as the caller vouches.
         unsafe { own.program.force_unlock() };
@@ -217,7 +217,7 @@ pub unsafe fn break_locks() {
 }
 
 /// `rt_sigaction` of a reserved signal: its action is the program's in all that the program sees.
-pub fn set_own_action(signal: Signal, call: &Call) -> Step {
+pub(crate) fn set_own_action(signal: Signal, call: &Call) -> Step {
     let [_, new, old, ..] = call.args;
     // The handler takes the same lock.
     let Some(_blocked) = signal::AllBlocked::new() else { return Step::Pass };
@@ -264,12 +264,12 @@ fn read_action(at: GuestAddr) -> Result<Option<SigAction>, Errno> {
 /// # Errors
 ///
 /// The kernel's.
-pub fn reserve_trap() -> Result<(), Errno> {
+pub(crate) fn reserve_trap() -> Result<(), Errno> {
     reserve(TRAP_SIGNAL)
 }
 
 /// Whether that has been done.
 #[must_use]
-pub fn owns_trap() -> bool {
+pub(crate) fn owns_trap() -> bool {
     owns(TRAP_SIGNAL)
 }

@@ -28,7 +28,7 @@ const SENT_WORDS: usize = 4;
 
 /// The threads that block such signals.
 #[derive(Debug)]
-pub struct Masks {
+pub(crate) struct Masks {
     entries: [Entry; CAPACITY],
 }
 
@@ -48,7 +48,7 @@ struct Waiting([AtomicU64; SENT_WORDS]);
 impl Masks {
     /// Nobody.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { entries: [const { Entry::new() }; CAPACITY] }
     }
 
@@ -148,12 +148,12 @@ fn kept() -> SignalSet {
 
 /// The signals of [`RESERVABLE`] that the calling thread blocks and the kernel does not know of.
 #[must_use]
-pub fn blocked() -> SignalSet {
+pub(crate) fn blocked() -> SignalSet {
     MASKS.blocked(key())
 }
 
 /// Makes the kernel forget that the calling thread blocks `signal`. `block` is that of the hook that runs.
-pub fn take_over(block: Option<&mut Block>, signal: Signal) {
+pub(crate) fn take_over(block: Option<&mut Block>, signal: Signal) {
     let set = SignalSet::of(&[signal]);
     let hidden = block.filter(|block| block.masked.load(Ordering::Relaxed) != 0);
     let mask = match &hidden {
@@ -176,7 +176,7 @@ pub fn take_over(block: Option<&mut Block>, signal: Signal) {
 
 /// Keeps a signal that was sent to the calling thread, if it blocks it.
 #[must_use]
-pub fn keep(info: &SigInfo) -> bool {
+pub(crate) fn keep(info: &SigInfo) -> bool {
     let signal = Signal(info.signo.cast_unsigned());
     let entry = MASKS.of(key()).filter(|_| blocked().contains(signal));
     if let Some(entry) = entry {
@@ -191,7 +191,7 @@ pub fn keep(info: &SigInfo) -> bool {
 ///
 /// The call is made where the program would make it and not in the hook, for which signals may be waiting whose handlers
 /// come before it.
-pub fn begin(followed: Followed<'_>) -> Step {
+pub(crate) fn begin(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let [how, set, old, ..] = call.args;
     let was = blocked() != SignalSet::NONE;
@@ -214,7 +214,7 @@ fn others(set: SignalSet) -> SignalSet {
 }
 
 /// After `rt_sigprocmask`, with the masks that [`begin`] has found, if it has.
-pub fn finish(returned: Returned<'_>) -> Outcome {
+pub(crate) fn finish(returned: Returned<'_>) -> Outcome {
     let [how, _, old, ..] = returned.call().args;
     if !returned.has_failed() {
         if old != 0 {
@@ -250,7 +250,7 @@ fn add_to_set(at: u64, more: SignalSet) {
 }
 
 /// `rt_sigpending`: also what waits here.
-pub fn pending(followed: Followed<'_>) -> Step {
+pub(crate) fn pending(followed: Followed<'_>) -> Step {
     let Followed { call, .. } = followed;
     let waiting = MASKS.of(key()).map_or(SignalSet::NONE, Entry::waiting);
     if waiting == SignalSet::NONE {
@@ -264,7 +264,7 @@ pub fn pending(followed: Followed<'_>) -> Step {
 }
 
 /// `rt_sigtimedwait`: what waits here comes first.
-pub fn wait(followed: Followed<'_>) -> Step {
+pub(crate) fn wait(followed: Followed<'_>) -> Step {
     let Followed { block, call, .. } = followed;
     let [set, info, ..] = call.args;
     let Some(entry) = MASKS.of(key()) else { return Step::Pass };
@@ -278,7 +278,7 @@ pub fn wait(followed: Followed<'_>) -> Step {
 }
 
 /// Before the calling thread's fs base changes to `base`.
-pub fn rename(base: u64) {
+pub(crate) fn rename(base: u64) {
     if let Some(entry) = MASKS.of(key()) {
         entry.key.store(base.wrapping_add(1), Ordering::Relaxed);
     }
@@ -286,14 +286,14 @@ pub fn rename(base: u64) {
 
 /// The mask that the program has set, in the kernel for as long as this lives: that is what an exec hands on.
 #[derive(Debug)]
-pub struct Real {
+pub(crate) struct Real {
     before: Option<SignalSet>,
 }
 
 impl Real {
     /// Gives the kernel the mask of the program that the hook on `block` runs for.
     #[must_use]
-    pub fn restored(block: &Block) -> Self {
+    pub(crate) fn restored(block: &Block) -> Self {
         let own = blocked();
         let before = match block.masked.load(Ordering::Relaxed) {
             0 if own == SignalSet::NONE => None,

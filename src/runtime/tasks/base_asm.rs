@@ -11,6 +11,6 @@ use core::arch::naked_asm;
 ///
 /// The kernel has enabled FSGSBASE (AT_HWCAP2 bit 1); without it the instruction is undefined.
 #[unsafe(naked)]
-pub unsafe extern "C" fn read_fs_base() -> u64 {
+pub(crate) unsafe extern "C" fn read_fs_base() -> u64 {
     naked_asm!("rdfsbase rax", "ret")
 }

@@ -10,7 +10,7 @@ const ENTRIES: usize = 64;
 
 /// A set of pairs of a base and the thread for which it was put there.
 #[derive(Debug)]
-pub struct FsBases {
+pub(crate) struct FsBases {
     /// 0 where the entry is free.
     bases: [AtomicU64; ENTRIES],
     /// 0 as long as the thread's id is not known.
@@ -21,7 +21,7 @@ pub struct FsBases {
 impl FsBases {
     /// The empty set.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             bases: [const { AtomicU64::new(0) }; ENTRIES],
             threads: [const { AtomicU32::new(0) }; ENTRIES],
@@ -35,13 +35,13 @@ impl FsBases {
 
     /// Whether `base` is there for any thread.
     #[must_use]
-    pub fn contains(&self, base: u64) -> bool {
+    pub(crate) fn contains(&self, base: u64) -> bool {
         self.overflowed.load(Ordering::Relaxed) != 0
             || self.bases.iter().any(|entry| entry.load(Ordering::Relaxed) == base)
     }
 
     /// Puts `base` there for `thread`, which is 0 if its id is not known yet. A base of 0 is nobody's anyway.
-    pub fn insert(&self, base: u64, thread: u32) {
+    pub(crate) fn insert(&self, base: u64, thread: u32) {
         if base == 0 {
             return;
         }
@@ -55,7 +55,7 @@ impl FsBases {
     }
 
     /// Completes an entry of a thread whose id was not known; there is none if that has left already.
-    pub fn assign(&self, base: u64, thread: u32) {
+    pub(crate) fn assign(&self, base: u64, thread: u32) {
         let is_open = |(at, of): &(&AtomicU64, &AtomicU32)| {
             base != 0
                 && at.load(Ordering::Relaxed) == base
@@ -65,7 +65,7 @@ impl FsBases {
     }
 
     /// Takes away what is there of `thread`, or else of a thread whose id is not known. Returns whether there was any.
-    pub fn remove(&self, base: u64, thread: u32) -> bool {
+    pub(crate) fn remove(&self, base: u64, thread: u32) -> bool {
         base != 0 && (self.remove_exactly(base, thread) || self.remove_exactly(base, 0))
     }
 
@@ -78,7 +78,7 @@ impl FsBases {
     }
 
     /// Takes away the entries of known threads that are gone; tells which bases are no longer there by that.
-    pub fn forget(&self, is_gone: impl Fn(u32) -> bool, mut tell: impl FnMut(u64)) {
+    pub(crate) fn forget(&self, is_gone: impl Fn(u32) -> bool, mut tell: impl FnMut(u64)) {
         for (base, thread) in self.entries() {
             let id = thread.load(Ordering::Relaxed);
             let at = base.load(Ordering::Relaxed);
@@ -92,7 +92,7 @@ impl FsBases {
     }
 
     /// In a forked child: no other thread has come along.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.bases.iter().filter(|base| base.load(Ordering::Relaxed) != 0).for_each(|base| {
             base.store(0, Ordering::Relaxed);
         });

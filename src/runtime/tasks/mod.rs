@@ -1,7 +1,7 @@
 //! Who runs in this memory: threads, processes, their ids and fs bases. Zone: call.
 
-pub mod base_asm;
-pub mod fs_bases;
+pub(crate) mod base_asm;
+pub(crate) mod fs_bases;
 
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::{claim, pool};
@@ -44,13 +44,13 @@ static TASKS: Tasks = Tasks {
 };
 
 /// Before the program starts: `is_root` says whether this process was started first.
-pub fn set_up(is_root: bool) {
+pub(crate) fn set_up(is_root: bool) {
     TASKS.process.store(ids::id(), Ordering::Relaxed);
     TASKS.is_root.store(is_root.into(), Ordering::Relaxed);
 }
 
 /// In a forked child: its one thread is all that runs in the copy of the memory.
-pub fn begin_process() {
+pub(crate) fn begin_process() {
     TASKS.shared_bases.clear();
     TASKS.bases_being_freed.clear();
     TASKS.vm_sharer_bases.clear();
@@ -63,56 +63,56 @@ pub fn begin_process() {
 
 /// fs bases that more than one thread has.
 #[must_use]
-pub fn shared_bases() -> &'static FsBases {
+pub(crate) fn shared_bases() -> &'static FsBases {
     &TASKS.shared_bases
 }
 
 /// fs bases whose memory their threads have freed.
 #[must_use]
-pub fn bases_being_freed() -> &'static FsBases {
+pub(crate) fn bases_being_freed() -> &'static FsBases {
     &TASKS.bases_being_freed
 }
 
 /// fs bases of other processes in this memory that have one of their own.
 #[must_use]
-pub fn vm_sharer_bases() -> &'static FsBases {
+pub(crate) fn vm_sharer_bases() -> &'static FsBases {
     &TASKS.vm_sharer_bases
 }
 
 /// How many threads this process has.
 #[must_use]
-pub fn threads() -> u32 {
+pub(crate) fn threads() -> u32 {
     TASKS.more_threads.load(Ordering::Relaxed) + 1
 }
 
 /// A thread of this process is about to be made.
-pub fn add_thread() {
+pub(crate) fn add_thread() {
     TASKS.more_threads.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A thread is about to exit, or was not made after all. Returns whether it was the last.
-pub fn remove_thread() -> bool {
+pub(crate) fn remove_thread() -> bool {
     TASKS.more_threads.fetch_sub(1, Ordering::AcqRel) == 0
 }
 
 /// Whether other processes run in this memory.
 #[must_use]
-pub fn has_vm_sharers() -> bool {
+pub(crate) fn has_vm_sharers() -> bool {
     TASKS.vm_sharers.load(Ordering::Relaxed) != 0
 }
 
 /// Another process in this memory is about to be made.
-pub fn add_vm_sharer() {
+pub(crate) fn add_vm_sharer() {
     TASKS.vm_sharers.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Another process has left this memory, or was not made after all.
-pub fn remove_vm_sharer() {
+pub(crate) fn remove_vm_sharer() {
     TASKS.vm_sharers.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Looks up the id of this process, if that has not been done yet.
-pub fn look_up_id() {
+pub(crate) fn look_up_id() {
     if TASKS.process.load(Ordering::Relaxed) == 0 {
         TASKS.process.store(ids::id(), Ordering::Relaxed);
     }
@@ -120,18 +120,18 @@ pub fn look_up_id() {
 
 /// Whether all processes in this memory have been in one pid namespace, so that an id means one of them only.
 #[must_use]
-pub fn are_in_one_namespace() -> bool {
+pub(crate) fn are_in_one_namespace() -> bool {
     TASKS.other_namespace.load(Ordering::Relaxed) == 0
 }
 
 /// The calling process is in this memory and in a pid namespace that its parent can't be seen from.
-pub fn note_own_namespace() {
+pub(crate) fn note_own_namespace() {
     TASKS.other_namespace.store(namespace(), Ordering::Relaxed);
 }
 
 /// The thread's fs base, as a key; 0 where it can't be read.
 #[must_use]
-pub fn fs_base() -> u64 {
+pub(crate) fn fs_base() -> u64 {
     if !pool::has_fsgsbase() {
         return 0;
     }
@@ -141,14 +141,14 @@ pub fn fs_base() -> u64 {
 
 /// The calling thread's fs base, if no other thread has it.
 #[must_use]
-pub fn own_base() -> Option<u64> {
+pub(crate) fn own_base() -> Option<u64> {
     let base = fs_base();
     (base != 0 && !TASKS.shared_bases.contains(base) && !TASKS.bases_being_freed.contains(base))
         .then_some(base)
 }
 
 /// Puts the calling thread's id on a block that is not found by its fs base, if it may be killed on its own.
-pub fn claim(block: &Block) {
+pub(crate) fn claim(block: &Block) {
     if has_vm_sharers() {
         block.claim.stamp(claim::holder_of(ids::thread_id()));
     }
@@ -164,19 +164,19 @@ pub(crate) fn withdraw_base(thread: u32) {
 
 /// Whether the caller belongs to the process that this memory belongs to, and is not another process in it. Asks the
 /// kernel only while there is one.
-pub fn is_own_process() -> bool {
+pub(crate) fn is_own_process() -> bool {
     TASKS.vm_sharers.load(Ordering::Relaxed) == 0
         || ids::id() == TASKS.process.load(Ordering::Relaxed) && !is_in_other_namespace()
 }
 
 /// Whether nobody else runs in this memory.
-pub fn is_only_thread() -> bool {
+pub(crate) fn is_only_thread() -> bool {
     TASKS.more_threads.load(Ordering::Relaxed) == 0 && TASKS.vm_sharers.load(Ordering::Relaxed) == 0
 }
 
 /// The calling process's id. Asks the kernel only once, or while there is another process in this memory.
 #[must_use]
-pub fn own_id() -> u32 {
+pub(crate) fn own_id() -> u32 {
     if TASKS.vm_sharers.load(Ordering::Relaxed) != 0 {
         return ids::id();
     }
@@ -203,6 +203,6 @@ fn namespace() -> u64 {
 
 /// Whether the calling process is the one that was started first.
 #[must_use]
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     TASKS.is_root.load(Ordering::Relaxed) != 0 && is_own_process()
 }
