@@ -118,7 +118,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "runtime/calls",
         ],
     ),
-    ("start", &["sys", "heap", "load", "runtime"]),
+    ("start", &["sys"]),
     (
         "launch",
         &[
