@@ -18,7 +18,7 @@ use crate::plan::stub::{self, Instruction};
 use crate::runtime::backstop::{int80, sud};
 use crate::runtime::code::patched::{self, Content};
 use crate::runtime::code::patcher::{self, Patcher};
-use crate::runtime::code::traps;
+use crate::runtime::code::{job, traps};
 use crate::runtime::gate::{gate_asm, restorer, stubs};
 use crate::runtime::memory::maps::{self, Mapping};
 use crate::runtime::memory::{code_writer, read};
@@ -135,7 +135,7 @@ impl Patcher {
             Some((fd, offset)) => patcher::mapped_text(all, all.start, fd, offset)?,
             None => Text { at: all.start, bytes: memory() },
         };
-        let access = patcher::Access::Live { is_writable: false };
+        let access = job::Access::Live { is_writable: false };
         self.patch_viewed_at(text, 0, file, access, Some((range.start, nr)));
         sud::consider(self);
         Some(())

@@ -3,8 +3,9 @@
 use crate::abi::map::{self as flags, Sharing};
 use crate::addr::{AddrRange, GuestAddr, page_ceil};
 use crate::runtime::calls::patching::{self, Running};
+use crate::runtime::code::job::Access;
 use crate::runtime::code::patched;
-use crate::runtime::code::patcher::{self, Access, Patcher};
+use crate::runtime::code::patcher::{self, Patcher};
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::file_pages;
 use crate::runtime::memory::maps::{self, Mapping};

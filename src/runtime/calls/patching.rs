@@ -6,11 +6,11 @@ use crate::abi::map::{Protection, Sharing};
 use crate::addr::{AddrRange, GuestAddr, PAGE, page_ceil};
 use crate::find::site::Text;
 use crate::runtime::backstop::sud;
-use crate::runtime::calls::patching;
 use crate::runtime::code::concern::Reason;
+use crate::runtime::code::job::Access;
 use crate::runtime::code::notes;
 use crate::runtime::code::patched::{self, Content};
-use crate::runtime::code::patcher::{self, Access, Patcher};
+use crate::runtime::code::patcher::{self, Patcher};
 use crate::runtime::gate::block::Block;
 use crate::runtime::gate::step::Step;
 use crate::runtime::memory::maps::{self, Mapping};
@@ -95,7 +95,7 @@ pub(crate) fn needs_look(range: AddrRange) -> bool {
 impl Patcher {
     /// What the program may write and execute from `at` on is never looked at again.
     pub(super) fn note_rights(&mut self, at: GuestAddr, protection: Protection) {
-        if protection.writable() && patching::can_execute(protection) {
+        if protection.writable() && can_execute(protection) {
             notes::count_writable();
             sud::need(self, Reason::Writable, at);
         }
@@ -110,7 +110,7 @@ impl Patcher {
 
     /// Counts what may be calls in pages that stay as they are. Returns how many there are.
     pub(super) fn count_untouched(&mut self, range: AddrRange) -> u64 {
-        let hits = SyscallBytes::of(patching::readable(range).bytes).count() as u64;
+        let hits = SyscallBytes::of(readable(range).bytes).count() as u64;
         self.unproved += hits;
         hits
     }

@@ -1,6 +1,8 @@
 //! The program's code as it is patched. Zone: call.
 
+mod apply;
 pub(crate) mod concern;
+pub(crate) mod job;
 pub(crate) mod notes;
 pub(crate) mod patched;
 pub(crate) mod patcher;

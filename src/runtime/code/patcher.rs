@@ -12,15 +12,15 @@ use crate::elf::image::Image;
 use crate::find::executed;
 use crate::find::search::{self, Found};
 use crate::find::site::{Hit, Site, Text, Verdict};
-use crate::plan::live::Change;
 use crate::plan::space::Space;
 use crate::plan::stub::Fields;
 use crate::plan::{self, Input, Plan, planner, relay, undo};
 use crate::runtime::code::concern::{Concerns, Reason};
+use crate::runtime::code::job::{Access, Job};
 use crate::runtime::code::patched::{self, Content};
 use crate::runtime::code::reach::{self, Reach};
 use crate::runtime::code::stub_pool::{self, Stubs};
-use crate::runtime::code::{notes, pun_pages, traps};
+use crate::runtime::code::{apply, notes, pun_pages, traps};
 use crate::runtime::gate::stubs;
 use crate::runtime::memory::code_writer::{self, LiveMemory};
 use crate::runtime::memory::read;
@@ -64,71 +64,6 @@ impl Default for Patcher {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// How the bytes of a text can be written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Access {
-    /// They are writable, nobody executes them, and they are still the file's: nobody has written to them.
-    Fresh,
-    /// They are writable, and nobody executes them.
-    Writable,
-    /// They are executable already, and nobody executes them yet.
-    Executable,
-    /// Threads may be executing them.
-    Live {
-        /// Whether they can be written as data can.
-        is_writable: bool,
-    },
-}
-
-impl Access {
-    /// What trampolines for such a text are mapped with: written by the same way, and executable in the end.
-    const fn for_trampolines(self) -> Protection {
-        match self {
-            Self::Fresh | Self::Writable => Protection::READ_WRITE,
-            Self::Executable | Self::Live { .. } => Protection::READ_EXECUTE,
-        }
-    }
-
-    /// Writes code.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's.
-    ///
-    /// # Safety
-    ///
-    /// The range is mapped, and in the state that `self` says.
-    unsafe fn write(self, at: GuestAddr, bytes: &[u8]) -> Result<(), Errno> {
-        match self {
-            Self::Fresh | Self::Writable => {
-                // SAFETY: it is writable and nobody executes it, as the caller vouches.
-                unsafe { code_writer::write(at, bytes) };
-                Ok(())
-            }
-            Self::Executable | Self::Live { .. } => code_writer::write_live(at, bytes),
-        }
-    }
-}
-
-/// A text to be patched, and the file it comes from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Job<'a, 'f> {
-    /// The bytes in memory, and where they run.
-    pub text: Text<'a>,
-    /// How to write them.
-    pub access: Access,
-    /// The file, if it is one that says something about its functions.
-    pub image: Option<&'a Image<'f>>,
-    /// Run-time minus link-time address.
-    pub bias: u64,
-    /// Where trampolines may lie that punned jumps point at.
-    pub reach: Reach,
-    /// How far from where it will run the text lies for now.
-    pub shift: u64,
-    /// The one hit that is to be patched, and the number that it was executed with; `None` for all that are proved.
-    pub executed: Option<(GuestAddr, u32)>,
 }
 
 impl Patcher {
@@ -293,7 +228,7 @@ impl Patcher {
             }
         }
         if let Access::Live { is_writable } = job.access {
-            return change_live(plan, is_writable);
+            return apply::change_live(plan, is_writable);
         }
         for edit in &plan.edits {
             // SAFETY: the text is as the job says; the edit lies inside it.
@@ -360,24 +295,6 @@ impl Patcher {
             mem::unmap(area);
         }
     }
-}
-
-/// Carries out the edits of a plan while threads may execute what they change. Meanwhile more traps are known; behind them
-/// stands a jump, which [`traps::resolve`] finds where a trap was met just before.
-fn change_live(plan: &Plan, is_writable: bool) -> Result<(), Errno> {
-    let change = Change::of(plan, is_writable);
-    let known = || plan.traps.iter().map(|site| site.at);
-    let more = || change.traps.iter().filter(|site| known().all(|at| at != site.at));
-    if !change.traps.is_empty() {
-        reserved::reserve_trap()?;
-    }
-    if !more().all(|site| traps::add(site.at, site.entry)) {
-        return Err(Errno::ENOMEM);
-    }
-    // SAFETY: the edits lie in the text, which is mapped so.
-    unsafe { code_writer::change_live(&change, is_writable) }?;
-    more().for_each(|site| traps::forget(AddrRange::new(site.at, site.at.wrapping_add(1))));
-    Ok(())
 }
 
 /// Whether the patch that leads to a stub still stands in `text`, which lies `shift` bytes on.
