@@ -95,3 +95,8 @@ fn code_that_threads_execute_is_patched_under_their_eyes() {
 fn what_mapping_calls_answer_and_leave_behind_is_native() {
     guest::check("mapping_errors.c");
 }
+
+#[test]
+fn a_function_with_more_calls_than_there_are_stubs_makes_them_all() {
+    guest::check("many_sites.c");
+}

@@ -418,3 +418,24 @@ fn what_a_full_ledger_does_not_list_it_counts() {
     let left_out = format!("  {} more texts of which nothing is known\n", texts - pages.len());
     assert!(pages.len() > 400 && report.text.contains(&left_out), "{}", report.text);
 }
+
+/// What one module has no room for is its own loss: the libraries that are mapped after it are patched all the same.
+#[test]
+fn a_program_with_more_calls_than_stubs_takes_none_from_its_libraries() {
+    let programs = guest::build("many_sites.c");
+    let [fits, exceeds] = &programs[..] else { panic!("two variants: {programs:?}") };
+    let sites_in = |report: &Report, end: &str| report.module(end).count("site");
+    let name = |program: &Path| program.file_name().expect("is a file").to_string_lossy().into_owned();
+    let [fitting, exceeding] = [fits, exceeds].map(|program| {
+        let outcome = run(&["--report"], &[&program.to_string_lossy()]).expect("the loader reports");
+        assert_eq!(outcome.end, End::Status(0), "{outcome}");
+        report_of(&outcome)
+    });
+    assert_eq!(sites_in(&fitting, &name(fits)), 20_000, "{}", fitting.text);
+    let served = sites_in(&exceeding, &name(exceeds));
+    assert!((40_000..70_000).contains(&served), "{served}\n{}", exceeding.text);
+    for library in ["libc.so.6", "ld-linux-x86-64.so.2", "[vdso]"] {
+        assert_eq!(sites_in(&exceeding, library), sites_in(&fitting, library), "{library}");
+        assert_ne!(sites_in(&exceeding, library), 0, "{library}");
+    }
+}

@@ -76,6 +76,9 @@ impl Patcher {
     /// Where the stub is entered of a site that was executed with the number `nr`: the site is patched where that is safe,
     /// and else stays as it is.
     fn stub_of(&mut self, site: Site, instruction: Instruction, nr: u32) -> Option<GuestAddr> {
+        if !self.stubs.has_room_for_caught() {
+            return None;
+        }
         let range = AddrRange::new(site.at, site.back());
         let mut bytes = [0; 2];
         let is_there =

@@ -2,12 +2,13 @@
 
 mod apply;
 pub(crate) mod concern;
-pub(crate) mod job;
 pub(crate) mod notes;
 pub(crate) mod patched;
 pub(crate) mod patcher;
 pub(crate) mod pun_pages;
 pub(crate) mod reach;
+pub(crate) mod job;
+mod share;
 pub(crate) mod stub_pool;
 pub(crate) mod traps;
 pub(crate) mod vdso;

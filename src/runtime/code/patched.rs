@@ -7,6 +7,7 @@
 
 use crate::addr::{AddrRange, GuestAddr};
 use crate::plan::relay::Window;
+use crate::runtime::code::share;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Ranges that can be known at the same time.
@@ -129,11 +130,12 @@ impl Patched {
         self.texts(range).next().is_some()
     }
 
-    /// How many more ranges there is room for, counted up to `wanted`.
+    /// Whether one module may have so many more ranges.
     #[must_use]
     pub(crate) fn has_room_for(&self, wanted: usize) -> bool {
         let unused = CAPACITY - self.len.load(Ordering::Relaxed) as usize;
-        unused >= wanted || unused + self.used().filter(|entry| entry.range().is_empty()).count() >= wanted
+        let freed = || self.used().filter(|entry| entry.range().is_empty()).count();
+        share::is_granted(wanted, unused, CAPACITY) || share::is_granted(wanted, unused + freed(), CAPACITY)
     }
 
     /// Adds a range of the patch with this number. Returns false if there is no room.

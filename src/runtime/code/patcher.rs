@@ -15,12 +15,13 @@ use crate::find::site::{Hit, Site, Text, Verdict};
 use crate::plan::space::Space;
 use crate::plan::stub::Fields;
 use crate::plan::{self, Input, Plan, planner, relay, undo};
+use crate::runtime::code::apply::{self, Progress};
 use crate::runtime::code::concern::{Concerns, Reason};
 use crate::runtime::code::job::{Access, Job};
 use crate::runtime::code::patched::{self, Content};
 use crate::runtime::code::reach::{self, Reach};
 use crate::runtime::code::stub_pool::{self, Stubs};
-use crate::runtime::code::{apply, notes, pun_pages, traps};
+use crate::runtime::code::{notes, pun_pages, traps};
 use crate::runtime::gate::stubs;
 use crate::runtime::memory::code_writer::{self, LiveMemory};
 use crate::runtime::memory::read;
@@ -167,7 +168,8 @@ impl Patcher {
         };
         let (plan, landings) = pun_pages::plan(&job.reach.0, near, rights, draft);
         self.refused += plan.refusals.len() as u64;
-        let is_applied = self.apply(job, &plan, memory.as_ref(), near, &landings).is_ok();
+        let progress = self.apply(job, &plan, memory.as_ref(), near, &landings);
+        let is_applied = progress == Progress::Whole;
         if !is_applied {
             self.refused += plan.stubs.len() as u64;
         }
@@ -176,7 +178,12 @@ impl Patcher {
         if let Some(at) = refused.or(sites.first().map(|site| site.at).filter(|_| !is_applied)) {
             self.concerns.note(Reason::Refused, at);
         }
-        self.stubs.give_back(&stubs, &plan.stubs);
+        if progress == Progress::Nothing {
+            let new: Vec<u32> = stubs.iter().flatten().map(|at| stubs::index_of(*at)).collect();
+            self.withdraw(job.text.range(), &new, patch);
+        } else {
+            self.stubs.give_back(&stubs, &plan.stubs);
+        }
         let end = landings.iter().map(|page| page.wrapping_add(PAGE)).max().unwrap_or_default();
         Applied { patch, end }
     }
@@ -205,36 +212,42 @@ impl Patcher {
         memory: Option<&LiveMemory>,
         near: Option<AddrRange>,
         landings: &[GuestAddr],
-    ) -> Result<(), Errno> {
+    ) -> Progress {
         let pages = landings.iter().map(|&page| AddrRange::new(page, page.wrapping_add(PAGE)));
-        let areas = || near.into_iter().chain(pages.clone());
-        let has_room = patched::known().has_room_for(1 + areas().count());
+        let areas: Vec<AddrRange> = near.into_iter().chain(pages).collect();
+        match self.prepare(job, plan, memory, &areas).and_then(|()| apply::change(job, plan)) {
+            Ok(progress) => progress,
+            Err(_) => Progress::Nothing,
+        }
+    }
+
+    /// Puts in place what the sites of a plan are to lead to: stubs, trampolines in their `areas`, traps. Nothing leads
+    /// there yet, so if that fails all of it can be taken back.
+    fn prepare(
+        &mut self,
+        job: &Job<'_, '_>,
+        plan: &Plan,
+        memory: Option<&LiveMemory>,
+        areas: &[AddrRange],
+    ) -> Result<(), Errno> {
+        let has_room =
+            patched::known().has_room_for(1 + areas.len()) && traps::has_room_for(plan.traps.len());
         let is_ready = if has_room { self.stubs.write(&plan.stubs, memory) } else { Err(Errno::ENOMEM) };
-        is_ready.inspect_err(|_| areas().for_each(mem::unmap))?;
+        is_ready.inspect_err(|_| areas.iter().copied().for_each(mem::unmap))?;
         let content = if job.access == Access::Fresh { Content::FileText } else { Content::Text };
         patched::known().insert(job.text.range(), content, self.patches);
-        areas().for_each(|area| {
-            patched::known().insert(area, Content::Trampolines, self.patches);
-        });
+        for area in areas {
+            patched::known().insert(*area, Content::Trampolines, self.patches);
+        }
         for trampoline in &plan.trampolines {
             // SAFETY: it lies in the near area or on the landing pages, which nobody else writes.
             unsafe { job.access.write(trampoline.at, &trampoline.bytes) }?;
         }
-        areas().try_for_each(|area| mem::protect(area, Protection::READ_EXECUTE))?;
+        areas.iter().try_for_each(|area| mem::protect(*area, Protection::READ_EXECUTE))?;
         if !plan.traps.is_empty() {
             reserved::reserve_trap()?;
-            if !plan.traps.iter().all(|site| traps::add(site.at, site.entry)) {
-                return Err(Errno::ENOMEM);
-            }
         }
-        if let Access::Live { is_writable } = job.access {
-            return apply::change_live(plan, is_writable);
-        }
-        for edit in &plan.edits {
-            // SAFETY: the text is as the job says; the edit lies inside it.
-            unsafe { job.access.write(edit.at.wrapping_add(job.shift), &edit.new) }?;
-        }
-        Ok(())
+        if traps::add_all(&plan.traps) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
     /// The code in `range` is gone, or is about to be other code: what led from it to the gate is free.

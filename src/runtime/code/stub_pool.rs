@@ -14,6 +14,7 @@ use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::find::site::Site;
 use crate::plan::stub::{self, Again, Fields, Instruction};
 use crate::plan::{self, Gate, Tactic};
+use crate::runtime::code::share;
 use crate::runtime::gate::{dedicated, enter_asm, layout, policy, restorer, stubs};
 use crate::runtime::memory::code_writer::{self, LiveMemory};
 use crate::runtime::tasks;
@@ -104,15 +105,17 @@ impl Stubs {
         if memory.is_none() {
             // Pages in which nobody can be yet can still be written.
             self.next = self.next.next_multiple_of(A_PAGE);
-            return sites
-                .iter()
-                .map(|_| self.take_fresh())
-                .map(|index| Some(stubs::in_stub(index?, 0)))
-                .collect();
         }
-        let own = self.idle_of(text);
-        let mut spare = self.empty(sites.len(), text);
-        let assigned = sites.iter().map(|site| {
+        let is_writable = memory.is_some();
+        let own = if is_writable { self.idle_of(text) } else { BTreeMap::new() };
+        let mut spare = if is_writable { self.empty(sites.len(), text) } else { Vec::new() };
+        let unused = layout::STUBS.saturating_sub(self.next) as usize;
+        let free = own.len() + spare.len() + unused;
+        let granted = share::granted(sites.len(), free, layout::STUBS as usize);
+        let assigned = sites.iter().zip(0..).map(|(site, place)| {
+            if place >= granted {
+                return None;
+            }
             let index =
                 own.get(&site.back()).copied().or_else(|| spare.pop()).or_else(|| self.take_fresh())?;
             self.set_idle(index, false);
@@ -142,6 +145,12 @@ impl Stubs {
         self.written().filter(is_empty).take(wanted).collect()
     }
 
+    /// Whether a site that is only known because it was caught could get a stub: the last ones are for texts.
+    pub(crate) fn has_room_for_caught(&self) -> bool {
+        let unused = layout::STUBS.saturating_sub(self.next) as usize;
+        share::leaves_some(unused, layout::STUBS as usize) || self.idle_len != 0 && tasks::is_only_thread()
+    }
+
     fn take_fresh(&mut self) -> Option<u32> {
         let index = self.next.max(restorer::RESTORER_STUB + 1);
         (index < layout::STUBS).then(|| self.next = index + 1)?;
@@ -150,13 +159,11 @@ impl Stubs {
 
     /// What was [`Self::assign`]ed and is not among `used` is nobody's.
     pub(crate) fn give_back(&mut self, assigned: &[Option<GuestAddr>], used: &[plan::Stub]) {
-        if assigned.iter().flatten().count() == used.len() {
-            return; // as nearly always, and a search for each of hundreds takes its time
-        }
         for at in assigned.iter().flatten() {
-            if used.iter().all(|stub| stub.at != *at) {
-                self.set_idle(stubs::index_of(*at), true);
-            }
+            self.set_idle(stubs::index_of(*at), true);
+        }
+        for stub in used {
+            self.set_idle(stubs::index_of(stub.at), false);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use crate::addr::GuestAddr;
 use crate::hook::tool::Guest;
-use crate::runtime::session::output;
-use crate::runtime::{session, tasks};
+use crate::runtime::session::{self, output};
+use crate::runtime::tasks;
 use crate::sys::{guest_memory, ids};
 
 /// The memory that the calling thread sees.
