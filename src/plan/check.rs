@@ -9,9 +9,10 @@ use core::fmt;
 
 use crate::addr::GuestAddr;
 use crate::find::site::Text;
-use crate::plan::lapping::UD_OPCODES;
+
 use crate::plan::relay::JUMPS_MAX;
-use crate::plan::{Plan, Stub, Tactic, stub};
+use crate::plan::tactic::lapping::UD_OPCODES;
+use crate::plan::{Plan, Stub, stub};
 use crate::x86::decode;
 use crate::x86::encode::JMP_ABS_LEN;
 use crate::x86::insn::{self, Kind, MAX_LEN};
@@ -112,10 +113,6 @@ impl<'a> Code<'a> {
         for skipped in 0..u64::from(site.len).saturating_sub(1) {
             let entered = site.at.wrapping_add(skipped);
             self.check_entry(entered, stub.plain_entry(), served)?;
-        }
-        if stub.tactic == Tactic::Pun {
-            // The upper bytes of the displacement are the original ones, or a lapping edit would have been found.
-            served.push(site.opcode());
         }
         let Some(evicted) = stub.evicted else {
             return if fields.evicted.is_empty() { Ok(()) } else { Err(Flaw::Stub(stub.at)) };

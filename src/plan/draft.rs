@@ -5,10 +5,8 @@ use crate::find::site::{Site, Text};
 use crate::plan::padding::Padding;
 use crate::plan::space::Space;
 use crate::plan::stub::{self, Again, Instruction};
-use crate::plan::{
-    Bytes, Edit, Evicted, Gate, Plan, RefusalReason, Stub, TRAMPOLINE_LEN, Tactic, Trampoline, TrapSite,
-    tactic,
-};
+use crate::plan::tactic::{self, Request};
+use crate::plan::{Bytes, Edit, Gate, Plan, RefusalReason, Stub, TRAMPOLINE_LEN, Trampoline, TrapSite};
 use crate::x86::decode::Decoder;
 use crate::x86::encode::{self, JMP_REL32_LEN};
 use crate::x86::insn::Kind;
@@ -30,14 +28,6 @@ pub(super) struct Draft<'a, 'f> {
     pub(super) plan: Plan,
 }
 
-/// What a tactic decided for one site.
-pub(super) struct Decision {
-    pub(super) tactic: Tactic,
-    pub(super) evicted: Option<Evicted>,
-    /// The evicted instruction as it reads in the stub.
-    pub(super) moved: heapless::Vec<u8, { stub::PLAIN_ENTRY }>,
-}
-
 impl Draft<'_, '_> {
     pub(super) fn add(&mut self, site: &Site, stub: Option<GuestAddr>) -> Result<(), RefusalReason> {
         let at = stub.ok_or(RefusalReason::NoStub)?;
@@ -56,12 +46,12 @@ impl Draft<'_, '_> {
             stub::Fields { at, instruction, evicted: &[], policy, hooked, back, site_len, again };
         // Asked first, because a tactic leaves edits behind that a missing stub would strand.
         stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;
-        let decision = tactic::choose(self, site, instruction, at);
+        let request = Request { site, instruction, stub: at };
+        let (tactic, decision) = tactic::choose(self, &request).ok_or(RefusalReason::NotThere)?;
         fields.evicted = &decision.moved;
         fields.again = decision.evicted.map_or(Again::Site, |evicted| evicted.again);
         let bytes = stub::build(&fields).ok_or(RefusalReason::GateTooWide)?;
-        let Decision { tactic, evicted, .. } = decision;
-        self.plan.stubs.push(Stub { at, bytes, site: *site, tactic, evicted });
+        self.plan.stubs.push(Stub { at, bytes, site: *site, tactic, evicted: decision.evicted });
         Ok(())
     }
 
@@ -116,19 +106,27 @@ impl Draft<'_, '_> {
         }
         is_usable.then_some(area.start)
     }
-}
 
-/// Takes room for a jump to `entry` that starts inside `window`.
-pub(super) fn land(
-    draft: &mut Draft<'_, '_>,
-    window: AddrRange,
-    entry: GuestAddr,
-) -> Option<(GuestAddr, Bytes)> {
-    let reaches = encode::jmp_rel32(window.start, entry).and(encode::jmp_rel32(window.end, entry)).is_some();
-    let len = if reaches { JMP_REL32_LEN } else { encode::JMP_ABS_LEN };
-    let landing = draft.space.take(window, len as u64)?;
-    let near = encode::jmp_rel32(landing, entry).filter(|_| reaches);
-    let long =
-        near.map_or_else(|| Bytes::from_slice(&encode::jmp_abs(entry)), |jump| Bytes::from_slice(&jump));
-    Some((landing, long.ok()?))
+    /// Takes room for a jump to `entry` that starts inside `window`, and says what to put there.
+    pub(super) fn land(&mut self, window: AddrRange, entry: GuestAddr) -> Option<(GuestAddr, Bytes)> {
+        let reaches =
+            encode::jmp_rel32(window.start, entry).and(encode::jmp_rel32(window.end, entry)).is_some();
+        let len = if reaches { JMP_REL32_LEN } else { encode::JMP_ABS_LEN };
+        let landing = self.space.take(window, len as u64)?;
+        let near = encode::jmp_rel32(landing, entry).filter(|_| reaches);
+        let long =
+            near.map_or_else(|| Bytes::from_slice(&encode::jmp_abs(entry)), |jump| Bytes::from_slice(&jump));
+        Some((landing, long.ok()?))
+    }
+
+    /// A `jmp rel32` at `at` that ends at `entry`, through a near trampoline if the gate is out of reach.
+    pub(super) fn long_jump(&mut self, at: GuestAddr, entry: GuestAddr) -> Option<[u8; JMP_REL32_LEN]> {
+        if let Some(direct) = encode::jmp_rel32(at, entry) {
+            return Some(direct);
+        }
+        let trampoline = self.take_near(at.wrapping_add(JMP_REL32_LEN as u64))?;
+        let jump = encode::jmp_rel32(at, trampoline)?;
+        self.trampoline(trampoline, &encode::jmp_abs(entry))?;
+        Some(jump)
+    }
 }

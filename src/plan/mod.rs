@@ -7,7 +7,6 @@
 
 pub mod check;
 mod draft;
-mod lapping;
 pub mod live;
 mod padding;
 pub mod planner;
@@ -25,18 +24,7 @@ use crate::plan::stub::Again;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// How a site leads to its stub.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tactic {
-    /// A short jump to a long one in padding.
-    ShortJump,
-    /// A long jump in place of the instruction before.
-    Eviction,
-    /// A long jump over the bytes that follow.
-    Pun,
-    /// An instruction that traps.
-    Trap,
-}
+pub use crate::plan::tactic::Tactic;
 
 /// The bytes of one edit or trampoline.
 pub type Bytes = heapless::Vec<u8, 16>;
@@ -173,19 +161,6 @@ impl fmt::Display for RefusalReason {
     }
 }
 
-/// How many sites each tactic serves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Tally {
-    /// Short jumps to padding.
-    pub short_jumps: usize,
-    /// Evicted predecessors.
-    pub evictions: usize,
-    /// Punned jumps.
-    pub puns: usize,
-    /// Traps.
-    pub traps: usize,
-}
-
 /// All that is to be written for the sites of one text.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
@@ -199,20 +174,6 @@ pub struct Plan {
     pub traps: Vec<TrapSite>,
     /// Sites that stay as they are.
     pub refusals: Vec<Refusal>,
-}
-
-impl Plan {
-    /// How many sites each tactic serves.
-    #[must_use]
-    pub fn tally(&self) -> Tally {
-        let count = |tactic| self.stubs.iter().filter(|stub| stub.tactic == tactic).count();
-        Tally {
-            short_jumps: count(Tactic::ShortJump),
-            evictions: count(Tactic::Eviction),
-            puns: count(Tactic::Pun),
-            traps: count(Tactic::Trap),
-        }
-    }
 }
 
 /// How many bytes of near trampolines a text needs at most, or zero if all of it reaches all of the gate.

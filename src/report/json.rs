@@ -80,9 +80,12 @@ fn write_module(f: &mut fmt::Formatter<'_>, index: usize, module: &Module) -> fm
         };
         write!(f, r#","mapped":{is_mapped}"#)?;
     }
-    let [short_jump, eviction, pun, trap] =
-        [Tactic::ShortJump, Tactic::Eviction, Tactic::Pun, Tactic::Trap].map(|tactic| module.sites(tactic));
-    write!(f, r#","sites":{{"short_jump":{short_jump},"eviction":{eviction},"pun":{pun},"trap":{trap}}}"#)?;
+    f.write_str(r#","sites":{"#)?;
+    for (order, tactic) in Tactic::all().enumerate() {
+        let comma = if order == 0 { "" } else { "," };
+        write!(f, r#"{comma}"{}":{}"#, tactic.key(), module.sites(tactic))?;
+    }
+    f.write_str("}")?;
     let [restorers, refused, plausible, implausible] =
         [Sort::Restorer, Sort::Refused, Sort::Plausible, Sort::Implausible].map(|sort| module.left(sort));
     write!(f, r#","restorers":{restorers},"refused":{refused}"#)?;

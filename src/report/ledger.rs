@@ -101,8 +101,6 @@ const REASONS: [Reason; 5] =
     [Reason::NoAnchor, Reason::Unreached, Reason::Undecodable, Reason::Overlap, Reason::TooLarge];
 const REFUSALS: [RefusalReason; 4] =
     [RefusalReason::NotThere, RefusalReason::Taken, RefusalReason::NoStub, RefusalReason::GateTooWide];
-/// The tactics, in the order in which they are preferred.
-pub const TACTICS: [Tactic; 4] = [Tactic::ShortJump, Tactic::Eviction, Tactic::Pun, Tactic::Trap];
 
 impl Left {
     const UNWRITTEN: u32 = 0x20;
@@ -158,7 +156,8 @@ pub struct Module {
     offset: AtomicU64,
     start: AtomicU64,
     end: AtomicU64,
-    sites: [AtomicU32; TACTICS.len()],
+    /// By [`Tactic::index`].
+    sites: [AtomicU32; Tactic::INDEX_END],
     left: [AtomicU32; Sort::ALL.len()],
 }
 
@@ -214,13 +213,13 @@ impl Module {
     /// How many of its sites lead to the gate by this tactic.
     #[must_use]
     pub fn sites(&self, tactic: Tactic) -> u32 {
-        self.sites.get(index_of(tactic)).map_or(0, |count| count.load(Relaxed))
+        self.sites.get(tactic.index()).map_or(0, |count| count.load(Relaxed))
     }
 
     /// How many of its sites lead to the gate.
     #[must_use]
     pub fn all_sites(&self) -> u32 {
-        TACTICS.iter().map(|tactic| self.sites(*tactic)).fold(0, u32::saturating_add)
+        Tactic::all().map(|tactic| self.sites(tactic)).fold(0, u32::saturating_add)
     }
 
     /// How many of its hits are left for this sort of reason.
@@ -257,15 +256,6 @@ impl Module {
         self.inode.store(place.inode, Relaxed);
         self.settle(place);
         self.kind.store(place.kind as u32 + 1, Release);
-    }
-}
-
-const fn index_of(tactic: Tactic) -> usize {
-    match tactic {
-        Tactic::ShortJump => 0,
-        Tactic::Eviction => 1,
-        Tactic::Pun => 2,
-        Tactic::Trap => 3,
     }
 }
 
@@ -366,7 +356,7 @@ impl Ledger {
     /// The site of the stub numbered `stub` is one of that module's, and leads there by `tactic`.
     pub fn serve(&self, index: usize, stub: u32, tactic: Tactic) {
         let Some(record) = self.stubs.get(stub as usize) else { return };
-        let key = (index as u32 + 1) << 8 | index_of(tactic) as u32;
+        let key = (index as u32 + 1) << 8 | tactic.index() as u32;
         let before = record.swap(key, Relaxed);
         self.add_site(before, u32::MAX);
         self.add_site(key, 1);

@@ -169,8 +169,8 @@ mod tests {
     pub(super) fn busy() -> Box<Ledger> {
         let ledger = ledger();
         let library = ledger.look(&file(b"/lib/libc.so", 0x2000, 0x1_0000, 0x1_0000)).unwrap();
-        for (stub, tactic) in [(1, Tactic::ShortJump), (2, Tactic::Trap), (3, Tactic::ShortJump)] {
-            ledger.serve(library, stub, tactic);
+        for (stub, key) in [(1, "short_jump"), (2, "trap"), (3, "short_jump")] {
+            ledger.serve(library, stub, Tactic::of_key(key));
         }
         ledger.leave(library, 0x2000, Left::Restorer);
         ledger.leave(library, 0x2010, Left::Refused(RefusalReason::NoStub));
@@ -178,7 +178,7 @@ mod tests {
         ledger.leave(library, 0x2030, unproved(Reason::NoAnchor, true));
         let gone = ledger.look(&file(b"/lib/gone.so", 0, 0x3_0000, 0x1000)).unwrap();
         let generated = ledger.look(&memory(0x7000, 0x1000)).unwrap();
-        ledger.serve(generated, 4, Tactic::Eviction);
+        ledger.serve(generated, 4, Tactic::of_key("eviction"));
         ledger.leave(generated, 0x7000, Left::Unwritten);
         ledger.modules()[library].set_presence(Presence::Mapped);
         ledger.modules()[gone].set_presence(Presence::Gone);

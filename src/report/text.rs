@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::plan::Tactic;
-use crate::report::ledger::{Kind, Ledger, Left, Module, Presence, Sort, TACTICS};
+use crate::report::ledger::{Kind, Ledger, Left, Module, Presence, Sort};
 use crate::report::{Caught, Escaped, Facts, Net, Report, mode};
 
 /// Hits of a module that are listed.
@@ -74,8 +74,8 @@ fn write_module(f: &mut fmt::Formatter<'_>, module: &Module) -> fmt::Result {
     }
     write!(f, ": {}", Count(module.all_sites().into(), "site"))?;
     let mut mark = " (";
-    for tactic in TACTICS.into_iter().filter(|tactic| module.sites(*tactic) != 0) {
-        write!(f, "{mark}{} {}", module.sites(tactic), tactic_name(tactic))?;
+    for tactic in Tactic::all().filter(|tactic| module.sites(*tactic) != 0) {
+        write!(f, "{mark}{} {}", module.sites(tactic), tactic.name())?;
         mark = ", ";
     }
     if mark == ", " {
@@ -94,15 +94,6 @@ fn write_module(f: &mut fmt::Formatter<'_>, module: &Module) -> fmt::Result {
         }
     }
     writeln!(f)
-}
-
-const fn tactic_name(tactic: Tactic) -> &'static str {
-    match tactic {
-        Tactic::ShortJump => "by short jump",
-        Tactic::Eviction => "by eviction",
-        Tactic::Pun => "by pun",
-        Tactic::Trap => "by trap",
-    }
 }
 
 /// Lists what would pass unseen, what reads as code first.

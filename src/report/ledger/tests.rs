@@ -60,11 +60,14 @@ fn code_of_a_file_that_is_mapped_again_is_not_counted_again() {
     let ledger = ledger();
     for start in [0x10_0000, 0x70_0000] {
         let index = ledger.look(&file(b"/lib/a.so", 0x2000, start, 0x3000)).unwrap();
-        ledger.serve(index, 1, Tactic::Pun);
+        ledger.serve(index, 1, Tactic::of_key("pun"));
         ledger.leave(index, 0x2010, Left::Restorer);
     }
     let [module] = ledger.modules() else { panic!("one module") };
-    assert_eq!((module.sites(Tactic::Pun), module.all_sites(), module.left(Sort::Restorer)), (1, 1, 1));
+    assert_eq!(
+        (module.sites(Tactic::of_key("pun")), module.all_sites(), module.left(Sort::Restorer)),
+        (1, 1, 1)
+    );
     assert_eq!(module.range().start, GuestAddr(0x70_0000));
     // A page of it that is looked at by itself is a piece of it, wherever it lies.
     ledger.look(&file(b"/lib/a.so", 0x3000, 0x90_0000, 0x1000));
@@ -93,9 +96,9 @@ fn an_address_is_found_where_it_is_mapped() {
 fn a_stub_counts_where_it_was_used_last() {
     let ledger = ledger();
     let first = ledger.look(&memory(0x1000, 0x1000)).unwrap();
-    ledger.serve(first, 9, Tactic::Trap);
+    ledger.serve(first, 9, Tactic::TRAP);
     let second = ledger.look(&file(b"/a", 0, 0x5000, 0x1000)).unwrap();
-    ledger.serve(second, 9, Tactic::Eviction);
+    ledger.serve(second, 9, Tactic::of_key("eviction"));
     let sites: Vec<u32> = ledger.modules().iter().map(Module::all_sites).collect();
     assert_eq!(sites, [0, 1]);
 }

@@ -175,7 +175,7 @@ impl Stubs {
         let Gate { policy, hooked, .. } = gate();
         let (back, site_len, again) = (site.back(), site.len, Again::Site);
         let fields = Fields { at, instruction, evicted: &[], policy, hooked, back, site_len, again };
-        let stub = plan::Stub { at, bytes: stub::build(&fields)?, site, tactic: Tactic::Trap, evicted: None };
+        let stub = plan::Stub { at, bytes: stub::build(&fields)?, site, tactic: Tactic::TRAP, evicted: None };
         match self.write(&[stub], memory.as_ref()) {
             Ok(()) => Some(stub.plain_entry()),
             Err(_) => {

@@ -1,23 +1,45 @@
-//! Where a jump may land that laps over the instruction behind it, so that this one traps.
+//! Eviction of a short instruction: a long jump in its place that laps over the site, so that this one traps.
 //!
 //! The jump stands in place of an instruction of two to four bytes, so some byte of its displacement lies where
-//! the next one starts. If that byte is an opcode that 64-bit mode does not have, whoever enters there gets SIGILL. The
+//! the site starts. If that byte is an opcode that 64-bit mode does not have, whoever enters there gets SIGILL. The
 //! other bytes are free, or, past the two bytes of the system call instruction, fixed. That leaves many windows in
 //! reach, each as long as the bytes below the trapping one can count.
 
+use super::eviction::Moved;
+use super::{Decision, Request};
 use crate::addr::{AddrRange, GuestAddr, PAGE};
 use crate::plan::Bytes;
-use crate::plan::draft::{self, Draft};
+use crate::plan::draft::Draft;
+use crate::x86::encode::{self, JMP_REL32_LEN};
 
 /// One-byte opcodes that raise #UD in 64-bit mode whatever follows (SDM vol. 2D, table A-2, superscript i64).
-pub(super) const UD_OPCODES: [u8; 18] = [
+pub(in crate::plan) const UD_OPCODES: [u8; 18] = [
     0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x9a, 0xce, 0xd4, 0xd6,
     0xea,
 ];
 
+pub(super) fn plan(draft: &mut Draft<'_, '_>, request: &Request<'_>) -> Option<Decision> {
+    let site = request.site;
+    let moved = Moved::of(draft, request)?;
+    let at = moved.span.at;
+    if site.len != 2 || !draft.is_free(site.back(), 1) {
+        return None;
+    }
+    let lapping = Lapping::of(moved.span.len, *draft.text.slice(site.back(), 1)?.first()?)?;
+    let (landing, long) = lapping.land(draft, at.wrapping_add(JMP_REL32_LEN as u64), moved.entry)?;
+    let jump = encode::jmp_rel32(at, landing)?;
+    draft.landing(landing, &long)?;
+    // With a predecessor of two bytes, the last byte of the jump is one that stays.
+    let written = JMP_REL32_LEN.min(usize::from(moved.span.len) + 2);
+    draft.lock(at.wrapping_add(written as u64), 1);
+    draft.edit(at, jump.get(..written)?)?;
+    draft.trap(site.at, request.plain_entry());
+    Some(moved.decision())
+}
+
 /// What the displacement of a lapping jump must look like.
 #[derive(Clone, Copy)]
-pub(super) enum Lapping {
+enum Lapping {
     /// Over an instruction of four bytes: its highest byte traps.
     Four,
     /// Of three: the second highest traps, the highest is free.
@@ -28,7 +50,7 @@ pub(super) enum Lapping {
 
 impl Lapping {
     /// For a predecessor of `len` bytes and a call that `after` follows.
-    pub(super) const fn of(len: u8, after: u8) -> Option<Self> {
+    const fn of(len: u8, after: u8) -> Option<Self> {
         match len {
             4 => Some(Self::Four),
             3 => Some(Self::Three),
@@ -40,25 +62,20 @@ impl Lapping {
     /// Takes room for a jump to `entry` where a lapping jump that ends at `end` can go, and says what to put there.
     ///
     /// Pages that hold trampolines already come first: each page is a mapping.
-    pub(super) fn land(
-        self,
-        draft: &mut Draft<'_, '_>,
-        end: GuestAddr,
-        entry: GuestAddr,
-    ) -> Option<(GuestAddr, Bytes)> {
+    fn land(self, draft: &mut Draft<'_, '_>, end: GuestAddr, entry: GuestAddr) -> Option<(GuestAddr, Bytes)> {
         for page in draft.opened_pages() {
             let mut at = page.start;
             while at < page.end {
                 let window = self.window_around(end, at);
                 let usable = window.map(|window| window.intersection(&page));
                 let next = window.map_or_else(|| self.next_window(end, at), |window| window.end);
-                if let Some(landed) = usable.and_then(|usable| draft::land(draft, usable, entry)) {
+                if let Some(landed) = usable.and_then(|usable| draft.land(usable, entry)) {
                     return Some(landed);
                 }
                 at = next;
             }
         }
-        self.windows(end).find_map(|window| draft::land(draft, window, entry))
+        self.windows(end).find_map(|window| draft.land(window, entry))
     }
 
     /// How many bits of the displacement are free below the byte that traps.
