@@ -112,7 +112,7 @@ impl Draft<'_, '_> {
         let reaches =
             encode::jmp_rel32(window.start, entry).and(encode::jmp_rel32(window.end, entry)).is_some();
         let len = if reaches { JMP_REL32_LEN } else { encode::JMP_ABS_LEN };
-        let landing = self.space.take(window, len as u64)?;
+        let landing = self.space.take(window, len as u64)?.start;
         let near = encode::jmp_rel32(landing, entry).filter(|_| reaches);
         let long =
             near.map_or_else(|| Bytes::from_slice(&encode::jmp_abs(entry)), |jump| Bytes::from_slice(&jump));

@@ -10,6 +10,7 @@ mod draft;
 pub mod live;
 mod padding;
 pub mod planner;
+mod ranges;
 pub mod relay;
 pub mod space;
 pub mod stub;

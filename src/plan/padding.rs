@@ -9,12 +9,13 @@
 //! label, so there a run counts only if it ends exactly at the next multiple of 8, is made of `nop`s in the assembler's own
 //! encodings, and all of the function decodes. It is the second choice.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
 use crate::elf::functions::{Function, Functions, Source};
 use crate::find::site::Text;
+use crate::plan::ranges::Ranges;
 use crate::x86::decode::Decoder;
 use crate::x86::encode::{INT3, JMP_REL8_LEN, JMP_REL32_LEN};
 use crate::x86::insn::{Insn, Kind};
@@ -364,21 +365,21 @@ impl Reach {
     }
 }
 
-/// Runs of dead bytes, start to end, none overlapping.
+/// Runs of dead bytes.
 #[derive(Default)]
-struct Runs(BTreeMap<u64, u64>);
+struct Runs(Ranges);
 
 impl Runs {
     fn add(&mut self, runs: Vec<(u64, u64)>) {
-        self.0.extend(runs);
+        runs.into_iter().for_each(|(start, end)| self.0.insert(start, end));
     }
 
     /// The highest reachable place for `len` bytes in each run, from the highest run down.
     fn places(&self, reach: Reach, len: u64) -> Vec<u64> {
-        let runs = self.0.range(..=reach.highest).rev().take_while(|(_, end)| **end > reach.lowest);
+        let runs = self.0.starting_by(reach.highest).take_while(|(_, end)| *end > reach.lowest);
         let places = runs.filter_map(|(start, end)| {
             let place = end.checked_sub(len)?.min(reach.highest);
-            (place >= *start && place >= reach.lowest).then_some(place)
+            (place >= start && place >= reach.lowest).then_some(place)
         });
         places.collect()
     }
@@ -391,24 +392,11 @@ impl Runs {
 
     /// Takes `len` bytes out of the run that holds them.
     fn take(&mut self, at: u64, len: u64) {
-        let Some((start, end)) = self.0.range(..=at).next_back().map(|(start, end)| (*start, *end)) else {
-            return;
-        };
-        self.0.remove(&start);
-        if start < at {
-            self.0.insert(start, at);
-        }
-        if at + len < end {
-            self.0.insert(at + len, end);
-        }
+        self.0.remove(at, at + len);
     }
 
-    /// Puts `len` taken bytes back and joins them with the runs that touch them.
+    /// Puts `len` taken bytes back.
     fn give_back(&mut self, at: u64, len: u64) {
-        let end = at + len;
-        let end = self.0.remove(&end).unwrap_or(end);
-        let before = self.0.range(..at).next_back().filter(|(_, before_end)| **before_end == at);
-        let start = before.map_or(at, |(start, _)| *start);
-        self.0.insert(start, end);
+        self.0.insert(at, at + len);
     }
 }
