@@ -7,6 +7,7 @@
 
 pub mod check;
 mod draft;
+mod filler;
 pub mod live;
 mod padding;
 pub mod planner;

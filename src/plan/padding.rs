@@ -1,53 +1,22 @@
-//! Dead padding: filler that no control flow reaches, where a patch may put a jump.
-//!
-//! Filler is `nop` and `int3`; zeros do not count, because between functions they may as well be a table. It is dead
-//! if the instruction before it never falls through, no direct branch nearby leads into it, and nothing known starts
-//! in it. Between functions it ends where a known one or the section's end is; where the next function is unknown, at
-//! the next multiple of 16 at most, since a function may begin with a `nop` of its own.
-//!
-//! Inside a function a jump table could lead to it. It never leads to what an assembler inserts to align the *next*
-//! label, so there a run counts only if it ends exactly at the next multiple of 8, is made of `nop`s in the assembler's own
-//! encodings, and all of the function decodes. It is the second choice.
+//! Hands out dead padding, where a patch may put a jump: each byte once.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
-use crate::elf::functions::{Function, Functions, Source};
+use crate::elf::functions::Functions;
 use crate::find::site::Text;
+use crate::plan::filler::{Filler, Reach};
 use crate::plan::ranges::Ranges;
-use crate::x86::decode::Decoder;
-use crate::x86::encode::{INT3, JMP_REL8_LEN, JMP_REL32_LEN};
-use crate::x86::insn::{Insn, Kind};
-
-/// The largest stretch that is decoded for its padding, in bytes.
-const STRETCH_MAX: u64 = 1 << 16;
-/// What compilers align functions to, at least.
-const ALIGNMENT: u64 = 16;
+use crate::x86::encode::{JMP_REL8_LEN, JMP_REL32_LEN};
 
 /// How many short jumps lie between a site's own and the long one at most.
 pub(super) const HOPS_MAX: usize = 2;
 
-/// Hands out dead padding, each byte once. Addresses inside are link-time ones.
+/// The padding that is known and not handed out. Addresses inside are link-time ones.
 pub(super) struct Padding<'a, 'f> {
-    text: Text<'a>,
-    bias: u64,
-    functions: &'a Functions<'f>,
-    /// Ends of functions that control is known not to run past, ascending.
-    dead_ends: &'a [GuestAddr],
-    decoder: Decoder<'a>,
-    /// What was looked at: functions by their start, gaps by theirs.
-    explored: BTreeSet<(Stretch, u64)>,
-    between: Runs,
-    inside: Runs,
-}
-
-/// What padding is looked for in.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Stretch {
-    Function,
-    Gap,
-    Inside,
+    filler: Filler<'a, 'f>,
+    between: Ranges,
+    inside: Ranges,
 }
 
 /// Padding for a long jump and for the short ones that lead to it.
@@ -65,49 +34,47 @@ impl<'a, 'f> Padding<'a, 'f> {
         functions: &'a Functions<'f>,
         dead_ends: &'a [GuestAddr],
     ) -> Self {
-        let decoder = Decoder::new(text.bytes, text.at);
-        let (between, inside) = (Runs::default(), Runs::default());
-        Self { text, bias, functions, dead_ends, decoder, explored: BTreeSet::new(), between, inside }
+        let filler = Filler::new(text, bias, functions, dead_ends);
+        Self { filler, between: Ranges::default(), inside: Ranges::default() }
     }
 
     /// Takes the bytes of a long jump, between functions, that a short jump at `from` reaches.
     pub(super) fn take_relay(&mut self, from: GuestAddr) -> Option<GuestAddr> {
-        let at = self.take_between(Reach::of(self.vaddr(from))?)?;
-        Some(self.addr(at))
+        let at = self.take_between(Reach::of(self.filler.vaddr(from))?)?;
+        Some(self.filler.addr(at))
     }
 
     /// Takes the bytes of a long jump, wherever they are, and of as few short jumps as lead to it from one at `from`.
     pub(super) fn take_chain(&mut self, from: GuestAddr) -> Option<Chain> {
-        let reach = Reach::of(self.vaddr(from))?;
+        let reach = Reach::of(self.filler.vaddr(from))?;
         let mut places = (0..=HOPS_MAX).find_map(|hops| self.chain(reach, hops))?;
         let relay = places.pop()?;
-        let hops = places.into_iter().map(|hop| self.addr(hop)).collect();
-        Some(Chain { hops, relay: self.addr(relay) })
+        let hops = places.into_iter().map(|hop| self.filler.addr(hop)).collect();
+        Some(Chain { hops, relay: self.filler.addr(relay) })
     }
 
     /// The places of exactly `hops` short jumps and a long one, each in reach of the one before.
     fn chain(&mut self, reach: Reach, hops: usize) -> Option<Vec<u64>> {
-        self.explore_inside(reach);
+        self.filler.find_inside(reach, &mut self.inside);
         let Some(hops) = hops.checked_sub(1) else {
             let between = self.take_between(reach);
-            let relay = between.or_else(|| self.inside.take_highest(reach, JMP_REL32_LEN as u64))?;
+            let relay = between.or_else(|| take_highest(&mut self.inside, reach))?;
             return Some(Vec::from([relay]));
         };
-        self.explore(reach);
-        let between = self.between.places(reach, JMP_REL8_LEN as u64);
-        for hop in between {
-            self.between.take(hop, JMP_REL8_LEN as u64);
+        self.find_between(reach);
+        for hop in places(&self.between, reach, JMP_REL8_LEN) {
+            self.between.remove(hop, hop + JMP_REL8_LEN as u64);
             if let Some(rest) = Reach::of(hop).and_then(|reach| self.chain(reach, hops)) {
                 return Some([Vec::from([hop]), rest].concat());
             }
-            self.between.give_back(hop, JMP_REL8_LEN as u64);
+            self.between.insert(hop, hop + JMP_REL8_LEN as u64);
         }
-        for hop in self.inside.places(reach, JMP_REL8_LEN as u64) {
-            self.inside.take(hop, JMP_REL8_LEN as u64);
+        for hop in places(&self.inside, reach, JMP_REL8_LEN) {
+            self.inside.remove(hop, hop + JMP_REL8_LEN as u64);
             if let Some(rest) = Reach::of(hop).and_then(|reach| self.chain(reach, hops)) {
                 return Some([Vec::from([hop]), rest].concat());
             }
-            self.inside.give_back(hop, JMP_REL8_LEN as u64);
+            self.inside.insert(hop, hop + JMP_REL8_LEN as u64);
         }
         None
     }
@@ -116,287 +83,34 @@ impl<'a, 'f> Padding<'a, 'f> {
     fn take_between(&mut self, reach: Reach) -> Option<u64> {
         let mut below = reach.highest;
         loop {
-            if let Some(place) = self.between.take_highest(reach, JMP_REL32_LEN as u64) {
+            if let Some(place) = take_highest(&mut self.between, reach) {
                 return Some(place);
             }
-            below = self.explore_below(below, reach)?;
+            below = self.filler.find_below(below, reach, &mut self.between)?;
         }
     }
 
     /// Finds all padding between functions in reach.
-    fn explore(&mut self, reach: Reach) {
+    fn find_between(&mut self, reach: Reach) {
         let mut below = reach.highest;
-        while let Some(next) = self.explore_below(below, reach) {
+        while let Some(next) = self.filler.find_below(below, reach, &mut self.between) {
             below = next;
         }
     }
-
-    /// Finds the padding behind the last function that starts below `below`; where that function starts.
-    fn explore_below(&mut self, below: u64, reach: Reach) -> Option<u64> {
-        let function = self.functions.last_before(below, reach.floor())?;
-        let gap_end = self.gap_end(function);
-        if gap_end < reach.lowest {
-            return None;
-        }
-        if self.explored.insert((Stretch::Function, function.start)) {
-            self.explore_behind(function, gap_end);
-        }
-        Some(function.start)
-    }
-
-    /// Finds all padding inside the functions in reach.
-    fn explore_inside(&mut self, reach: Reach) {
-        let mut below = reach.highest;
-        while let Some(function) = self.functions.last_before(below, reach.floor())
-            && function.end >= reach.lowest
-        {
-            below = function.start;
-            let is_exact = matches!(function.source, Source::Frame | Source::Symbol);
-            let is_small = function.end - function.start <= STRETCH_MAX;
-            if is_exact
-                && is_small
-                && self.may_hold_filler(function, reach)
-                && self.explored.insert((Stretch::Inside, function.start))
-            {
-                let runs = self.aligning_runs(function);
-                self.inside.add(runs);
-            }
-        }
-    }
-
-    /// Whether bytes of `function` in reach read as the end of an assembler's filler: a look at a few places that
-    /// mostly saves decoding all of it.
-    fn may_hold_filler(&self, function: Function, reach: Reach) -> bool {
-        const STEP: u64 = 8;
-        const WINDOW: u64 = 8;
-        let first = reach.lowest.max(function.start.saturating_add(1)).next_multiple_of(STEP);
-        let last = reach.highest.saturating_add(ALIGNMENT).min(function.end - 1);
-        (first..=last).step_by(STEP as usize).any(|end| {
-            let before = self.text.slice(self.addr(end.wrapping_sub(WINDOW)), WINDOW as usize);
-            before.is_none_or(ends_in_nop)
-        })
-    }
-
-    /// The runs of filler that align a label inside `function`; none unless all of it decodes.
-    fn aligning_runs(&mut self, function: Function) -> Vec<(u64, u64)> {
-        let (mut runs, mut starts, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-        let mut at = function.start;
-        let mut is_dead = false;
-        while at < function.end {
-            let filled = self.aligned_end(at).filter(|filled| is_dead && *filled < function.end);
-            if let Some(filled) = filled {
-                runs.push((at, filled));
-                at = filled;
-                is_dead = false;
-                continue;
-            }
-            let Some(insn) = self.decode(at) else { return Vec::new() };
-            starts.push(at);
-            targets
-                .extend(insn.target().map(|target| self.vaddr(target)).filter(|to| function.contains(*to)));
-            is_dead = !insn.falls_through();
-            at += u64::from(insn.len);
-        }
-        let is_sound =
-            at == function.end && targets.iter().all(|target| starts.binary_search(target).is_ok());
-        if is_sound { runs } else { Vec::new() }
-    }
-
-    /// Where the assembler's filler at `at` ends, if that is at the next multiple of 8 or 16.
-    fn aligned_end(&mut self, at: u64) -> Option<u64> {
-        let mut end = at;
-        while end - at < ALIGNMENT
-            && let Some(insn) = self.decode(end)
-            && let Some(bytes) = self.text.slice(self.addr(end), usize::from(insn.len))
-            && is_assembler_nop(bytes)
-        {
-            end += u64::from(insn.len);
-        }
-        [8, ALIGNMENT].into_iter().any(|align| at.next_multiple_of(align) == end && at < end).then_some(end)
-    }
-
-    /// Where the first known thing behind `function` starts.
-    fn gap_end(&self, function: Function) -> u64 {
-        let section = self.functions.section(function.start).map_or(function.end, |section| section.end);
-        let next = self.functions.next_start(function.end.max(function.start + 1));
-        next.unwrap_or(u64::MAX).min(section).max(function.end)
-    }
-
-    fn explore_behind(&mut self, function: Function, gap_end: u64) {
-        let is_known = function.source != Source::SignalFrame && function.end - function.start <= STRETCH_MAX;
-        let overlaps = self.functions.covering(function.end).is_some_and(|other| other.start < function.end);
-        if !is_known || overlaps || gap_end - function.end > STRETCH_MAX {
-            return;
-        }
-        if function.holds_padding() {
-            let mut runs = self.dead_runs(function.start, function.end);
-            runs.retain(|(_, end)| *end == function.end);
-            self.between.add(runs);
-        } else if !self.explored.contains(&(Stretch::Gap, function.end)) {
-            // All of the function must be decoded to know how it ends: only where that is worth it.
-            let runs = self.dead_runs(function.end, gap_end);
-            if !runs.is_empty() && self.ends_for_good(function) {
-                self.explored.insert((Stretch::Gap, function.end));
-                self.between.add(runs);
-            }
-        }
-    }
-
-    /// Whether control never runs past the end of `function`.
-    fn ends_for_good(&mut self, function: Function) -> bool {
-        if self.dead_ends.binary_search(&self.addr(function.end)).is_ok() {
-            return true;
-        }
-        let mut at = function.start;
-        let mut ends = false;
-        while at < function.end {
-            let Some(insn) = self.decode(at) else { return false };
-            ends = insn.ends_function();
-            at += u64::from(insn.len);
-        }
-        at == function.end && ends
-    }
-
-    /// The runs of dead filler in a stretch of instructions that nothing falls into and behind which something
-    /// known starts.
-    fn dead_runs(&mut self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        let mut targets = Vec::new();
-        let mut at = start;
-        let mut is_dead = true;
-        while at < end {
-            if is_dead && self.is_filler(at) {
-                let filled = self.filler_end(at, end);
-                let aligned = at.checked_next_multiple_of(ALIGNMENT).filter(|aligned| *aligned <= filled);
-                let run_end = if filled == end { Some(end) } else { aligned };
-                runs.extend(run_end.filter(|run_end| at < *run_end).map(|run_end| (at, run_end)));
-                (at, is_dead) = (filled, false);
-                continue;
-            }
-            // Data somewhere: then all but the filler right at the start may be data too.
-            let Some(insn) = self.decode(at) else {
-                runs.retain(|(run, _)| *run == start);
-                break;
-            };
-            targets.extend(insn.target().map(|target| self.vaddr(target)));
-            is_dead = !insn.falls_through();
-            at += u64::from(insn.len);
-        }
-        runs.retain(|(start, end)| !targets.iter().any(|target| start <= target && target < end));
-        runs
-    }
-
-    fn is_filler(&mut self, at: u64) -> bool {
-        let is_int3 = self.text.slice(self.addr(at), 1) == Some(&[INT3]);
-        is_int3 || self.decode(at).is_some_and(|insn| insn.kind == Kind::Nop)
-    }
-
-    /// How far filler reaches from `start`, `limit` at most.
-    fn filler_end(&mut self, start: u64, limit: u64) -> u64 {
-        let mut at = start;
-        while at < limit && self.is_filler(at) {
-            let len = self.decode(at).map_or(1, |insn| u64::from(insn.len));
-            if at + len > limit {
-                break;
-            }
-            at += len;
-        }
-        at
-    }
-
-    fn decode(&mut self, at: u64) -> Option<Insn> {
-        self.decoder.decode(self.text.offset(self.addr(at))?).ok()
-    }
-
-    fn addr(&self, vaddr: u64) -> GuestAddr {
-        GuestAddr(vaddr).wrapping_add(self.bias)
-    }
-
-    fn vaddr(&self, at: GuestAddr) -> u64 {
-        at.wrapping_sub(self.bias).0
-    }
 }
 
-/// Whether an assembler fills with these bytes (binutils gas/config/tc-i386.c, alt_patt; LLVM X86AsmBackend).
-fn is_assembler_nop(bytes: &[u8]) -> bool {
-    let prefixes = bytes.iter().take_while(|byte| matches!(**byte, 0x66 | 0x2e)).count();
-    matches!(
-        bytes.get(prefixes..),
-        Some(
-            [0x90]
-                | [0x0f, 0x1f, 0x00 | 0xc0]
-                | [0x0f, 0x1f, 0x40, 0]
-                | [0x0f, 0x1f, 0x44, 0, 0]
-                | [0x0f, 0x1f, 0x80, 0, 0, 0, 0]
-                | [0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]
-        )
-    )
+/// The highest reachable place for `len` bytes in each run, from the highest run down.
+fn places(runs: &Ranges, reach: Reach, len: usize) -> Vec<u64> {
+    let reached = runs.starting_by(reach.highest).take_while(|(_, end)| *end > reach.lowest);
+    let places = reached.filter_map(|(start, end)| {
+        let place = end.checked_sub(len as u64)?.min(reach.highest);
+        (place >= start && place >= reach.lowest).then_some(place)
+    });
+    places.collect()
 }
 
-/// Whether the last of `bytes` may be those of [`is_assembler_nop`].
-const fn ends_in_nop(bytes: &[u8]) -> bool {
-    matches!(
-        bytes,
-        [.., 0x90]
-            | [.., 0x0f, 0x1f, 0x00 | 0xc0]
-            | [.., 0x0f, 0x1f, 0x40, 0]
-            | [.., 0x0f, 0x1f, 0x44, 0, 0]
-            | [.., 0x0f, 0x1f, 0x80, 0, 0, 0, 0]
-            | [.., 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]
-    )
-}
-
-/// Where a short jump can go.
-#[derive(Clone, Copy)]
-struct Reach {
-    lowest: u64,
-    highest: u64,
-}
-
-impl Reach {
-    fn of(from: u64) -> Option<Self> {
-        let end = from.checked_add(JMP_REL8_LEN as u64)?;
-        Some(Self { lowest: end.checked_sub(128)?, highest: end.checked_add(127)? })
-    }
-
-    /// Where a function starts at least that may matter.
-    const fn floor(self) -> u64 {
-        self.lowest.saturating_sub(2 * STRETCH_MAX)
-    }
-}
-
-/// Runs of dead bytes.
-#[derive(Default)]
-struct Runs(Ranges);
-
-impl Runs {
-    fn add(&mut self, runs: Vec<(u64, u64)>) {
-        runs.into_iter().for_each(|(start, end)| self.0.insert(start, end));
-    }
-
-    /// The highest reachable place for `len` bytes in each run, from the highest run down.
-    fn places(&self, reach: Reach, len: u64) -> Vec<u64> {
-        let runs = self.0.starting_by(reach.highest).take_while(|(_, end)| *end > reach.lowest);
-        let places = runs.filter_map(|(start, end)| {
-            let place = end.checked_sub(len)?.min(reach.highest);
-            (place >= start && place >= reach.lowest).then_some(place)
-        });
-        places.collect()
-    }
-
-    fn take_highest(&mut self, reach: Reach, len: u64) -> Option<u64> {
-        let place = *self.places(reach, len).first()?;
-        self.take(place, len);
-        Some(place)
-    }
-
-    /// Takes `len` bytes out of the run that holds them.
-    fn take(&mut self, at: u64, len: u64) {
-        self.0.remove(at, at + len);
-    }
-
-    /// Puts `len` taken bytes back.
-    fn give_back(&mut self, at: u64, len: u64) {
-        self.0.insert(at, at + len);
-    }
+fn take_highest(runs: &mut Ranges, reach: Reach) -> Option<u64> {
+    let place = *places(runs, reach, JMP_REL32_LEN).first()?;
+    runs.remove(place, place + JMP_REL32_LEN as u64);
+    Some(place)
 }
