@@ -1,32 +1,13 @@
 //! Plans all sites of a text, from the last to the first.
 
 use crate::plan::draft::Draft;
-use crate::plan::padding::Padding;
 use crate::plan::{Input, Plan, Refusal};
-use crate::x86::decode::Decoder;
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec::Vec;
 
 /// Plans all sites.
 #[must_use]
 pub fn plan(input: Input<'_, '_>) -> Plan {
-    let Input { text, sites, bias, functions, dead_ends, gate, stubs, near, space } = input;
-    let mut draft = Draft {
-        text,
-        decoder: Decoder::new(text.bytes, text.at),
-        padding: Padding::new(text, bias, functions, dead_ends),
-        gate,
-        near,
-        space,
-        locked: BTreeMap::new(),
-        opened: BTreeSet::new(),
-        // Their final lengths, or nearly: growing would leave every size behind that they have been.
-        plan: Plan {
-            stubs: Vec::with_capacity(sites.len()),
-            edits: Vec::with_capacity(2 * sites.len()),
-            ..Plan::default()
-        },
-    };
+    let (sites, stubs) = (input.sites, input.stubs);
+    let mut draft = Draft::new(input);
     // Two sites could want the same bytes only if they overlap; the later one in the text comes first.
     for (index, site) in sites.iter().enumerate().rev() {
         if let Err(reason) = draft.add(site, stubs.get(index).copied().flatten()) {
@@ -54,6 +35,7 @@ mod tests {
     use crate::plan::{Gate, RefusalReason, Tactic, TrapSite};
     use crate::x86::encode::UD2;
     use crate::x86::scan::SYSCALL;
+    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     const TEXT: GuestAddr = GuestAddr(0x40_0000);

@@ -26,15 +26,15 @@ mod trap;
 
 use crate::addr::GuestAddr;
 use crate::find::site::Site;
-use crate::plan::Evicted;
 use crate::plan::draft::Draft;
 use crate::plan::stub::{self, Instruction};
+use crate::plan::{Evicted, Stub};
 use core::fmt;
 
 /// A tactic's place in the order of preference.
 struct Row {
     label: Label,
-    /// Plans it for one site, or finds that it does not fit.
+    /// Plans it for one site, or finds that it does not fit; what it has done by then is undone.
     plan: fn(&mut Draft<'_, '_>, &Request<'_>) -> Option<Decision>,
 }
 
@@ -146,16 +146,22 @@ pub(super) struct Decision {
     pub(super) moved: heapless::Vec<u8, { stub::PLAIN_ENTRY }>,
 }
 
-/// Plans the patch of a site by the first tactic that fits.
-pub(super) fn choose(draft: &mut Draft<'_, '_>, request: &Request<'_>) -> Option<(Tactic, Decision)> {
+/// Plans the patch of a site by the first tactic that fits, and says what stub that takes.
+pub(super) fn choose(draft: &mut Draft<'_, '_>, request: &Request<'_>) -> Option<Stub> {
     let first = if request.may_jump(draft) { 0 } else { Tactic::TRAP.index() };
-    let decide = |(index, row): (usize, &Row)| Some((Tactic::of_row(index), (row.plan)(draft, request)?));
-    ROWS.iter().enumerate().skip(first).find_map(decide)
+    ROWS.iter().enumerate().skip(first).find_map(|(index, row)| {
+        draft.attempt(|draft| {
+            let decision = (row.plan)(draft, request)?;
+            draft.stub(request, Tactic::of_row(index), &decision)
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::draft::tests::with_draft;
+    use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     #[test]
@@ -170,5 +176,31 @@ mod tests {
     fn the_last_resort_has_a_row_of_its_own() {
         assert_eq!(Tactic::TRAP, Tactic::of_key("trap"));
         assert!(Tactic::all().all(|tactic| tactic.index() < Tactic::INDEX_END));
+    }
+
+    proptest! {
+        #[test]
+        fn a_tactic_that_comes_to_nothing_leaves_nothing_behind(
+            lens in proptest::collection::vec((any::<u8>(), any::<u8>()), 1..16),
+            near_len in 0..300_u64,
+            served in 0..16_usize,
+        ) {
+            with_draft(&lens, near_len, |draft, sites| {
+                for (index, site) in sites.iter().enumerate().rev().take(served) {
+                    draft.add(site, Some(stub_at(index))).unwrap();
+                }
+                for (index, site) in sites.iter().enumerate().rev().skip(served) {
+                    let request = Request { site, instruction: Instruction::Syscall, stub: stub_at(index) };
+                    for (row, Row { plan, .. }) in ROWS.iter().enumerate() {
+                        let [before, after] = draft.left_by(|draft| drop(plan(draft, &request)));
+                        assert_eq!(before, after, "row {row}");
+                    }
+                }
+            });
+        }
+    }
+
+    fn stub_at(index: usize) -> GuestAddr {
+        GuestAddr(0x7000_0000_0000 + (index * stub::LEN) as u64)
     }
 }

@@ -1,32 +1,25 @@
 //! A short jump at the site to dead padding, which holds the long jump or another short one.
 
 use super::{Decision, Label, Request};
-use crate::addr::GuestAddr;
 use crate::plan::draft::Draft;
 use crate::plan::padding::Chain;
-use crate::x86::encode::{self, JMP_REL8_LEN, JMP_REL32_LEN};
-use alloc::vec::Vec;
+use crate::x86::encode;
 
 pub(super) const LABEL: Label = Label { name: "by short jump", key: "short_jump" };
 
 /// To padding between functions.
 pub(super) fn direct(draft: &mut Draft<'_, '_>, request: &Request<'_>) -> Option<Decision> {
-    let relay = draft.padding.take_relay(request.site.opcode())?;
-    jump(draft, request, &Chain { hops: Vec::new(), relay })
+    let chain = draft.take_relay(request.site.opcode())?;
+    jump(draft, request, &chain)
 }
 
 /// To any padding, in as few jumps as can be.
 pub(super) fn chained(draft: &mut Draft<'_, '_>, request: &Request<'_>) -> Option<Decision> {
-    let chain = draft.padding.take_chain(request.site.opcode())?;
+    let chain = draft.take_chain(request.site.opcode())?;
     jump(draft, request, &chain)
 }
 
 fn jump(draft: &mut Draft<'_, '_>, request: &Request<'_>, chain: &Chain) -> Option<Decision> {
-    let is_free = |draft: &Draft<'_, '_>, at: GuestAddr, len: usize| draft.is_free(at, len as u64);
-    let has_hops = chain.hops.iter().all(|hop| is_free(draft, *hop, JMP_REL8_LEN));
-    if !has_hops || !is_free(draft, chain.relay, JMP_REL32_LEN) {
-        return None;
-    }
     let long = draft.long_jump(chain.relay, request.plain_entry())?;
     draft.edit(chain.relay, &long)?;
     let mut target = chain.relay;
