@@ -28,7 +28,7 @@ pub(super) struct Draft<'a, 'f> {
     space: &'a mut Space,
     /// Bytes that a patch writes or relies on: start to end.
     locked: BTreeMap<GuestAddr, GuestAddr>,
-    /// Pages that trampolines were put into where jumps point.
+    /// Pages that trampolines were put into where jumps point, and that have room for more.
     opened: BTreeSet<GuestAddr>,
     /// What was done to `space`, `locked` and `opened` for the site at hand.
     done: Vec<Done>,
@@ -43,6 +43,8 @@ enum Done {
     Locked(GuestAddr, Option<GuestAddr>),
     /// The page was opened.
     Opened(GuestAddr),
+    /// The page has no room any more.
+    Filled(GuestAddr),
 }
 
 /// A moment of a draft.
@@ -150,6 +152,7 @@ impl<'a, 'f> Draft<'a, 'f> {
             match done {
                 Done::Took(range) => self.space.give_back(range),
                 Done::Opened(page) => drop(self.opened.remove(&page)),
+                Done::Filled(page) => drop(self.opened.insert(page)),
                 Done::Locked(at, None) => drop(self.locked.remove(&at)),
                 Done::Locked(at, Some(end)) => drop(self.locked.insert(at, end)),
             }
@@ -199,16 +202,33 @@ impl<'a, 'f> Draft<'a, 'f> {
 
     /// Plans a trampoline where a jump points.
     pub(super) fn landing(&mut self, at: GuestAddr, bytes: &[u8]) -> Option<()> {
+        self.trampoline(at, bytes)?;
         let page = at.page_floor();
-        if self.opened.insert(page) {
+        let has_room = self.space.free_from(page).is_some_and(|free| free.page_floor() == page);
+        if has_room && self.opened.insert(page) {
             self.done.push(Done::Opened(page));
+        } else if !has_room && self.opened.remove(&page) {
+            self.done.push(Done::Filled(page));
         }
-        self.trampoline(at, bytes)
+        Some(())
     }
 
-    /// The pages outside the near area that hold trampolines.
-    pub(super) fn opened_pages(&self) -> Vec<AddrRange> {
-        self.opened.iter().map(|page| AddrRange { start: *page, end: page.wrapping_add(PAGE) }).collect()
+    /// The lowest address from `at` on where a trampoline may lie, and all addresses.
+    pub(super) fn free_from(&self, at: GuestAddr) -> Option<(GuestAddr, AddrRange)> {
+        let all = AddrRange { start: GuestAddr(0), end: GuestAddr(u64::MAX) };
+        Some((self.space.free_from(at)?, all))
+    }
+
+    /// The lowest such address in a page that holds trampolines where jumps point, and that page.
+    pub(super) fn opened_from(&self, at: GuestAddr) -> Option<(GuestAddr, AddrRange)> {
+        let mut free = self.space.free_from(at)?;
+        loop {
+            let page = *self.opened.range(free.page_floor()..).next()?;
+            if page <= free {
+                return Some((free, AddrRange { start: page, end: page.wrapping_add(PAGE) }));
+            }
+            free = self.space.free_from(page)?;
+        }
     }
 
     /// Takes room for one trampoline that a jump ending at `from` reaches.

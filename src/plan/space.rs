@@ -42,6 +42,13 @@ impl Space {
         })
     }
 
+    /// The lowest free address from `at` on.
+    #[must_use]
+    pub fn free_from(&self, at: GuestAddr) -> Option<GuestAddr> {
+        let (start, _) = self.free.ending_after(at.0).next()?;
+        Some(at.max(GuestAddr(start)))
+    }
+
     /// Makes a range free, as [`Self::take`] gave it.
     pub fn give_back(&mut self, range: AddrRange) {
         self.free.insert(range.start.0, range.end.0);
