@@ -22,6 +22,8 @@ use crate::x86::insn::{Insn, Kind};
 
 /// The largest stretch that is decoded for its padding, in bytes.
 const STRETCH_MAX: u64 = 1 << 16;
+/// How many instructions are decoded for each byte of a text at most; compiled code needs less than one.
+const DECODES_MAX: usize = 4;
 /// What compilers align functions to, at least.
 const ALIGNMENT: u64 = 16;
 
@@ -35,6 +37,8 @@ pub(super) struct Filler<'a, 'f> {
     decoder: Decoder<'a>,
     /// What was looked at: functions by their start, gaps by theirs.
     explored: BTreeSet<(Stretch, u64)>,
+    /// How many more instructions are decoded: functions that overlap may be many times as long as the text.
+    decodes_left: usize,
 }
 
 /// What padding is looked for in.
@@ -53,29 +57,34 @@ impl<'a, 'f> Filler<'a, 'f> {
         dead_ends: &'a [GuestAddr],
     ) -> Self {
         let decoder = Decoder::new(text.bytes, text.at);
-        Self { text, bias, functions, dead_ends, decoder, explored: BTreeSet::new() }
+        let decodes_left = text.bytes.len().saturating_mul(DECODES_MAX);
+        Self { text, bias, functions, dead_ends, decoder, explored: BTreeSet::new(), decodes_left }
     }
 
-    /// Adds the padding behind the last function that starts below `below` to `found`; where that function starts.
-    pub(super) fn find_below(&mut self, below: u64, reach: Reach, found: &mut Ranges) -> Option<u64> {
-        let function = self.functions.last_before(below, reach.floor())?;
+    /// Goes down to the next function and adds the padding behind it to `found`; `None` if there is none in reach.
+    pub(super) fn find_next(&mut self, descent: &mut Descent, found: &mut Ranges) -> Option<()> {
+        let function = descent.next(self.functions)?;
         let gap_end = self.gap_end(function);
-        if gap_end < reach.lowest {
+        if gap_end < descent.reach.lowest {
             return None;
         }
         if self.explored.insert((Stretch::Function, function.start)) {
             self.explore_behind(function, gap_end, found);
         }
-        Some(function.start)
+        Some(())
+    }
+
+    /// Adds all padding between functions in reach to `found`.
+    pub(super) fn find_between(&mut self, mut descent: Descent, found: &mut Ranges) {
+        while self.find_next(&mut descent, found).is_some() {}
     }
 
     /// Adds all padding inside the functions in reach to `found`.
-    pub(super) fn find_inside(&mut self, reach: Reach, found: &mut Ranges) {
-        let mut below = reach.highest;
-        while let Some(function) = self.functions.last_before(below, reach.floor())
+    pub(super) fn find_inside(&mut self, mut descent: Descent, found: &mut Ranges) {
+        let reach = descent.reach;
+        while let Some(function) = descent.next(self.functions)
             && function.end >= reach.lowest
         {
-            below = function.start;
             let is_exact = matches!(function.source, Source::Frame | Source::Symbol);
             let is_small = function.end - function.start <= STRETCH_MAX;
             if is_exact
@@ -206,7 +215,9 @@ impl<'a, 'f> Filler<'a, 'f> {
             is_dead = !insn.falls_through();
             at += u64::from(insn.len);
         }
-        runs.retain(|(start, end)| !targets.iter().any(|target| start <= target && target < end));
+        targets.sort_unstable();
+        let first_from = |start: u64| targets.get(targets.partition_point(|target| *target < start));
+        runs.retain(|(start, end)| first_from(*start).is_none_or(|target| target >= end));
         runs
     }
 
@@ -229,6 +240,7 @@ impl<'a, 'f> Filler<'a, 'f> {
     }
 
     fn decode(&mut self, at: u64) -> Option<Insn> {
+        self.decodes_left = self.decodes_left.checked_sub(1)?;
         self.decoder.decode(self.text.offset(self.addr(at))?).ok()
     }
 
@@ -282,13 +294,79 @@ pub(super) struct Reach {
 }
 
 impl Reach {
+    pub(super) const NOTHING: Self = Self { lowest: 1, highest: 0 };
+
     pub(super) fn of(from: u64) -> Option<Self> {
         let end = from.checked_add(JMP_REL8_LEN as u64)?;
         Some(Self { lowest: end.checked_sub(128)?, highest: end.checked_add(127)? })
     }
 
-    /// Where a function starts at least that may matter.
-    const fn floor(self) -> u64 {
-        self.lowest.saturating_sub(2 * STRETCH_MAX)
+    /// What can be reached from it with `jumps` more.
+    pub(super) const fn widened(self, jumps: usize) -> Self {
+        let more = (128 + JMP_REL8_LEN) as u64 * jumps as u64;
+        Self { lowest: self.lowest.saturating_sub(more), highest: self.highest.saturating_add(more) }
+    }
+
+    /// All that lies in one, in the other, or between them.
+    pub(super) fn hull(self, other: Self) -> Self {
+        Self { lowest: self.lowest.min(other.lowest), highest: self.highest.max(other.highest) }
+    }
+
+    pub(super) const fn contains(self, at: u64) -> bool {
+        self.lowest <= at && at <= self.highest
+    }
+
+    /// Whether all of `other` lies in it.
+    pub(super) const fn holds(self, other: Self) -> bool {
+        self.lowest <= other.lowest && other.highest <= self.highest
+    }
+
+    /// Whether something lies in both.
+    pub(super) const fn meets(self, other: Self) -> bool {
+        self.lowest <= other.highest && other.lowest <= self.highest
+    }
+
+    /// What lies in it above `other`, and below.
+    pub(super) fn without(self, other: Self) -> [Self; 2] {
+        let lowest = self.lowest.max(other.highest.saturating_add(1));
+        let highest = self.highest.min(other.lowest.saturating_sub(1));
+        [Self { lowest, ..self }, Self { highest, ..self }]
+    }
+
+    /// The highest place in reach for `len` bytes of a run.
+    pub(super) fn place(self, (start, end): (u64, u64), len: usize) -> Option<u64> {
+        let place = end.checked_sub(len as u64)?.min(self.highest);
+        (place >= start && place >= self.lowest).then_some(place)
+    }
+}
+
+/// The way down through the functions that may hold padding in reach, or have it behind them.
+pub(super) struct Descent {
+    reach: Reach,
+    /// Where the last one started.
+    below: u64,
+    /// How many more may start below all that is reached.
+    nested: usize,
+}
+
+impl Descent {
+    /// How many functions that overlap each other are looked at: a file may have any number of them.
+    const NESTED_MAX: usize = 8;
+
+    /// Passes over functions that start in `swept`, where all padding is known.
+    pub(super) fn into(reach: Reach, swept: Option<Reach>) -> Self {
+        let swept = swept.filter(|swept| swept.meets(reach) && reach.highest <= swept.highest);
+        let below = swept.map_or(reach.highest, |swept| swept.lowest.min(reach.highest));
+        Self { reach, below, nested: Self::NESTED_MAX }
+    }
+
+    fn next(&mut self, functions: &Functions<'_>) -> Option<Function> {
+        let floor = self.reach.lowest.saturating_sub(2 * STRETCH_MAX);
+        let function = functions.last_before(self.below, floor)?;
+        self.below = function.start;
+        if function.start < self.reach.lowest {
+            self.nested = self.nested.checked_sub(1)?;
+        }
+        Some(function)
     }
 }

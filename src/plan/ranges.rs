@@ -24,12 +24,10 @@ impl Ranges {
         self.0.insert(start, end);
     }
 
-    /// Takes a range out of the one that holds it; does nothing if none holds all of it.
-    pub(super) fn remove(&mut self, start: u64, end: u64) {
-        let Some((known, known_end)) = self.first_below(start.saturating_add(1)) else { return };
-        if start >= end || known_end < end {
-            return;
-        }
+    /// Takes a range out of the one that holds it. Does nothing and returns false if none holds all of it.
+    pub(super) fn remove(&mut self, start: u64, end: u64) -> bool {
+        let holder = self.first_below(start.saturating_add(1)).filter(|(_, known_end)| end <= *known_end);
+        let Some((known, known_end)) = holder.filter(|_| start < end) else { return false };
         if known < start {
             self.0.insert(known, start);
         } else {
@@ -38,6 +36,7 @@ impl Ranges {
         if end < known_end {
             self.0.insert(end, known_end);
         }
+        true
     }
 
     /// Those that end behind `at`, in ascending order.
@@ -89,13 +88,13 @@ mod tests {
                     marked.fill(true);
                 } else if marked.iter().all(|mark| *mark) {
                     let before = ranges.clone();
-                    ranges.remove(start, end);
+                    prop_assert_eq!(ranges.remove(start, end), start < end);
                     let mut restored = ranges.clone();
                     restored.insert(start, end);
                     prop_assert_eq!(restored, before);
                     marked.fill(false);
                 } else {
-                    ranges.remove(start, end);
+                    prop_assert!(!ranges.remove(start, end));
                 }
                 prop_assert_eq!(ranges.ending_after(0).collect::<Vec<_>>(), runs_of(&marks));
             }
