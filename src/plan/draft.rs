@@ -4,17 +4,14 @@
 //! [`Draft::attempt`], which undoes all of them then.
 
 use crate::addr::{AddrRange, GuestAddr, PAGE};
-use crate::find::site::{Site, Text};
+use crate::find::site::Text;
 use crate::plan::padding::{Chain, Padding};
+use crate::plan::request::{Decision, Request};
 use crate::plan::space::Space;
-use crate::plan::stub::{self, Again, Instruction};
-use crate::plan::tactic::{self, Decision, Request};
-use crate::plan::{
-    Bytes, Edit, Gate, Input, Plan, RefusalReason, Stub, TRAMPOLINE_LEN, Tactic, Trampoline, TrapSite,
-};
+use crate::plan::stub::{self, Again};
+use crate::plan::{Bytes, Edit, Gate, Input, Plan, Stub, TRAMPOLINE_LEN, Tactic, Trampoline, TrapSite};
 use crate::x86::decode::Decoder;
 use crate::x86::encode::{self, JMP_REL32_LEN};
-use crate::x86::insn::Kind;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
@@ -80,27 +77,10 @@ impl<'a, 'f> Draft<'a, 'f> {
         }
     }
 
-    /// Plans the patch of one site.
-    ///
-    /// # Errors
-    /// Why it stays as it is.
-    pub(super) fn add(&mut self, site: &Site, stub: Option<GuestAddr>) -> Result<(), RefusalReason> {
-        let at = stub.ok_or(RefusalReason::NoStub)?;
-        let insn = self.text.offset(site.at).and_then(|offset| self.decoder.decode(offset).ok());
-        let instruction = match insn.filter(|insn| insn.len == site.len).map(|insn| insn.kind) {
-            Some(Kind::Syscall) => Instruction::Syscall,
-            Some(Kind::Int80) => Instruction::Int80,
-            _ => return Err(RefusalReason::NotThere),
-        };
-        if !self.is_free(site.at, u64::from(site.len)) {
-            return Err(RefusalReason::Taken);
-        }
+    /// Begins with the next site: what was done for the last one stays.
+    pub(super) fn begin(&mut self) {
         self.done.clear();
         self.padding.settle();
-        let request = Request { site, instruction, stub: at };
-        let stub = tactic::choose(self, &request).ok_or(RefusalReason::GateTooWide)?;
-        self.plan.stubs.push(stub);
-        Ok(())
     }
 
     /// The stub of a site for which a tactic has decided; `None` if the gate can't hold such a one.
@@ -278,6 +258,7 @@ pub(super) mod tests {
     use super::*;
     use crate::elf::functions::tests::symbol;
     use crate::elf::functions::{Extent, Functions};
+    use crate::find::site::Site;
     use crate::find::site::Span;
     use crate::plan::ranges::Ranges;
     use crate::x86::encode::{INT3, UD2};

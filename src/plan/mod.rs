@@ -13,6 +13,7 @@ mod padding;
 pub mod planner;
 mod ranges;
 pub mod relay;
+mod request;
 pub mod space;
 pub mod stub;
 mod tactic;
@@ -25,8 +26,6 @@ use crate::plan::space::Space;
 use crate::plan::stub::Again;
 use alloc::vec::Vec;
 use core::fmt;
-
-pub use crate::plan::tactic::Tactic;
 
 /// The bytes of one edit or trampoline.
 pub type Bytes = heapless::Vec<u8, 16>;
@@ -78,6 +77,10 @@ pub struct Edit {
     /// What stands there after; as long as `old`.
     pub new: Bytes,
 }
+
+/// How a site leads to its stub: by the number of the row that the tactics' table has for it ([`tactic`]).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tactic(u8);
 
 /// A stub to be written into the gate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

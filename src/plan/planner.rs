@@ -1,7 +1,12 @@
 //! Plans all sites of a text, from the last to the first.
 
+use crate::addr::GuestAddr;
+use crate::find::site::Site;
 use crate::plan::draft::Draft;
-use crate::plan::{Input, Plan, Refusal};
+use crate::plan::request::Request;
+use crate::plan::stub::Instruction;
+use crate::plan::{Input, Plan, Refusal, RefusalReason, tactic};
+use crate::x86::insn::Kind;
 
 /// Plans all sites.
 #[must_use]
@@ -10,7 +15,7 @@ pub fn plan(input: Input<'_, '_>) -> Plan {
     let mut draft = Draft::new(input);
     // Two sites could want the same bytes only if they overlap; the later one in the text comes first.
     for (index, site) in sites.iter().enumerate().rev() {
-        if let Err(reason) = draft.add(site, stubs.get(index).copied().flatten()) {
+        if let Err(reason) = add(&mut draft, site, stubs.get(index).copied().flatten()) {
             draft.plan.refusals.push(Refusal { at: site.at, reason });
         }
     }
@@ -19,6 +24,32 @@ pub fn plan(input: Input<'_, '_>) -> Plan {
     plan.traps.sort_unstable_by_key(|trap| trap.at);
     plan.refusals.reverse();
     plan
+}
+
+/// Plans the patch of one site.
+///
+/// # Errors
+/// Why it stays as it is.
+pub(super) fn add(
+    draft: &mut Draft<'_, '_>,
+    site: &Site,
+    stub: Option<GuestAddr>,
+) -> Result<(), RefusalReason> {
+    let at = stub.ok_or(RefusalReason::NoStub)?;
+    let insn = draft.text.offset(site.at).and_then(|offset| draft.decoder.decode(offset).ok());
+    let instruction = match insn.filter(|insn| insn.len == site.len).map(|insn| insn.kind) {
+        Some(Kind::Syscall) => Instruction::Syscall,
+        Some(Kind::Int80) => Instruction::Int80,
+        _ => return Err(RefusalReason::NotThere),
+    };
+    if !draft.is_free(site.at, u64::from(site.len)) {
+        return Err(RefusalReason::Taken);
+    }
+    draft.begin();
+    let request = Request { site, instruction, stub: at };
+    let stub = tactic::choose(draft, &request).ok_or(RefusalReason::GateTooWide)?;
+    draft.plan.stubs.push(stub);
+    Ok(())
 }
 
 #[cfg(test)]

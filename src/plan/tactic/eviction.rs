@@ -1,11 +1,12 @@
 //! A long jump in place of the instruction before the site, which moves into the stub.
 
-use super::{Decision, Label, Request, trap};
 use crate::addr::GuestAddr;
 use crate::find::site::Span;
 use crate::plan::Evicted;
 use crate::plan::draft::Draft;
+use crate::plan::request::{Decision, Label, Request};
 use crate::plan::stub::{self, Again};
+use crate::plan::tactic::trap;
 use crate::x86::decode;
 use crate::x86::encode::{INT3, JMP_REL32_LEN};
 use crate::x86::gpr::{Gpr, Value};

@@ -5,11 +5,11 @@
 //! other bytes are free, or, past the two bytes of the system call instruction, fixed. That leaves many windows in
 //! reach, each as long as the bytes below the trapping one can count.
 
-use super::eviction::Moved;
-use super::{Decision, Request};
 use crate::addr::{AddrRange, GuestAddr};
 use crate::plan::Bytes;
 use crate::plan::draft::Draft;
+use crate::plan::request::{Decision, Request};
+use crate::plan::tactic::eviction::Moved;
 use crate::x86::encode::{self, JMP_REL32_LEN};
 
 /// How often one search leaps at most. Libraries that were looked at need up to 32 leaps, and space in ten thousand pieces

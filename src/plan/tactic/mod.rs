@@ -24,11 +24,9 @@ mod pun;
 mod short_jump;
 mod trap;
 
-use crate::addr::GuestAddr;
-use crate::find::site::Site;
 use crate::plan::draft::Draft;
-use crate::plan::stub::{self, Instruction};
-use crate::plan::{Evicted, Stub};
+use crate::plan::request::{Decision, Label, Request};
+use crate::plan::{Stub, Tactic};
 use core::fmt;
 
 /// A tactic's place in the order of preference.
@@ -36,14 +34,6 @@ struct Row {
     label: Label,
     /// Plans it for one site, or finds that it does not fit; what it has done by then is undone.
     plan: fn(&mut Draft<'_, '_>, &Request<'_>) -> Option<Decision>,
-}
-
-/// What reports call a tactic. Rows with one key are one tactic there.
-struct Label {
-    /// In text, behind a number of sites.
-    name: &'static str,
-    /// In JSON.
-    key: &'static str,
 }
 
 /// In the order in which they are tried; the last takes any site.
@@ -56,10 +46,6 @@ const ROWS: &[Row] = &[
     Row { label: eviction::LABEL, plan: lapping::plan },
     Row { label: trap::LABEL, plan: trap::plan },
 ];
-
-/// How a site leads to its stub: the first row of the tactics' table with that key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Tactic(u8);
 
 impl Tactic {
     /// The one that takes any site.
@@ -114,41 +100,9 @@ impl fmt::Debug for Tactic {
     }
 }
 
-/// A site that is to be led to its stub.
-pub(super) struct Request<'a> {
-    pub(super) site: &'a Site,
-    pub(super) instruction: Instruction,
-    /// Where its stub lies.
-    pub(super) stub: GuestAddr,
-}
-
-impl Request<'_> {
-    /// Where the stub is entered after the site's own instructions.
-    fn plain_entry(&self) -> GuestAddr {
-        self.stub.wrapping_add(stub::PLAIN_ENTRY as u64)
-    }
-
-    /// Whether a jump can stand where the site does.
-    fn may_jump(&self, draft: &Draft<'_, '_>) -> bool {
-        /// The prefix that makes `jmp` differ between vendors.
-        const OPERAND_SIZE: u8 = 0x66;
-        let prefixes = usize::from(self.site.len).saturating_sub(2);
-        let prefixes = draft.text.slice(self.site.at, prefixes).unwrap_or_default();
-        self.instruction == Instruction::Syscall && !prefixes.contains(&OPERAND_SIZE)
-    }
-}
-
-/// What a tactic decided for one site.
-#[derive(Default)]
-pub(super) struct Decision {
-    pub(super) evicted: Option<Evicted>,
-    /// The evicted instruction as it reads in the stub.
-    pub(super) moved: heapless::Vec<u8, { stub::PLAIN_ENTRY }>,
-}
-
 /// Plans the patch of a site by the first tactic that fits, and says what stub that takes.
 pub(super) fn choose(draft: &mut Draft<'_, '_>, request: &Request<'_>) -> Option<Stub> {
-    let first = if request.may_jump(draft) { 0 } else { Tactic::TRAP.index() };
+    let first = if request.may_jump(&draft.text) { 0 } else { Tactic::TRAP.index() };
     ROWS.iter().enumerate().skip(first).find_map(|(index, row)| {
         draft.attempt(|draft| {
             let decision = (row.plan)(draft, request)?;
@@ -160,7 +114,10 @@ pub(super) fn choose(draft: &mut Draft<'_, '_>, request: &Request<'_>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::GuestAddr;
     use crate::plan::draft::tests::with_draft;
+    use crate::plan::planner;
+    use crate::plan::stub::{self, Instruction};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -187,7 +144,7 @@ mod tests {
         ) {
             with_draft(&lens, near_len, |draft, sites| {
                 for (index, site) in sites.iter().enumerate().rev().take(served) {
-                    draft.add(site, Some(stub_at(index))).unwrap();
+                    planner::add(draft, site, Some(stub_at(index))).unwrap();
                 }
                 for (index, site) in sites.iter().enumerate().rev().skip(served) {
                     let request = Request { site, instruction: Instruction::Syscall, stub: stub_at(index) };

@@ -1,8 +1,8 @@
 //! A long jump at the site, whose displacement ends in the bytes that follow it.
 
-use super::{Decision, Label, Request};
 use crate::addr::AddrRange;
 use crate::plan::draft::Draft;
+use crate::plan::request::{Decision, Label, Request};
 use crate::x86::encode::{JMP_REL32, JMP_REL32_LEN};
 
 pub(super) const LABEL: Label = Label { name: "by pun", key: "pun" };

@@ -1,8 +1,8 @@
 //! A short jump at the site to dead padding, which holds the long jump or another short one.
 
-use super::{Decision, Label, Request};
 use crate::plan::draft::Draft;
 use crate::plan::padding::Chain;
+use crate::plan::request::{Decision, Label, Request};
 use crate::x86::encode;
 
 pub(super) const LABEL: Label = Label { name: "by short jump", key: "short_jump" };

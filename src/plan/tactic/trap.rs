@@ -1,7 +1,7 @@
 //! An instruction that traps, whose handler goes to the stub.
 
-use super::{Decision, Label, Request};
 use crate::plan::draft::Draft;
+use crate::plan::request::{Decision, Label, Request};
 use crate::x86::encode::UD2;
 
 pub(super) const LABEL: Label = Label { name: "by trap", key: "trap" };
