@@ -1,7 +1,32 @@
 //! What runs while the program runs: the gate, the hooks, and what keeps both true. Zone: call unless a file says
 //! otherwise.
 //!
-//! Read [`dispatch`] first: it holds the whole story of one call.
+//! Read [`dispatch`] first: it holds the whole story of one call. Signals come in by [`delivery`]. Below these two stand the
+//! rooms, in rank order; each uses those above it in this list, and none below it:
+//!
+//! - [`memory`]: the program's memory as data; what the kernel says is mapped, reading it, writing code;
+//! - [`gate`]: the crossing; stubs and slots, blocks, registers saved and restored;
+//! - [`tasks`]: who runs in this memory;
+//! - [`session`]: what was decided before the run, what its processes share, where the tools' words go;
+//! - [`signal`]: the program's actions, masks and frames, and the signals that the loader needs itself;
+//! - [`code`]: the program's code as it is patched;
+//! - [`backstop`]: calls that come from elsewhere than the gate;
+//! - [`calls`]: the calls that must be followed, by one table.
+//!
+//! Each piece of state is a private static of the file that owns it; `tests/tidy.rs` lists all of them with what a fork does to
+//! each. A fork's child puts its own in order in one place, `begin_process` in `calls/split.rs`.
+//!
+//! # Lock order
+//!
+//! A thread that holds one of these takes only those that stand below it, and takes any of them with all signals blocked:
+//!
+//! 1. the patcher's ([`code::patcher::lock`]): what is patched, stubs, the table of traps, the heap once the program runs;
+//! 2. that of a reserved signal ([`signal::reserved`]): the program's action for it, also taken by the handler;
+//! 3. that of the gate's pages ([`gate::pages`]): slots and handlers' entries that are being written;
+//! 4. the heap's own ([`crate::heap`]), held for one allocation.
+//!
+//! The first three survive the death of their holder, since any process that shares this memory can be killed anywhere. Tables
+//! that a handler reads have no lock: their entries are published by one store.
 
 pub(crate) mod memory;
 pub(crate) mod gate;

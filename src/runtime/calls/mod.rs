@@ -1,4 +1,6 @@
 //! The calls that must be followed, one file for each family. Zone: call.
+//!
+//! The highest room: [`table`] has a row for each call, and `dispatch` above runs what the row names.
 
 pub(crate) mod exec;
 pub(crate) mod exec_check;

@@ -1,4 +1,6 @@
 //! The program's code as it is patched. Zone: call.
+//!
+//! Above `signal`: traps need a signal. It notes what may pass unseen ([`concern`]); `backstop` and those above it decide.
 
 mod apply;
 pub(crate) mod concern;

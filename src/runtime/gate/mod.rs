@@ -1,4 +1,7 @@
 //! Crossing between program and loader: the address range, stubs and slots, blocks, registers saved and restored. Zone: call.
+//!
+//! Nothing here knows the meaning of any call. Above `memory`, below `tasks`; what runs between entering and leaving is named in
+//! `upcalls`, and defined by `dispatch` and `delivery` at the top.
 
 pub(crate) mod altstacks;
 pub(crate) mod block;

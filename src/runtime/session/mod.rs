@@ -1,4 +1,6 @@
 //! One run: what was decided before it, what its processes share, where the tools' words go. Zone: call.
+//!
+//! Above `tasks`; all rooms from `signal` on read the [`Session`], and handlers of calls get it with each call ([`followed`]).
 
 pub(crate) mod followed;
 pub(crate) mod guest;

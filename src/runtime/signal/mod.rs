@@ -1,4 +1,6 @@
 //! The program's signal actions, masks and frames, and the signals that the loader needs itself. Zone: call.
+//!
+//! Above `session`; `code` and `backstop` reserve signals here. Where a signal finds the program is `delivery`'s, at the top.
 
 pub(crate) mod action;
 pub(crate) mod fatal;

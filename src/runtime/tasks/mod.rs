@@ -1,4 +1,6 @@
 //! Who runs in this memory: threads, processes, their ids and fs bases. Zone: call.
+//!
+//! Above `gate`, whose blocks are found by fs bases; `session` asks here whose end is the tools' end.
 
 pub(crate) mod base_asm;
 pub(crate) mod fs_bases;
