@@ -1,7 +1,7 @@
 //! A program's file as far as it can be told from the program in memory, for programs that may be run and not read.
 //!
 //! Each `PT_LOAD` says which bytes of the file lie where, and the headers are among them. The path in `PT_INTERP` may
-//! not be: then the one at its address is taken, which is the program's own interpreter (see [`super::interp`]).
+//! not be: then the one at its address is taken, which is the program's own interpreter (see [`super::interp_note`]).
 
 use alloc::vec::Vec;
 use core::ffi::CStr;

@@ -5,7 +5,7 @@
 //!
 //! - in a stub, or on the way to one: before the call, after it, or at the evicted instruction;
 //! - in a slot: the call is over, and its exit hooks run here, or it is to be made again, and they hear of that;
-//! - in assembly that saves or restores registers: as the marks there say ([`windows`]);
+//! - in assembly that saves or restores registers: as the marks there say ([`unsaved`](crate::runtime::gate::unsaved));
 //! - in a hook: the signal is *held* until the hook is done, its frame on the block it came on, and the hook goes on. At the
 //!   hook's end ([`loader_deliver_waiting`]) the frame is put where the kernel would have built it for the program.
 //!

@@ -20,7 +20,7 @@ use crate::runtime::signal::reserved;
 use crate::runtime::tasks;
 use crate::sys::{ids, process};
 
-/// Others are about to have the calling thread's fs base, until [`withdraw_base`].
+/// Others are about to have the calling thread's fs base, until [`tasks::withdraw_base`].
 fn share_base() {
     // In this order: no hook may adopt the block again.
     tasks::shared_bases().insert(tasks::fs_base(), 0);

@@ -1,6 +1,6 @@
 //! The gate's address range: the pools of stubs and slots behind the loader's own `syscall`. Zone: call.
 //!
-//! Sizes and labels only; the code in the pools is written at run time (`patch::stub`, `runtime::record`). The unwind
+//! Sizes and labels only; the code in the pools is written at run time (`plan::stub`, `gate::slots`). The unwind
 //! entries are why this is assembly: with them a debugger sees through a thread that is blocked in the gate, as if
 //! the system call stood at its site. Both are signal frames (DWARF augmentation `S`), since the address they return
 //! to is the exact next instruction, not one behind a call; CFA is rsp, all registers are the program's.
