@@ -4,6 +4,7 @@
 
 mod anchor;
 pub mod executed;
+mod island;
 mod number;
 pub mod search;
 pub mod site;

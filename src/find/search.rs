@@ -266,13 +266,12 @@ impl Finder<'_, '_> {
         if !self.trace.is_island(hit) {
             return Ok(verdict);
         }
-        let is_function = |target: GuestAddr| self.is_known_start(target);
+        let is_tied = self.is_tied(hit);
         let Verdict::Site(site) = verdict else {
-            return if self.trace.is_tied(hit, is_function) { Ok(verdict) } else { Err(Reason::Unreached) };
+            return if is_tied { Ok(verdict) } else { Err(Reason::Unreached) };
         };
         let at = self.text.offset(site.at).ok_or(Reason::Unreached)?;
         let is_restorer = at.checked_sub(7).is_some_and(|start| self.restorer(start) == Some(start));
-        let is_tied = self.trace.is_tied(hit, is_function);
         let number = self.trace.number(at);
         let is_proved = number == Number::Constant || (number == Number::Set && is_tied) || is_restorer;
         if is_proved { Ok(verdict) } else { Err(Reason::Unreached) }
@@ -285,11 +284,15 @@ impl Finder<'_, '_> {
         self.functions.section(vaddr).is_some() || !self.functions.has_sections()
     }
 
-    /// Whether a function is known to start at `target`, from the file or from a proved branch.
-    fn is_known_start(&self, target: GuestAddr) -> bool {
-        let vaddr = target.wrapping_sub(self.bias).0;
-        self.functions.covering(vaddr).is_some_and(|function| function.start == vaddr)
-            || self.text.offset(target).is_some_and(|to| self.anchors.binary_search(&to).is_ok())
+    /// Whether the block of an island that holds offset `at` is tied to traced code or to a function that is known from the
+    /// file or from a proved branch.
+    fn is_tied(&mut self, at: usize) -> bool {
+        let Self { text, bias, functions, trace, anchors, .. } = self;
+        trace.is_tied(at, |target| {
+            let vaddr = target.wrapping_sub(*bias).0;
+            functions.covering(vaddr).is_some_and(|function| function.start == vaddr)
+                || text.offset(target).is_some_and(|to| anchors.binary_search(&to).is_ok())
+        })
     }
 
     fn traced_verdict(&mut self, hit: usize) -> Result<Option<Verdict>, Reason> {

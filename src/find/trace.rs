@@ -4,16 +4,12 @@
 //! stands behind an unconditional transfer is not code until something shows that it is, because hand-written
 //! assembly keeps its tables there. One undecodable byte on a path, or two readings of one byte, spoil the whole
 //! stretch: then some assumption was wrong, and nothing shows which.
-//!
-//! Case bodies behind an indirect jump, and blocks behind a call that does not return, are reached by no direct
-//! branch. Such an *island*, a whole run of bytes between traced instructions, is taken for code only if it decodes
-//! without remainder from its first byte to its last and each of its branches into the stretch lands on an
-//! instruction. Each block of it that matters must besides be *tied*: run on into traced code, or branch to it or to a
-//! known function.
+//! What else may be code are [`Islands`].
 
 use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
+use crate::find::island::{Island, Islands, Landing, Target};
 use crate::find::site::{Span, Text};
 use crate::x86::decode::{DecodeError, Decoder};
 use crate::x86::gpr::{Gpr, Value};
@@ -31,8 +27,6 @@ const LEN: u8 = 0x0f;
 
 /// No system call of x86-64 has a number this high (arch/x86/entry/syscalls/syscall_64.tbl).
 pub(super) const NUMBER_END: u64 = 1024;
-/// How many blocks of an island are looked at for a tie.
-const TIE_BLOCKS_MAX: usize = 64;
 
 /// Where the number of a system call comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +58,7 @@ pub(super) struct Trace<'a> {
     /// Where calls return to that are not followed yet.
     returns: Vec<usize>,
     spoiled: Option<Spoiled>,
-    islands: Option<Vec<Island>>,
+    islands: Option<Islands>,
 }
 
 impl<'a> Trace<'a> {
@@ -187,7 +181,7 @@ impl<'a> Trace<'a> {
         if self.islands.is_some() {
             return;
         }
-        let mut islands = Vec::new();
+        let mut candidates = Vec::new();
         let mut next = 0;
         while let Some(skipped) =
             self.marks.get(next..).and_then(|it| it.iter().position(|mark| *mark == UNSEEN))
@@ -195,16 +189,11 @@ impl<'a> Trace<'a> {
             let start = next + skipped;
             let run = self.marks.iter().skip(start).take_while(|mark| **mark == UNSEEN).count();
             next = start + run;
-            islands.extend(Island::decode(&mut self.decoder, self.start + start, self.start + next));
+            candidates.extend(Island::decode(&mut self.decoder, self.start + start, self.start + next));
         }
-        // A branch may lead from one island to another, so one that falls can take others with it.
-        while let Some(index) = islands.iter().position(|island| self.is_adrift(&islands, island)) {
-            islands.swap_remove(index);
-        }
-        for island in &islands {
-            for (at, insn) in &island.insns {
-                self.set_marks(*at, insn.len);
-            }
+        let islands = Islands::of(candidates, |target| self.landing(target));
+        for (at, insn) in islands.insns() {
+            self.set_marks(*at, insn.len);
         }
         self.islands = Some(islands);
     }
@@ -212,58 +201,37 @@ impl<'a> Trace<'a> {
     /// Whether the byte at offset `at` belongs to an island.
     #[must_use]
     pub(super) fn is_island(&self, at: usize) -> bool {
-        self.island(at).is_some()
+        self.islands.as_ref().is_some_and(|islands| islands.span(at).is_some())
     }
 
     /// Whether the block of an island that holds offset `at` leads, by branches or by running on, to traced code or
     /// to what `is_function` knows, at once or through other blocks.
     #[must_use]
-    pub(super) fn is_tied(&self, at: usize, is_function: impl Fn(GuestAddr) -> bool) -> bool {
-        let mut blocks = Vec::from([at]);
-        let mut next = 0;
-        while let Some(at) = blocks.get(next).copied() {
-            next += 1;
-            let Some(island) = self.island(at) else {
-                // Only instructions are pushed, so this one is traced.
-                return true;
+    pub(super) fn is_tied(&mut self, at: usize, is_function: impl Fn(GuestAddr) -> bool) -> bool {
+        let Some(mut islands) = self.islands.take() else { return false };
+        let is_tied = islands.is_tied(at, is_function, |target| {
+            let to = match target {
+                Target::Address(target) => self.text.offset(target)?,
+                Target::Offset(to) => to,
             };
-            let block = island.block(at);
-            if block.iter().filter_map(|(_, insn)| insn.target()).any(&is_function) {
-                return true;
-            }
-            let runs_on = block.last().filter(|(_, insn)| insn.falls_through()).map(|_| island.end);
-            let targets = block.iter().filter_map(|(_, insn)| self.text.offset(insn.target()?));
-            for to in targets.chain(runs_on).filter(|to| self.is_instruction(*to)) {
-                if blocks.len() < TIE_BLOCKS_MAX && !blocks.contains(&to) {
-                    blocks.push(to);
-                }
-            }
-        }
-        false
+            Some(to).filter(|to| self.is_instruction(*to))
+        });
+        self.islands = Some(islands);
+        is_tied
     }
 
     /// Where the block of an island that holds offset `at` starts.
     #[must_use]
     pub(super) fn block_start(&self, at: usize) -> Option<usize> {
-        self.island(at)?.block(at).first().map(|(start, _)| *start)
+        self.islands.as_ref()?.block_start(at)
     }
 
-    fn island(&self, at: usize) -> Option<&Island> {
-        self.islands.iter().flatten().find(|island| island.start <= at && at < island.end)
-    }
-
-    /// Whether a branch of `island` leads into the stretch and to no instruction, or out of the text.
-    fn is_adrift(&self, islands: &[Island], island: &Island) -> bool {
-        let stretch = self.start..self.start + self.marks.len();
-        island.insns.iter().filter_map(|(_, insn)| insn.target()).any(|target| {
-            match self.text.offset(target) {
-                Some(to) if stretch.contains(&to) => {
-                    !self.is_instruction(to) && !islands.iter().any(|other| other.starts_at(to))
-                }
-                Some(to) => to == self.text.bytes.len(),
-                None => true,
-            }
-        })
+    fn landing(&self, target: GuestAddr) -> Landing {
+        match self.text.offset(target) {
+            Some(to) if self.mark(to).is_some() && !self.is_instruction(to) => Landing::Untraced(to),
+            Some(to) if to < self.text.bytes.len() => Landing::Sound,
+            _ => Landing::Nowhere,
+        }
     }
 
     fn follow_path(&mut self, mut at: usize) {
@@ -322,38 +290,5 @@ impl<'a> Trace<'a> {
     fn shares_end(&self, at: usize, len: u8) -> bool {
         let end = self.text.addr(at).wrapping_add(u64::from(len));
         self.holder(at).is_some_and(|outer| outer.at.wrapping_add(u64::from(outer.len)) == end)
-    }
-}
-
-/// A run of bytes that decodes without remainder.
-struct Island {
-    start: usize,
-    end: usize,
-    insns: Vec<(usize, Insn)>,
-}
-
-impl Island {
-    fn decode(decoder: &mut Decoder<'_>, start: usize, end: usize) -> Option<Self> {
-        let mut insns = Vec::new();
-        let mut at = start;
-        while at < end {
-            let insn = decoder.decode(at).ok()?;
-            insns.push((at, insn));
-            at = at.checked_add(usize::from(insn.len))?;
-        }
-        (at == end).then_some(Self { start, end, insns })
-    }
-
-    fn starts_at(&self, at: usize) -> bool {
-        self.insns.binary_search_by_key(&at, |(from, _)| *from).is_ok()
-    }
-
-    /// The instructions around offset `at`, from one unconditional transfer to the next.
-    fn block(&self, at: usize) -> &[(usize, Insn)] {
-        let (before, after) = self.insns.split_at(self.insns.partition_point(|(from, _)| *from < at));
-        let start = before.iter().rposition(|(_, insn)| !insn.falls_through()).map_or(0, |last| last + 1);
-        let len =
-            after.iter().position(|(_, insn)| !insn.falls_through()).map_or(after.len(), |last| last + 1);
-        self.insns.get(start..before.len() + len).unwrap_or_default()
     }
 }
