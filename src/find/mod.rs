@@ -4,8 +4,10 @@
 
 mod anchor;
 pub mod executed;
+mod follow;
 mod island;
 mod number;
 pub mod search;
 pub mod site;
+mod stretch;
 mod trace;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::elf::functions::Extent;
 use crate::elf::functions::tests::symbol;
-use crate::find::site::Span;
+use crate::find::site::{Site, Span};
 use proptest::prelude::*;
 
 const START: u64 = 0x1000;
