@@ -45,15 +45,17 @@ pub(super) fn branches_into(text: &Text<'_>, ranges: &[(usize, usize)]) -> Vec<B
         let Some(to) = isize::try_from(rel).ok().and_then(|rel| (from + 5).checked_add_signed(rel)) else {
             continue;
         };
-        if *lowest <= to
-            && to < *highest
-            && let Some((start, _)) = ranges.get(ranges.partition_point(|(_, end)| *end <= to))
-            && *start <= to
-        {
+        if *lowest <= to && to < *highest && holder(ranges, to).is_some() {
             branches.push(Branch { from, to });
         }
     }
     branches
+}
+
+/// Which of the ascending `ranges` holds offset `at`.
+pub(super) fn holder(ranges: &[(usize, usize)], at: usize) -> Option<usize> {
+    let index = ranges.partition_point(|(_, end)| *end <= at);
+    ranges.get(index).filter(|(start, _)| *start <= at).map(|_| index)
 }
 
 /// Offsets that may hold the opcode of such a branch, none missing, in ascending order. Eight lanes a word by hand, as

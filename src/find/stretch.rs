@@ -1,5 +1,6 @@
 //! Judges the hits of one stretch of code: a known function, or a gap between two.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
@@ -38,14 +39,14 @@ pub(super) struct Finder<'a, 'f> {
     bias: u64,
     pub(super) functions: &'a Functions<'f>,
     pub(super) trace: Trace<'a>,
-    /// Where proved branches lead in gaps, ascending.
-    pub(super) anchors: Vec<usize>,
+    /// Where proved branches lead in gaps.
+    pub(super) anchors: BTreeSet<usize>,
     pub(super) dead_ends: Vec<GuestAddr>,
 }
 
 impl<'a, 'f> Finder<'a, 'f> {
     pub(super) fn new(text: &Text<'a>, bias: u64, functions: &'a Functions<'f>) -> Self {
-        let (trace, anchors, dead_ends) = (Trace::new(*text), Vec::new(), Vec::new());
+        let (trace, anchors, dead_ends) = (Trace::new(*text), BTreeSet::new(), Vec::new());
         Self { text: *text, bias, functions, trace, anchors, dead_ends }
     }
 
@@ -227,7 +228,7 @@ impl<'a, 'f> Finder<'a, 'f> {
         trace.is_tied(at, |target| {
             let vaddr = target.wrapping_sub(*bias).0;
             functions.covering(vaddr).is_some_and(|function| function.start == vaddr)
-                || text.offset(target).is_some_and(|to| anchors.binary_search(&to).is_ok())
+                || text.offset(target).is_some_and(|to| anchors.contains(&to))
         })
     }
 

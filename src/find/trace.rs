@@ -226,6 +226,12 @@ impl<'a> Trace<'a> {
         self.islands.as_ref()?.block_start(at)
     }
 
+    /// Where the branches of islands lead, as offsets into the text.
+    pub(super) fn island_targets(&self) -> impl Iterator<Item = usize> + '_ {
+        let insns = self.islands.iter().flat_map(Islands::insns);
+        insns.filter_map(|(_, insn)| self.text.offset(insn.target()?))
+    }
+
     fn landing(&self, target: GuestAddr) -> Landing {
         match self.text.offset(target) {
             Some(to) if self.mark(to).is_some() && !self.is_instruction(to) => Landing::Untraced(to),
