@@ -3,11 +3,9 @@
 //! tables, as a program's start does.
 
 use loader::addr::{AddrRange, GuestAddr, page_floor};
-use loader::bench::{Functions, Image, SyscallBytes};
-use loader::find::search::{self, Found};
-use loader::find::site::{Site, Text, Verdict};
-use loader::plan::space::Space;
-use loader::plan::{Gate, Input, Plan, planner};
+use loader::bench::{
+    Found, Functions, Gate, Image, Input, Plan, Site, Space, SyscallBytes, Text, Verdict, planner, search,
+};
 use std::time::Instant;
 
 const ROUNDS: usize = 40;

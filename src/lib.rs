@@ -28,10 +28,10 @@ mod exec;
 mod x86;
 /// Finding system call instructions.
 #[forbid(unsafe_code)]
-pub mod find;
+mod find;
 /// Deciding how to replace them.
 #[forbid(unsafe_code)]
-pub mod plan;
+mod plan;
 /// What a tool is.
 #[forbid(unsafe_code)]
 pub mod hook;
@@ -43,7 +43,7 @@ mod tools;
 mod options;
 /// What was intercepted, as records, text and JSON.
 #[forbid(unsafe_code)]
-pub mod report;
+mod report;
 
 // The shell: system calls, mappings, and the code that runs while the program runs.
 
@@ -90,5 +90,9 @@ pub mod executable {
 pub mod bench {
     pub use crate::elf::functions::Functions;
     pub use crate::elf::image::Image;
+    pub use crate::find::search::{self, Found};
+    pub use crate::find::site::{Site, Text, Verdict};
+    pub use crate::plan::space::Space;
+    pub use crate::plan::{Gate, Input, Plan, planner};
     pub use crate::x86::scan::SyscallBytes;
 }

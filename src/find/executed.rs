@@ -10,18 +10,18 @@ use crate::find::search::Found;
 use crate::find::site::{Site, Span, Text, Verdict};
 
 /// The length of `mov eax, imm32` in bytes.
-pub const LOAD_LEN: usize = 5;
+pub(crate) const LOAD_LEN: usize = 5;
 
 /// The instruction that loads the number `nr` (SDM vol. 2B, MOV).
 #[must_use]
-pub const fn load_of(nr: u32) -> [u8; LOAD_LEN] {
+pub(crate) const fn load_of(nr: u32) -> [u8; LOAD_LEN] {
     let [a, b, c, d] = nr.to_le_bytes();
     [0xb8, a, b, c, d]
 }
 
 /// The hit at `at`, of those that were `found`, as a site: it was executed with the number `nr`.
 #[must_use]
-pub fn site(text: &Text<'_>, at: GuestAddr, nr: u32, found: &Found) -> Option<Site> {
+pub(crate) fn site(text: &Text<'_>, at: GuestAddr, nr: u32, found: &Found) -> Option<Site> {
     match found.hits.iter().find(|hit| hit.at == at)?.verdict {
         Verdict::Site(site) => Some(site),
         Verdict::Inside(_) | Verdict::Restorer => None,

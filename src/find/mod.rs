@@ -3,11 +3,11 @@
 //! [`search`] decides about each byte pair that could be a call; [`executed`] decides about one that was seen to run.
 
 mod anchor;
-pub mod executed;
+pub(crate) mod executed;
 mod follow;
 mod island;
 mod number;
 pub mod search;
-pub mod site;
+pub(crate) mod site;
 mod stretch;
 mod trace;

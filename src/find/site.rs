@@ -6,7 +6,7 @@ use crate::addr::{AddrRange, GuestAddr};
 
 /// The bytes of glibc's, musl's and Go's return from a signal handler, `mov rax, 15; syscall`: unwinders and debuggers
 /// recognise a signal frame by them (libgcc, config/i386/linux-unwind.h), so they stay as they are.
-pub const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+pub(crate) const RESTORER: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
 
 /// A stretch of executable memory, or of a file that is about to be mapped so.
 #[derive(Clone, Copy, Debug)]

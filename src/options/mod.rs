@@ -36,7 +36,7 @@ pub(crate) enum Summary {
 
 /// How far completeness goes where a system call instruction can't be proved to be one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Intercept {
+pub(crate) enum Intercept {
     /// What is not proved passes unseen.
     Fast,
     /// The kernel reports calls from elsewhere than the gate once there is something that may be code and is not proved.

@@ -11,17 +11,17 @@ use crate::addr::GuestAddr;
 use crate::plan::{Edit, Plan, TrapSite, stub};
 
 /// One byte that is no instruction (SDM vol. 2B, `PUSH ES` in 64-bit mode), and so traps, whatever prefix stands before it.
-pub const TRAP: u8 = 0x06;
+pub(crate) const TRAP: u8 = 0x06;
 
 /// A word that a processor reads and writes as a whole, in bytes.
 const WORD: u64 = 8;
 
 /// What is written between two moments at which all processors look again.
-pub type Step = Vec<(GuestAddr, Vec<u8>)>;
+pub(crate) type Step = Vec<(GuestAddr, Vec<u8>)>;
 
 /// How a plan is carried out under the eyes of other threads.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Change {
+pub(crate) struct Change {
     /// Traps that must be known meanwhile, besides the plan's own.
     pub traps: Vec<TrapSite>,
     /// In this order; bytes of one address are written at once, as far as they can be.
@@ -31,7 +31,7 @@ pub struct Change {
 impl Change {
     /// How the edits of `plan` are written. `has_words` says that up to eight bytes can be, if they are in one aligned word.
     #[must_use]
-    pub fn of(plan: &Plan, has_words: bool) -> Self {
+    pub(crate) fn of(plan: &Plan, has_words: bool) -> Self {
         let mut change = Self::default();
         for edit in &plan.edits {
             let entries = entries(plan, edit);

@@ -5,19 +5,19 @@
 //! untouched bytes. Dead padding alone loses its meaning. Sites are planned from the last to the first, and each
 //! plan locks the bytes that it writes or relies on, so that no patch breaks another's assumptions.
 
-pub mod check;
+pub(crate) mod check;
 mod draft;
 mod filler;
-pub mod live;
+pub(crate) mod live;
 mod padding;
 pub mod planner;
 mod ranges;
-pub mod relay;
+pub(crate) mod relay;
 mod request;
-pub mod space;
-pub mod stub;
+pub(crate) mod space;
+pub(crate) mod stub;
 mod tactic;
-pub mod undo;
+pub(crate) mod undo;
 
 use crate::addr::{AddrRange, GuestAddr};
 use crate::elf::functions::Functions;
@@ -28,10 +28,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// The bytes of one edit or trampoline.
-pub type Bytes = heapless::Vec<u8, 16>;
+pub(crate) type Bytes = heapless::Vec<u8, 16>;
 
 /// The bytes that one near trampoline takes of its area.
-pub const TRAMPOLINE_LEN: u64 = 16;
+pub(crate) const TRAMPOLINE_LEN: u64 = 16;
 
 /// The gate, as far as a plan has to know it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -183,7 +183,7 @@ pub struct Plan {
 
 /// How many bytes of near trampolines a text needs at most, or zero if all of it reaches all of the gate.
 #[must_use]
-pub fn near_len(text: &Text<'_>, sites: usize, gate: &Gate) -> u64 {
+pub(crate) fn near_len(text: &Text<'_>, sites: usize, gate: &Gate) -> u64 {
     let AddrRange { start, end } = gate.stubs;
     let text_end = text.addr(text.bytes.len());
     let reaches = end.rel32_from(text.at).is_some() && start.rel32_from(text_end).is_some();

@@ -13,13 +13,13 @@ use crate::x86::encode::{JMP_ABS_LEN, JMP_REL8, JMP_REL8_LEN, JMP_REL32, JMP_REL
 pub(super) const JUMPS_MAX: usize = HOPS_MAX + 3;
 
 /// The bytes that are needed to see a jump.
-pub type Window = [u8; JMP_ABS_LEN];
+pub(crate) type Window = [u8; JMP_ABS_LEN];
 
 /// Where the jumps from `from` on lead, if that is in `stubs` and not past the instruction that enters there.
 ///
 /// `code` gives the bytes at an address of patched code; `origin` the address of the original instruction that an
 /// address in a stub stands for.
-pub fn entry_from(
+pub(crate) fn entry_from(
     from: GuestAddr,
     stubs: AddrRange,
     code: impl Fn(GuestAddr) -> Option<Window>,

@@ -7,7 +7,7 @@ use crate::addr::{AddrRange, GuestAddr};
 use crate::plan::ranges::Ranges;
 
 /// What the address of a trampoline is a multiple of, so that an address in it is aligned.
-pub const ALIGN: u64 = 16;
+pub(crate) const ALIGN: u64 = 16;
 
 /// Free addresses.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

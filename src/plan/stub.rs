@@ -31,24 +31,24 @@ use crate::x86::encode::{self, INT3, JMP_REL8, JMP_REL8_LEN};
 use crate::x86::scan::{INT80, SYSCALL as SYSCALL_BYTES};
 
 /// The length and the alignment of a stub in bytes.
-pub const LEN: usize = 64;
+pub(crate) const LEN: usize = 64;
 /// Where a call enters that brings no evicted instruction, and where every evicted instruction ends.
-pub const PLAIN_ENTRY: usize = 9;
+pub(crate) const PLAIN_ENTRY: usize = 9;
 /// Where the `syscall` instruction stands.
-pub const SYSCALL: usize = 28;
+pub(crate) const SYSCALL: usize = 28;
 /// Where the eight bytes of the address after the site stand.
-pub const BACK: usize = 56;
+pub(crate) const BACK: usize = 56;
 /// Where the way back to the program begins.
-pub const RETURN: usize = 30;
+pub(crate) const RETURN: usize = 30;
 /// Where the way to the hook begins.
-pub const HOOKED: usize = 42;
+pub(crate) const HOOKED: usize = 42;
 
 /// Where the length of the site stands, and behind it how its call is made again.
 const SITE_LEN: usize = 54;
 const AGAIN: usize = 55;
 /// Which instruction a site is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Instruction {
+pub(crate) enum Instruction {
     /// `syscall`.
     Syscall,
     /// `int 0x80`.
@@ -58,7 +58,7 @@ pub enum Instruction {
 impl Instruction {
     /// Its two bytes.
     #[must_use]
-    pub const fn bytes(self) -> [u8; 2] {
+    pub(crate) const fn bytes(self) -> [u8; 2] {
         match self {
             Self::Syscall => SYSCALL_BYTES,
             Self::Int80 => INT80,
@@ -67,7 +67,7 @@ impl Instruction {
 
     /// The one with these bytes.
     #[must_use]
-    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
         [Self::Syscall, Self::Int80].into_iter().find(|it| bytes == it.bytes())
     }
 }
@@ -109,7 +109,7 @@ impl Again {
 
 /// What sets one stub apart from another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     /// Where the stub runs; a multiple of [`LEN`].
     pub at: GuestAddr,
     /// The instruction.
@@ -130,7 +130,7 @@ pub struct Fields<'a> {
 
 /// Where a thread is in the story of a call, by where it is in a stub.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// The evicted instruction is next.
     Evicted,
     /// The call is next, or is to be made again.
@@ -141,7 +141,7 @@ pub enum Standing {
 
 /// What it means for a thread that the instruction `offset` bytes into a stub is its next.
 #[must_use]
-pub const fn standing(offset: usize) -> Standing {
+pub(crate) const fn standing(offset: usize) -> Standing {
     match offset {
         ..PLAIN_ENTRY => Standing::Evicted,
         RETURN..HOOKED => Standing::After,
@@ -152,13 +152,13 @@ pub const fn standing(offset: usize) -> Standing {
 impl Fields<'_> {
     /// The address of the site.
     #[must_use]
-    pub const fn site(&self) -> GuestAddr {
+    pub(crate) const fn site(&self) -> GuestAddr {
         self.back.wrapping_sub(self.site_len as u64)
     }
 
     /// The address at which the evicted instruction stood; that of the site if there is none.
     #[must_use]
-    pub const fn evicted_from(&self) -> GuestAddr {
+    pub(crate) const fn evicted_from(&self) -> GuestAddr {
         self.site().wrapping_sub(self.evicted.len() as u64)
     }
 
@@ -167,7 +167,7 @@ impl Fields<'_> {
     ///
     /// The evicted instruction may run again only if it leads to the same call: the program may have entered at the site.
     #[must_use]
-    pub fn resume(&self, nr: u32, register: impl Fn(u8) -> u64) -> GuestAddr {
+    pub(crate) fn resume(&self, nr: u32, register: impl Fn(u8) -> u64) -> GuestAddr {
         let is_same = match self.again {
             Again::Site => false,
             Again::Constant => {
@@ -183,13 +183,13 @@ impl Fields<'_> {
 ///
 /// `None` if it does not fit; with no bytes this is the plain entry.
 #[must_use]
-pub fn entry(at: GuestAddr, len: usize) -> Option<GuestAddr> {
+pub(crate) fn entry(at: GuestAddr, len: usize) -> Option<GuestAddr> {
     Some(at.wrapping_add(PLAIN_ENTRY.checked_sub(len)? as u64))
 }
 
 /// The bytes of a stub, or `None` if an evicted instruction is too long or something is out of reach.
 #[must_use]
-pub fn build(fields: &Fields<'_>) -> Option<[u8; LEN]> {
+pub(crate) fn build(fields: &Fields<'_>) -> Option<[u8; LEN]> {
     let mut draft = Draft([INT3; LEN]);
     draft.put(PLAIN_ENTRY.checked_sub(fields.evicted.len())?, fields.evicted)?;
     draft.put(SYSCALL, &fields.instruction.bytes())?;
@@ -246,7 +246,7 @@ fn way_back(stub: GuestAddr, back: GuestAddr) -> [u8; HOOKED - RETURN] {
 
 /// Reads back what a stub at `at` was built from, or `None` if the bytes are no stub.
 #[must_use]
-pub fn read(stub: &[u8; LEN], at: GuestAddr) -> Option<Fields<'_>> {
+pub(crate) fn read(stub: &[u8; LEN], at: GuestAddr) -> Option<Fields<'_>> {
     let relative = |offset: usize| -> Option<GuestAddr> {
         let disp = i32::from_le_bytes(*stub.get(offset..)?.first_chunk::<4>()?);
         Some(at.wrapping_add(offset as u64 + 4).wrapping_add(i64::from(disp).cast_unsigned()))

@@ -12,7 +12,7 @@ use crate::x86::encode::{JMP_REL8, JMP_REL32, UD2};
 
 /// Where the patch that leads to the stub with `fields` begins, and what stood there; `None` if that can't be told.
 #[must_use]
-pub fn original(fields: &Fields<'_>) -> Option<(GuestAddr, Bytes)> {
+pub(crate) fn original(fields: &Fields<'_>) -> Option<(GuestAddr, Bytes)> {
     let instruction = fields.instruction.bytes();
     let site = fields.back.wrapping_sub(instruction.len() as u64);
     let mut bytes = Bytes::new();
@@ -28,7 +28,7 @@ pub fn original(fields: &Fields<'_>) -> Option<(GuestAddr, Bytes)> {
 
 /// Whether a patch may begin with these bytes.
 #[must_use]
-pub fn may_begin(bytes: [u8; 2]) -> bool {
+pub(crate) fn may_begin(bytes: [u8; 2]) -> bool {
     matches!(bytes, [JMP_REL8 | JMP_REL32, _] | UD2)
 }
 

@@ -8,7 +8,7 @@ use crate::report::text::UNWRITTEN;
 use crate::report::{Caught, Escaped, Facts, Net, Report, mode};
 
 /// A report as JSON.
-pub struct Json<'a>(pub Report<'a>);
+pub(crate) struct Json<'a>(pub Report<'a>);
 
 impl fmt::Display for Json<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,18 +13,18 @@ use crate::hook::text::SharedText;
 use crate::plan::{RefusalReason, Tactic};
 
 /// Modules that are told apart.
-pub const MODULES: usize = 512;
+pub(crate) const MODULES: usize = 512;
 /// Hits that can be listed.
-pub const HITS: usize = 4096;
+pub(crate) const HITS: usize = 4096;
 /// Stubs that sites can have.
-pub const STUBS: usize = 1 << 16;
+pub(crate) const STUBS: usize = 1 << 16;
 /// Bytes of a name; of a longer one the end is kept.
-pub const NAME_MAX: usize = NAME_WORDS * 8 - 1;
+pub(crate) const NAME_MAX: usize = NAME_WORDS * 8 - 1;
 const NAME_WORDS: usize = 32;
 
 /// Where code comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A file; its code is known by offsets.
     File,
     /// The kernel's own image.
@@ -39,7 +39,7 @@ impl Kind {
 
 /// A text, as it is about to be noted.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// Where it comes from.
     pub kind: Kind,
     /// The file's path or the memory's name.
@@ -54,7 +54,7 @@ pub struct Place<'a> {
 
 /// Whether a module's code is still where it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Presence {
+pub(crate) enum Presence {
     /// Nobody knows.
     Unknown,
     /// It is.
@@ -69,7 +69,7 @@ impl Presence {
 
 /// Why a hit is as the program's file says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Left {
+pub(crate) enum Left {
     /// It is neither proved nor disproved.
     Unproved(Unproved),
     /// It is proved and can't be replaced.
@@ -82,7 +82,7 @@ pub enum Left {
 
 /// A sort of [`Left`] that is counted by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sort {
+pub(crate) enum Sort {
     /// Left for unwinders.
     Restorer,
     /// Proved, and not replaced.
@@ -135,7 +135,7 @@ impl Left {
 
     /// What it is counted as.
     #[must_use]
-    pub const fn sort(self) -> Sort {
+    pub(crate) const fn sort(self) -> Sort {
         match self {
             Self::Restorer => Sort::Restorer,
             Self::Refused(_) | Self::Unwritten => Sort::Refused,
@@ -147,7 +147,7 @@ impl Left {
 
 /// Code of one origin.
 #[repr(C)]
-pub struct Module {
+pub(crate) struct Module {
     /// One more than the index in [`Kind::ALL`]; 0 while the record is free.
     kind: AtomicU32,
     presence: AtomicU32,
@@ -164,14 +164,14 @@ pub struct Module {
 impl Module {
     /// Where it comes from.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         let index = (self.kind.load(Acquire) as usize).saturating_sub(1);
         Kind::ALL.get(index).copied().unwrap_or(Kind::Memory)
     }
 
     /// Its name, whose end is kept if it is too long, and its length in bytes.
     #[must_use]
-    pub fn name(&self) -> ([u8; NAME_MAX], usize) {
+    pub(crate) fn name(&self) -> ([u8; NAME_MAX], usize) {
         let mut name = [0; NAME_MAX];
         let mut len = 0;
         for (to, from) in name.iter_mut().zip(self.name.bytes()) {
@@ -183,48 +183,48 @@ impl Module {
 
     /// Where it was mapped last; of memory, the text that was noted last.
     #[must_use]
-    pub fn range(&self) -> AddrRange {
+    pub(crate) fn range(&self) -> AddrRange {
         AddrRange::new(GuestAddr(self.start.load(Relaxed)), GuestAddr(self.end.load(Relaxed)))
     }
 
     /// Where in its file it starts.
     #[must_use]
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.offset.load(Relaxed)
     }
 
     /// The inode of its file.
     #[must_use]
-    pub fn inode(&self) -> u64 {
+    pub(crate) fn inode(&self) -> u64 {
         self.inode.load(Relaxed)
     }
 
     /// Whether it is still there.
     #[must_use]
-    pub fn presence(&self) -> Presence {
+    pub(crate) fn presence(&self) -> Presence {
         Presence::ALL.get(self.presence.load(Relaxed) as usize).copied().unwrap_or(Presence::Unknown)
     }
 
     /// Sets whether it is still there.
-    pub fn set_presence(&self, presence: Presence) {
+    pub(crate) fn set_presence(&self, presence: Presence) {
         self.presence.store(presence as u32, Relaxed);
     }
 
     /// How many of its sites lead to the gate by this tactic.
     #[must_use]
-    pub fn sites(&self, tactic: Tactic) -> u32 {
+    pub(crate) fn sites(&self, tactic: Tactic) -> u32 {
         self.sites.get(tactic.index()).map_or(0, |count| count.load(Relaxed))
     }
 
     /// How many of its sites lead to the gate.
     #[must_use]
-    pub fn all_sites(&self) -> u32 {
+    pub(crate) fn all_sites(&self) -> u32 {
         Tactic::all().map(|tactic| self.sites(tactic)).fold(0, u32::saturating_add)
     }
 
     /// How many of its hits are left for this sort of reason.
     #[must_use]
-    pub fn left(&self, sort: Sort) -> u32 {
+    pub(crate) fn left(&self, sort: Sort) -> u32 {
         self.left.get(sort as usize).map_or(0, |count| count.load(Relaxed))
     }
 
@@ -275,7 +275,7 @@ struct Hit {
 
 /// All that is known of the code of a process.
 #[repr(C)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     modules: [Module; MODULES],
     modules_len: AtomicU32,
     /// Texts that found no record.
@@ -289,20 +289,20 @@ pub struct Ledger {
 impl Ledger {
     /// The modules, in the order in which they were met.
     #[must_use]
-    pub fn modules(&self) -> &[Module] {
+    pub(crate) fn modules(&self) -> &[Module] {
         let len = self.modules_len.load(Acquire) as usize;
         self.modules.get(..len).unwrap_or(&self.modules)
     }
 
     /// Texts of which nothing is known, since there was no room.
     #[must_use]
-    pub fn texts_left_out(&self) -> u32 {
+    pub(crate) fn texts_left_out(&self) -> u32 {
         self.texts_left_out.load(Relaxed)
     }
 
     /// The module that lies at `at`, and how far into its file that is; of memory, none is known by its address.
     #[must_use]
-    pub fn module_at(&self, at: GuestAddr) -> Option<(&Module, u64)> {
+    pub(crate) fn module_at(&self, at: GuestAddr) -> Option<(&Module, u64)> {
         let is_it = |module: &&Module| module.kind() != Kind::Memory && module.range().contains(at);
         let module =
             self.modules().iter().filter(is_it).max_by_key(|module| module.presence() == Presence::Mapped)?;
@@ -310,7 +310,7 @@ impl Ledger {
     }
 
     /// The listed hits of the module at `index`: their places, and why they are left.
-    pub fn hits(&self, index: usize) -> impl Iterator<Item = (u64, Left)> + Clone {
+    pub(crate) fn hits(&self, index: usize) -> impl Iterator<Item = (u64, Left)> + Clone {
         let number = index as u32 + 1;
         let used = self.hits.get(..self.hits_len.load(Acquire) as usize).unwrap_or(&self.hits);
         used.iter().filter_map(move |hit| {
@@ -322,7 +322,7 @@ impl Ledger {
 
     /// The module of a text that is looked at now, for [`Self::serve`] and [`Self::leave`]: what was known of hits there is
     /// forgotten. `None` if there is no room for one more.
-    pub fn look(&self, place: &Place<'_>) -> Option<usize> {
+    pub(crate) fn look(&self, place: &Place<'_>) -> Option<usize> {
         let known = self.modules().iter().position(|module| module.is(place));
         let index = known.unwrap_or_else(|| self.modules().len());
         let Some(module) = self.modules.get(index) else {
@@ -354,7 +354,7 @@ impl Ledger {
     }
 
     /// The site of the stub numbered `stub` is one of that module's, and leads there by `tactic`.
-    pub fn serve(&self, index: usize, stub: u32, tactic: Tactic) {
+    pub(crate) fn serve(&self, index: usize, stub: u32, tactic: Tactic) {
         let Some(record) = self.stubs.get(stub as usize) else { return };
         let key = (index as u32 + 1) << 8 | tactic.index() as u32;
         let before = record.swap(key, Relaxed);
@@ -370,7 +370,7 @@ impl Ledger {
     }
 
     /// The hit at `offset` of that module's file, or address of its memory, stays as it is.
-    pub fn leave(&self, index: usize, offset: u64, left: Left) {
+    pub(crate) fn leave(&self, index: usize, offset: u64, left: Left) {
         let Some(module) = self.modules.get(index) else { return };
         add_left(module, Some(left), 1);
         let free = self.hits.iter().position(|hit| hit.key.load(Relaxed) == 0);

@@ -3,9 +3,9 @@
 //! The shell fills a [`Ledger`] while it patches and gathers [`Facts`] when the process ends; nothing is concluded
 //! here that is not in them. Both forms say the same.
 
-pub mod json;
-pub mod ledger;
-pub mod text;
+pub(crate) mod json;
+pub(crate) mod ledger;
+pub(crate) mod text;
 
 use core::fmt;
 
@@ -16,7 +16,7 @@ use ledger::Ledger;
 
 /// What is true of a process as a whole.
 #[derive(Clone, Copy)]
-pub struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     /// Its id.
     pub process: u32,
     /// The path of its program.
@@ -51,7 +51,7 @@ pub struct Facts<'a> {
 
 /// How the kernel's reports of calls from elsewhere than the gate stand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Net<'a> {
+pub(crate) enum Net<'a> {
     /// There are never any.
     Off,
     /// Nothing has called for them.
@@ -71,7 +71,7 @@ pub enum Net<'a> {
 
 /// Counts of the net.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Caught {
+pub(crate) struct Caught {
     /// Calls that were reported.
     pub calls: u64,
     /// Of those, calls that were made without a stub, unseen by the tools.
@@ -84,7 +84,7 @@ pub struct Caught {
 
 /// A report, to be printed in either form.
 #[derive(Clone, Copy)]
-pub struct Report<'a> {
+pub(crate) struct Report<'a> {
     /// The process.
     pub facts: Facts<'a>,
     /// Its code.
@@ -105,7 +105,7 @@ const fn mode(intercept: Intercept) -> &'static str {
 /// Bytes as the inside of a JSON string (RFC 8259, 7), which also keeps them on one line: quotes, backslashes and control
 /// characters are escaped, and what is no UTF-8 shows as U+FFFD.
 #[derive(Clone, Copy)]
-pub struct Escaped<'a>(pub &'a [u8]);
+pub(crate) struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

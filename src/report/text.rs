@@ -10,7 +10,7 @@ use crate::report::{Caught, Escaped, Facts, Net, Report, mode};
 const LISTED: usize = 16;
 
 /// A report as text.
-pub struct Text<'a>(pub Report<'a>);
+pub(crate) struct Text<'a>(pub Report<'a>);
 
 impl fmt::Display for Text<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
