@@ -1,7 +1,7 @@
 //! Proves a plan against the bytes it was made for, without trusting how it was made.
 //!
 //! The text is changed as the plan says and then entered at every instruction that the plan touched: each must still
-//! mean what it meant. It runs in tests and before a stored plan is used again.
+//! mean what it meant. In a debug build, the planner checks every plan in this way before it returns it.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -9,9 +9,12 @@ use crate::plan::{Input, Plan, Refusal, RefusalReason, tactic};
 use crate::x86::insn::Kind;
 
 /// Plans all sites.
+///
+/// # Panics
+/// In a debug build, if the plan does not pass [`Plan::check`].
 #[must_use]
 pub fn plan(input: Input<'_, '_>) -> Plan {
-    let (sites, stubs) = (input.sites, input.stubs);
+    let (text, sites, stubs) = (input.text, input.sites, input.stubs);
     let mut draft = Draft::new(input);
     // Two sites could want the same bytes only if they overlap; the later one in the text comes first.
     for (index, site) in sites.iter().enumerate().rev() {
@@ -23,6 +26,7 @@ pub fn plan(input: Input<'_, '_>) -> Plan {
     plan.edits.sort_unstable_by_key(|edit| edit.at);
     plan.traps.sort_unstable_by_key(|trap| trap.at);
     plan.refusals.reverse();
+    debug_assert_eq!(plan.check(&text), Ok(()));
     plan
 }
 
