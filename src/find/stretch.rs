@@ -12,6 +12,10 @@ use crate::find::trace::{Number, STRETCH_MAX, Spoiled, Trace};
 /// Zeros that are no instruction's: the longest has 15 bytes.
 const ZEROS_MIN: usize = 16;
 
+/// How often a stretch is judged at most: each time takes as long as the stretch is. No file that was looked at needs more
+/// than three.
+const JUDGED_MAX: u32 = 32;
+
 /// A piece of the text that is judged as a whole: a known function, or a gap between two.
 pub(super) struct Stretch {
     pub(super) start: usize,
@@ -19,6 +23,8 @@ pub(super) struct Stretch {
     /// Offsets where an instruction is known to start.
     pub(super) anchors: Vec<usize>,
     pub(super) hits: Vec<Hit>,
+    /// How often it has been judged.
+    judged: u32,
 }
 
 impl Stretch {
@@ -26,10 +32,17 @@ impl Stretch {
         self.start <= at && at < self.end
     }
 
+    fn may_be_judged(&self) -> bool {
+        self.judged < JUDGED_MAX
+    }
+
+    /// Whether something that is new of it could prove more.
     pub(super) fn is_open(&self) -> bool {
-        self.hits
-            .iter()
-            .any(|hit| matches!(hit.verdict, Verdict::Unproved(unproved) if unproved.is_plausible))
+        self.may_be_judged()
+            && self
+                .hits
+                .iter()
+                .any(|hit| matches!(hit.verdict, Verdict::Unproved(unproved) if unproved.is_plausible))
     }
 }
 
@@ -76,7 +89,7 @@ impl<'a, 'f> Finder<'a, 'f> {
                 Source::SignalFrame => self.restorer(start).into_iter().collect(),
                 _ => Vec::from([start]),
             };
-            return Stretch { start, end, anchors, hits: Vec::new() };
+            return Stretch { start, end, anchors, hits: Vec::new(), judged: 0 };
         }
         self.gap(at, vaddr)
     }
@@ -95,7 +108,7 @@ impl<'a, 'f> Finder<'a, 'f> {
         let end = end.and_then(|end| self.offset(end)).unwrap_or(self.text.bytes.len()).max(at + 2);
         let entry = self.functions.entry().and_then(|entry| self.offset(entry));
         let anchors = entry.filter(|entry| start <= *entry && *entry < end).into_iter().collect();
-        let gap = Stretch { start, end, anchors, hits: Vec::new() };
+        let gap = Stretch { start, end, anchors, hits: Vec::new(), judged: 0 };
         let before = before.and_then(|function| self.offset(function.start));
         before.and_then(|before| self.joined(before, &gap)).unwrap_or(gap)
     }
@@ -114,14 +127,19 @@ impl<'a, 'f> Finder<'a, 'f> {
             let Ok(insn) = self.trace.decode(end) else { break };
             end += usize::from(insn.len);
         }
-        Stretch { start, end: end.max(zeros), anchors: Vec::new(), hits: Vec::new() }
+        Stretch { start, end: end.max(zeros), anchors: Vec::new(), hits: Vec::new(), judged: 0 }
     }
 
     /// The gap with the known function that starts at offset `before`, if that runs on into it. Hand-written system calls
     /// end their unwind information between two instructions.
     fn joined(&mut self, before: usize, gap: &Stretch) -> Option<Stretch> {
-        let function =
-            Stretch { start: before, end: gap.start, anchors: Vec::from([before]), hits: Vec::new() };
+        let function = Stretch {
+            start: before,
+            end: gap.start,
+            anchors: Vec::from([before]),
+            hits: Vec::new(),
+            judged: 0,
+        };
         self.trace_stretch(&function).ok()?;
         let last = self.text.offset(self.trace.predecessor(gap.start)?.at)?;
         // A function that ends with a call does so because the call does not return.
@@ -144,14 +162,14 @@ impl<'a, 'f> Finder<'a, 'f> {
         self.text.offset(GuestAddr(vaddr).wrapping_add(self.bias))
     }
 
-    /// Decides about the hits of one stretch; whether that gave it an anchor.
+    /// Decides about the hits of one stretch; whether that gave it an anchor, and it may be judged again.
     pub(super) fn judge(&mut self, stretch: &mut Stretch) -> bool {
         let state = self.trace_stretch(stretch);
         let known = stretch.anchors.len();
+        let is_first = stretch.judged == 0;
+        stretch.judged += 1;
         for hit in &mut stretch.hits {
-            if !matches!(hit.verdict, Verdict::Unproved(_)) {
-                continue;
-            }
+            let Verdict::Unproved(before) = hit.verdict else { continue };
             let Some(at) = self.text.offset(hit.at) else { continue };
             hit.verdict = match state.and_then(|()| self.verdict(at)) {
                 Ok(verdict) => {
@@ -162,12 +180,15 @@ impl<'a, 'f> Finder<'a, 'f> {
                 Err(reason) => {
                     let is_anchored = known > 0 || reason != Reason::Unreached;
                     let reason = if is_anchored { reason } else { Reason::NoAnchor };
-                    let is_plausible = self.may_be_code(at) && anchor::is_plausible(&self.text, at);
+                    let is_plausible = match is_first {
+                        true => self.may_be_code(at) && anchor::is_plausible(&self.text, at),
+                        false => before.is_plausible,
+                    };
                     Verdict::Unproved(Unproved { reason, is_plausible })
                 }
             };
         }
-        stretch.anchors.len() > known
+        stretch.anchors.len() > known && stretch.may_be_judged()
     }
 
     pub(super) fn trace_stretch(&mut self, stretch: &Stretch) -> Result<(), Reason> {
