@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 
 use crate::addr::GuestAddr;
-use crate::plan::{Edit, Plan, TrapSite, stub};
+use crate::plan::{Edit, Evicted, Plan, TrapSite, stub};
 
 /// One byte that is no instruction (SDM vol. 2B, `PUSH ES` in 64-bit mode), and so traps, whatever prefix stands before it.
 pub(crate) const TRAP: u8 = 0x06;
@@ -33,8 +33,9 @@ impl Change {
     #[must_use]
     pub(crate) fn of(plan: &Plan, has_words: bool) -> Self {
         let mut change = Self::default();
+        let all = all_entries(plan);
         for edit in &plan.edits {
-            let entries = entries(plan, edit);
+            let entries = entries(&all, edit);
             let is_one_word = edit.at.0 / WORD == edit.at.wrapping_add(edit.new.len() as u64 - 1).0 / WORD;
             if entries.is_empty() || (has_words && is_one_word) {
                 // Nobody executes padding, and a word changes at once.
@@ -67,24 +68,43 @@ impl Change {
     }
 }
 
-/// Where threads may enter the bytes of an edit, or its prefixes, and where they go on; nowhere if it is padding.
-fn entries(plan: &Plan, edit: &Edit) -> Vec<TrapSite> {
-    let end = edit.at.wrapping_add(edit.new.len() as u64);
-    let is_touched = |at: GuestAddr| edit.at <= at && at < end;
-    let mut found = Vec::new();
+/// Where threads may enter what a plan changes.
+struct Entry {
+    /// The first byte that changes of the instruction that they enter.
+    changed: GuestAddr,
+    /// Its order in the plan.
+    order: usize,
+    /// Where they enter, and where they go on.
+    site: TrapSite,
+}
+
+/// All entries, in ascending order of the bytes that change.
+fn all_entries(plan: &Plan) -> Vec<Entry> {
+    let mut all = Vec::with_capacity(2 * plan.stubs.len());
     for stub in &plan.stubs {
-        if is_touched(stub.site.opcode()) {
-            let prefixed = (0..u64::from(stub.site.len).saturating_sub(1))
-                .map(|skipped| stub.site.at.wrapping_add(skipped));
-            found.extend(prefixed.map(|at| TrapSite { at, entry: stub.plain_entry() }));
+        for skipped in 0..u64::from(stub.site.len).saturating_sub(1) {
+            let site = TrapSite { at: stub.site.at.wrapping_add(skipped), entry: stub.plain_entry() };
+            all.push(Entry { changed: stub.site.opcode(), order: all.len(), site });
         }
-        if let Some(evicted) = stub.evicted.filter(|evicted| is_touched(evicted.span.at))
-            && let Some(entry) = stub::entry(stub.at, usize::from(evicted.span.len))
+        if let Some(Evicted { span, .. }) = stub.evicted
+            && let Some(entry) = stub::entry(stub.at, usize::from(span.len))
         {
-            found.push(TrapSite { at: evicted.span.at, entry });
+            let site = TrapSite { at: span.at, entry };
+            all.push(Entry { changed: span.at, order: all.len(), site });
         }
     }
-    found
+    all.sort_unstable_by_key(|entry| (entry.changed, entry.order));
+    all
+}
+
+/// Where threads may enter the bytes of an edit, or its prefixes, and where they go on, in the plan's order; nowhere if it
+/// is padding.
+fn entries(all: &[Entry], edit: &Edit) -> Vec<TrapSite> {
+    let end = edit.at.wrapping_add(edit.new.len() as u64);
+    let first = all.partition_point(|entry| entry.changed < edit.at);
+    let mut touched: Vec<&Entry> = all.iter().skip(first).take_while(|entry| entry.changed < end).collect();
+    touched.sort_unstable_by_key(|entry| entry.order);
+    touched.into_iter().map(|entry| entry.site).collect()
 }
 
 #[cfg(test)]
