@@ -11,11 +11,10 @@ use crate::addr::{AddrRange, GuestAddr};
 use crate::find::site::{Reason, Unproved};
 use crate::hook::text::SharedText;
 use crate::plan::{RefusalReason, Tactic};
+use crate::report::hits::Hits;
 
 /// Modules that are told apart.
-pub(crate) const MODULES: usize = 512;
-/// Hits that can be listed.
-pub(crate) const HITS: usize = 4096;
+pub const MODULES: usize = 512;
 /// Stubs that sites can have.
 pub(crate) const STUBS: usize = 1 << 16;
 /// Bytes of a name; of a longer one the end is kept.
@@ -103,15 +102,15 @@ const REFUSALS: [RefusalReason; 4] =
     [RefusalReason::NotThere, RefusalReason::Taken, RefusalReason::NoStub, RefusalReason::GateTooWide];
 
 impl Left {
-    const UNWRITTEN: u32 = 0x20;
-    const RESTORER: u32 = 0x21;
+    const UNWRITTEN: u8 = 0x20;
+    const RESTORER: u8 = 0x21;
 
-    /// As a number below 2^8.
-    fn code(self) -> u32 {
-        let index = |found: Option<usize>| found.map_or(0, |index| index as u32);
+    /// As a number.
+    fn code(self) -> u8 {
+        let index = |found: Option<usize>| found.map_or(0, |index| index as u8);
         match self {
             Self::Unproved(Unproved { reason, is_plausible }) => {
-                index(REASONS.iter().position(|it| *it == reason)) << 1 | u32::from(is_plausible)
+                index(REASONS.iter().position(|it| *it == reason)) << 1 | u8::from(is_plausible)
             }
             Self::Refused(reason) => 0x10 | index(REFUSALS.iter().position(|it| *it == reason)),
             Self::Unwritten => Self::UNWRITTEN,
@@ -119,7 +118,7 @@ impl Left {
         }
     }
 
-    fn of_code(code: u32) -> Option<Self> {
+    fn of_code(code: u8) -> Option<Self> {
         let index = code as usize & 0xf;
         match code {
             0..0x10 => {
@@ -264,15 +263,6 @@ fn fitted(name: &[u8]) -> &[u8] {
     name.split_at_checked(name.len().saturating_sub(NAME_MAX)).map_or(name, |(_, end)| end)
 }
 
-/// A hit that stays as it is.
-#[repr(C)]
-struct Hit {
-    /// Its module's number and its [`Left::code`] below; 0 while the record is free.
-    key: AtomicU32,
-    /// Its place in the file; of memory, its address.
-    offset: AtomicU64,
-}
-
 /// All that is known of the code of a process.
 #[repr(C)]
 pub(crate) struct Ledger {
@@ -280,10 +270,9 @@ pub(crate) struct Ledger {
     modules_len: AtomicU32,
     /// Texts that found no record.
     texts_left_out: AtomicU32,
-    hits_len: AtomicU32,
     /// By number: the module of a stub's site, and below it the tactic.
     stubs: [AtomicU32; STUBS],
-    hits: [Hit; HITS],
+    hits: Hits,
 }
 
 impl Ledger {
@@ -310,14 +299,8 @@ impl Ledger {
     }
 
     /// The listed hits of the module at `index`: their places, and why they are left.
-    pub(crate) fn hits(&self, index: usize) -> impl Iterator<Item = (u64, Left)> + Clone {
-        let number = index as u32 + 1;
-        let used = self.hits.get(..self.hits_len.load(Acquire) as usize).unwrap_or(&self.hits);
-        used.iter().filter_map(move |hit| {
-            let key = hit.key.load(Acquire);
-            (key >> 8 == number).then_some(())?;
-            Some((hit.offset.load(Relaxed), Left::of_code(key & 0xff)?))
-        })
+    pub fn hits(&self, index: usize) -> impl Iterator<Item = (u64, Left)> + Clone {
+        self.hits.of(index).filter_map(|(offset, code)| Some((offset, Left::of_code(code)?)))
     }
 
     /// The module of a text that is looked at now, for [`Self::serve`] and [`Self::leave`]: what was known of hits there is
@@ -340,17 +323,9 @@ impl Ledger {
     }
 
     fn forget(&self, index: usize, place: &Place<'_>) {
-        let number = index as u32 + 1;
         let Some(module) = self.modules.get(index) else { return };
-        for hit in &self.hits {
-            let key = hit.key.load(Relaxed);
-            let is_there =
-                hit.offset.load(Relaxed).checked_sub(place.offset).is_some_and(|it| it < place.range.len());
-            if key >> 8 == number && is_there {
-                hit.key.store(0, Release);
-                add_left(module, Left::of_code(key & 0xff), u32::MAX);
-            }
-        }
+        let end = place.offset.saturating_add(place.range.len());
+        self.hits.remove(index, place.offset..end, |code| add_left(module, Left::of_code(code), u32::MAX));
     }
 
     /// The site of the stub numbered `stub` is one of that module's, and leads there by `tactic`.
@@ -373,12 +348,7 @@ impl Ledger {
     pub(crate) fn leave(&self, index: usize, offset: u64, left: Left) {
         let Some(module) = self.modules.get(index) else { return };
         add_left(module, Some(left), 1);
-        let free = self.hits.iter().position(|hit| hit.key.load(Relaxed) == 0);
-        if let Some((at, hit)) = free.and_then(|at| Some((at, self.hits.get(at)?))) {
-            hit.offset.store(offset, Relaxed);
-            hit.key.store((index as u32 + 1) << 8 | left.code(), Release);
-            self.hits_len.fetch_max(at as u32 + 1, Release);
-        }
+        self.hits.add(index, offset, left.code());
     }
 }
 
@@ -389,4 +359,155 @@ fn add_left(module: &Module, left: Option<Left>, more: u32) {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(super) mod tests {
+    use super::*;
+    use crate::report::hits::HITS;
+    use proptest::prelude::*;
+    use std::boxed::Box;
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    /// An empty ledger.
+    pub(in crate::report) fn ledger() -> Box<Ledger> {
+        let module = || Module {
+            kind: AtomicU32::new(0),
+            presence: AtomicU32::new(0),
+            name: SharedText::new(),
+            inode: AtomicU64::new(0),
+            offset: AtomicU64::new(0),
+            start: AtomicU64::new(0),
+            end: AtomicU64::new(0),
+            sites: Default::default(),
+            left: Default::default(),
+        };
+        Box::new(Ledger {
+            modules: core::array::from_fn(|_| module()),
+            modules_len: AtomicU32::new(0),
+            texts_left_out: AtomicU32::new(0),
+            stubs: [const { AtomicU32::new(0) }; STUBS],
+            hits: Hits::new(),
+        })
+    }
+
+    /// A page or more of a file.
+    pub(in crate::report) fn file(name: &[u8], offset: u64, start: u64, len: u64) -> Place<'_> {
+        let range = AddrRange::new(GuestAddr(start), GuestAddr(start + len));
+        Place { kind: Kind::File, name, inode: 7, offset, range }
+    }
+
+    pub(in crate::report) fn memory(start: u64, len: u64) -> Place<'static> {
+        Place { kind: Kind::Memory, name: b"", inode: 0, ..file(b"", start, start, len) }
+    }
+
+    pub(in crate::report) fn unproved(reason: Reason, is_plausible: bool) -> Left {
+        Left::Unproved(Unproved { reason, is_plausible })
+    }
+
+    #[test]
+    fn every_reason_is_read_back() {
+        let unproved =
+            REASONS.into_iter().flat_map(|reason| [true, false].map(|plausible| unproved(reason, plausible)));
+        let refused = REFUSALS.into_iter().map(Left::Refused);
+        for left in unproved.chain(refused).chain([Left::Unwritten, Left::Restorer]) {
+            assert_eq!(Left::of_code(left.code()), Some(left));
+        }
+        assert_eq!(Left::of_code(0xff), None);
+    }
+
+    #[test]
+    fn code_of_a_file_that_is_mapped_again_is_not_counted_again() {
+        let ledger = ledger();
+        for start in [0x10_0000, 0x70_0000] {
+            let index = ledger.look(&file(b"/lib/a.so", 0x2000, start, 0x3000)).unwrap();
+            ledger.serve(index, 1, Tactic::of_key("pun"));
+            ledger.leave(index, 0x2010, Left::Restorer);
+        }
+        let [module] = ledger.modules() else { panic!("one module") };
+        assert_eq!(
+            (module.sites(Tactic::of_key("pun")), module.all_sites(), module.left(Sort::Restorer)),
+            (1, 1, 1)
+        );
+        assert_eq!(module.range().start, GuestAddr(0x70_0000));
+        // A page of it that is looked at by itself is a piece of it, wherever it lies.
+        ledger.look(&file(b"/lib/a.so", 0x3000, 0x90_0000, 0x1000));
+        assert_eq!(module.range().start, GuestAddr(0x70_0000));
+        assert_eq!((ledger.modules().len(), module.range().len(), module.offset()), (1, 0x3000, 0x2000));
+        assert_eq!(ledger.hits(0).collect::<Vec<_>>(), [(0x2010, Left::Restorer)]);
+        ledger.look(&file(b"/lib/b.so", 0x3000, 0x70_1000, 0x1000));
+        assert_eq!(ledger.modules().len(), 2);
+    }
+
+    #[test]
+    fn an_address_is_found_where_it_is_mapped() {
+        let ledger = ledger();
+        for (name, start) in [(b"/gone", 0x1000), (b"/here", 0x1000), (b"/else", 0x9000)] {
+            ledger.look(&file(name, 0x2000, start, 0x1000));
+        }
+        ledger.look(&memory(0x5000, 0x1000));
+        ledger.modules()[1].set_presence(Presence::Mapped);
+        let (module, offset) = ledger.module_at(GuestAddr(0x1010)).unwrap();
+        let (name, len) = module.name();
+        assert_eq!((&name[..len], offset), (&b"/here"[..], 0x2010));
+        assert!(ledger.module_at(GuestAddr(0x5010)).is_none());
+    }
+
+    #[test]
+    fn a_stub_counts_where_it_was_used_last() {
+        let ledger = ledger();
+        let first = ledger.look(&memory(0x1000, 0x1000)).unwrap();
+        ledger.serve(first, 9, Tactic::TRAP);
+        let second = ledger.look(&file(b"/a", 0, 0x5000, 0x1000)).unwrap();
+        ledger.serve(second, 9, Tactic::of_key("eviction"));
+        let sites: Vec<u32> = ledger.modules().iter().map(Module::all_sites).collect();
+        assert_eq!(sites, [0, 1]);
+    }
+
+    #[test]
+    fn of_a_long_name_the_end_is_kept() {
+        let ledger = ledger();
+        let long = [b'x'; 400];
+        let name = [&long[..], b"/end"].concat();
+        ledger.look(&file(&name, 0, 0x1000, 0x1000));
+        ledger.look(&file(&name, 0, 0x1000, 0x1000));
+        let [module] = ledger.modules() else { panic!("one module") };
+        let (kept, len) = module.name();
+        assert_eq!((len, kept.ends_with(b"/end")), (NAME_MAX, true));
+    }
+
+    #[test]
+    fn a_full_ledger_still_counts() {
+        let ledger = ledger();
+        let index = ledger.look(&memory(0x1000, 0x10_0000)).unwrap();
+        for at in 0..HITS as u64 + 5 {
+            ledger.leave(index, 0x1000 + at, Left::Restorer);
+        }
+        assert_eq!(ledger.modules()[0].left(Sort::Restorer), HITS as u32 + 5);
+        assert_eq!(ledger.hits(index).count(), HITS);
+        for file_number in 0..MODULES as u64 + 1 {
+            ledger.look(&file(b"/f", file_number << 12, 0x1000, 0x1000));
+        }
+        assert_eq!((ledger.modules().len(), ledger.texts_left_out()), (MODULES, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn hits_are_those_of_the_last_look(looks in proptest::collection::vec(
+            (0_u64..4, 1_u64..4, proptest::collection::btree_set(0_u64..0x40, 0..6)), 1..12,
+        )) {
+            let ledger = ledger();
+            let mut expected = BTreeMap::new();
+            for (page, pages, hits) in looks {
+                let (start, len) = (0x1000 + page * 0x10, pages * 0x10);
+                let index = ledger.look(&memory(start, len)).unwrap();
+                expected.retain(|at, ()| !(start..start + len).contains(at));
+                for hit in hits.into_iter().filter(|hit| *hit < len) {
+                    ledger.leave(index, start + hit, unproved(Reason::Overlap, false));
+                    expected.insert(start + hit, ());
+                }
+            }
+            let listed: BTreeMap<u64, ()> = ledger.hits(0).map(|(at, _)| (at, ())).collect();
+            prop_assert_eq!(ledger.modules()[0].left(Sort::Implausible) as usize, expected.len());
+            prop_assert_eq!(listed, expected);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! The shell fills a [`Ledger`] while it patches and gathers [`Facts`] when the process ends; nothing is concluded
 //! here that is not in them. Both forms say the same.
 
+mod hits;
 pub(crate) mod json;
 pub(crate) mod ledger;
 pub(crate) mod text;
