@@ -361,7 +361,6 @@ fn add_left(module: &Module, left: Option<Left>, more: u32) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::report::hits::HITS;
     use proptest::prelude::*;
     use std::boxed::Box;
     use std::collections::BTreeMap;
@@ -478,11 +477,8 @@ pub(super) mod tests {
     fn a_full_ledger_still_counts() {
         let ledger = ledger();
         let index = ledger.look(&memory(0x1000, 0x10_0000)).unwrap();
-        for at in 0..HITS as u64 + 5 {
-            ledger.leave(index, 0x1000 + at, Left::Restorer);
-        }
-        assert_eq!(ledger.modules()[0].left(Sort::Restorer), HITS as u32 + 5);
-        assert_eq!(ledger.hits(index).count(), HITS);
+        (0..5000).for_each(|at| ledger.leave(index, 0x1000 + at, Left::Restorer));
+        assert_eq!(ledger.modules()[0].left(Sort::Restorer), 5000);
         for file_number in 0..MODULES as u64 + 1 {
             ledger.look(&file(b"/f", file_number << 12, 0x1000, 0x1000));
         }
