@@ -14,7 +14,7 @@ use crate::plan::{RefusalReason, Tactic};
 use crate::report::hits::Hits;
 
 /// Modules that are told apart.
-pub const MODULES: usize = 512;
+pub(crate) const MODULES: usize = 512;
 /// Stubs that sites can have.
 pub(crate) const STUBS: usize = 1 << 16;
 /// Bytes of a name; of a longer one the end is kept.
@@ -299,7 +299,7 @@ impl Ledger {
     }
 
     /// The listed hits of the module at `index`: their places, and why they are left.
-    pub fn hits(&self, index: usize) -> impl Iterator<Item = (u64, Left)> + Clone {
+    pub(crate) fn hits(&self, index: usize) -> impl Iterator<Item = (u64, Left)> + Clone {
         self.hits.of(index).filter_map(|(offset, code)| Some((offset, Left::of_code(code)?)))
     }
 
