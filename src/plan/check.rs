@@ -9,7 +9,6 @@ use core::fmt;
 
 use crate::addr::GuestAddr;
 use crate::find::site::Text;
-
 use crate::plan::relay::JUMPS_MAX;
 use crate::plan::tactic::lapping::UD_OPCODES;
 use crate::plan::{Plan, Stub, stub};

@@ -6,6 +6,7 @@
 mod hits;
 pub(crate) mod json;
 pub(crate) mod ledger;
+pub(crate) mod left;
 pub(crate) mod text;
 
 use core::fmt;
@@ -136,8 +137,9 @@ const fn needs_escape(letter: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::ledger::Presence;
     use super::ledger::tests::{file, ledger, memory, unproved};
-    use super::ledger::{Left, Presence};
+    use super::left::Left;
     use super::*;
     use crate::find::site::Reason;
     use crate::plan::RefusalReason;

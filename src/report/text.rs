@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::plan::Tactic;
-use crate::report::ledger::{Kind, Ledger, Left, Module, Presence, Sort};
+use crate::report::ledger::{Kind, Ledger, Module, Presence};
+use crate::report::left::{Left, Sort};
 use crate::report::{Caught, Escaped, Facts, Net, Report, mode};
 
 /// Hits of a module that are listed.

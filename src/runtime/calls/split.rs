@@ -15,9 +15,9 @@ use crate::runtime::gate::{generation, pages, pool, slots};
 use crate::runtime::memory::read;
 use crate::runtime::session::followed::{Followed, Returned};
 use crate::runtime::session::guest::Memory;
-use crate::runtime::session::{self, last_words};
+use crate::runtime::session::last_words;
 use crate::runtime::signal::reserved;
-use crate::runtime::tasks;
+use crate::runtime::{session, tasks};
 use crate::sys::{ids, process};
 
 /// Others are about to have the calling thread's fs base, until [`tasks::withdraw_base`].
