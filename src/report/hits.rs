@@ -1,4 +1,5 @@
-//! Hits that stay as they are, as a list of a fixed size. Of what has no room nothing is kept; whoever counts does so elsewhere.
+//! A list of the hits that stay as they are, of a fixed size. A hit that finds no room is not listed; the ledger counts it all
+//! the same.
 //!
 //! All of it is atomics, of which all bytes zero is an empty list: one writes at a time, others read meanwhile.
 
