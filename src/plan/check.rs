@@ -3,18 +3,18 @@
 //! The text is changed as the plan says and then entered at every instruction that the plan touched: each must still
 //! mean what it meant. In a debug build, the planner checks every plan in this way before it returns it.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use crate::addr::GuestAddr;
-use crate::find::site::Text;
+use crate::find::site::{Span, Text};
 use crate::plan::relay::JUMPS_MAX;
 use crate::plan::tactic::lapping::UD_OPCODES;
-use crate::plan::{Plan, Stub, stub};
-use crate::x86::decode;
+use crate::plan::{Plan, Stub, Trampoline, stub};
+use crate::x86::decode::{self, Decoder};
 use crate::x86::encode::JMP_ABS_LEN;
-use crate::x86::insn::{self, Kind, MAX_LEN};
+use crate::x86::insn::{self, Kind, MAX_LEN, WINDOW};
 
 /// What is wrong with a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,20 +50,17 @@ impl Plan {
     /// # Errors
     /// The first flaw found.
     pub fn check(&self, text: &Text<'_>) -> Result<(), Flaw> {
-        let changed = self.changed(text)?;
-        let mut served = Vec::new();
-        let code = Code::of(self, text, &changed);
+        self.check_edits(text)?;
+        let mut code = Code::of(self, text);
         for stub in &self.stubs {
-            code.check_stub(text, stub, &mut served)?;
+            code.check_stub(stub)?;
         }
-        served.sort_unstable();
-        let stray = self.edits.iter().find(|edit| served.binary_search(&edit.at).is_err());
-        stray.map_or(Ok(()), |edit| Err(Flaw::Stray(edit.at)))
+        let mut edits = self.edits.iter().zip(code.served);
+        edits.find(|(_, is_served)| !is_served).map_or(Ok(()), |(edit, _)| Err(Flaw::Stray(edit.at)))
     }
 
-    /// The bytes of `text` after all edits.
-    fn changed(&self, text: &Text<'_>) -> Result<Vec<u8>, Flaw> {
-        let mut changed = Vec::from(text.bytes);
+    /// Whether the edits ascend, and each fits the text.
+    fn check_edits(&self, text: &Text<'_>) -> Result<(), Flaw> {
         let mut end = GuestAddr(0);
         for edit in &self.edits {
             if edit.at < end {
@@ -73,99 +70,123 @@ impl Plan {
             if edit.new.len() != len || text.slice(edit.at, len) != Some(&edit.old[..]) {
                 return Err(Flaw::Stale(edit.at));
             }
-            let start = text.offset(edit.at).ok_or(Flaw::Stale(edit.at))?;
-            let target = changed.get_mut(start..start + len).ok_or(Flaw::Stale(edit.at))?;
-            target.copy_from_slice(&edit.new);
             end = edit.at.wrapping_add(len as u64);
         }
-        Ok(changed)
+        Ok(())
     }
 }
 
-/// All code that a plan leaves behind, by address.
+/// All code that a plan leaves behind.
 struct Code<'a> {
     text: Text<'a>,
-    trampolines: BTreeMap<GuestAddr, &'a [u8]>,
-    traps: BTreeMap<GuestAddr, GuestAddr>,
-    edits: Vec<(GuestAddr, usize)>,
+    /// The text as it was.
+    decoder: Decoder<'a>,
+    plan: &'a Plan,
+    /// By their addresses.
+    trampolines: Vec<&'a Trampoline>,
+    /// Which edits have been met on the way to a stub.
+    served: Vec<bool>,
 }
 
 impl<'a> Code<'a> {
-    fn of(plan: &'a Plan, text: &Text<'_>, changed: &'a [u8]) -> Self {
-        Self {
-            text: Text { at: text.at, bytes: changed },
-            trampolines: plan.trampolines.iter().map(|it| (it.at, &it.bytes[..])).collect(),
-            traps: plan.traps.iter().map(|trap| (trap.at, trap.entry)).collect(),
-            edits: plan.edits.iter().map(|edit| (edit.at, edit.new.len())).collect(),
-        }
+    fn of(plan: &'a Plan, text: &Text<'a>) -> Self {
+        let mut trampolines: Vec<_> = plan.trampolines.iter().collect();
+        trampolines.sort_unstable_by_key(|trampoline| trampoline.at);
+        let served = plan.edits.iter().map(|_| false).collect();
+        Self { text: *text, decoder: Decoder::new(text.bytes, text.at), plan, trampolines, served }
     }
 
-    fn check_stub(&self, text: &Text<'_>, stub: &Stub, served: &mut Vec<GuestAddr>) -> Result<(), Flaw> {
+    fn check_stub(&mut self, stub: &Stub) -> Result<(), Flaw> {
         let fields = stub::read(&stub.bytes, stub.at).ok_or(Flaw::Stub(stub.at))?;
         let site = &stub.site;
         let opcode = fields.instruction.bytes();
-        let is_site = text.slice(site.opcode(), opcode.len()) == Some(&opcode[..]);
+        let is_site = self.text.slice(site.opcode(), opcode.len()) == Some(&opcode[..]);
         if !is_site || fields.back != site.back() {
             return Err(Flaw::Stub(stub.at));
         }
         // A prefix before the opcode is an entry too, with or without the prefixes before it.
         for skipped in 0..u64::from(site.len).saturating_sub(1) {
-            let entered = site.at.wrapping_add(skipped);
-            self.check_entry(entered, stub.plain_entry(), served)?;
+            self.check_entry(site.at.wrapping_add(skipped), stub.plain_entry())?;
         }
         let Some(evicted) = stub.evicted else {
             return if fields.evicted.is_empty() { Ok(()) } else { Err(Flaw::Stub(stub.at)) };
         };
         let span = evicted.span;
         let entry = stub::entry(stub.at, usize::from(span.len)).ok_or(Flaw::Stub(stub.at))?;
-        let original = text.slice(span.at, usize::from(span.len)).ok_or(Flaw::Stub(stub.at))?;
-        let insn = decode::decode(original, span.at).map_err(|_| Flaw::Stub(stub.at))?;
-        let moved = decode::relocate(original, insn, span.at, entry);
-        if moved.as_deref() != Some(fields.evicted) || span.at.wrapping_add(u64::from(span.len)) != site.at {
+        let moved = self.moved(span, entry).ok_or(Flaw::Stub(stub.at))?;
+        if moved != fields.evicted || span.at.wrapping_add(u64::from(span.len)) != site.at {
             return Err(Flaw::Stub(stub.at));
         }
-        self.check_entry(span.at, entry, served)
+        self.check_entry(span.at, entry)
+    }
+
+    /// The instruction that stood at `span`, as it reads at `to`.
+    fn moved(&mut self, span: Span, to: GuestAddr) -> Option<heapless::Vec<u8, MAX_LEN>> {
+        let insn = self.decoder.decode(self.text.offset(span.at)?).ok()?;
+        decode::relocate(self.text.slice(span.at, usize::from(span.len))?, insn, span.at, to)
     }
 
     /// Whether entering at `from` leads to `entry` through nothing but jumps and a trap.
-    fn check_entry(
-        &self,
-        from: GuestAddr,
-        entry: GuestAddr,
-        served: &mut Vec<GuestAddr>,
-    ) -> Result<(), Flaw> {
+    fn check_entry(&mut self, from: GuestAddr, entry: GuestAddr) -> Result<(), Flaw> {
         let mut at = from;
         for _ in 0..=JUMPS_MAX {
             if at == entry {
                 return Ok(());
             }
             let (next, len) = self.step(at).ok_or(Flaw::Lost(from))?;
-            let end = at.wrapping_add(len as u64);
-            let first = self.edits.partition_point(|(edit, len)| edit.wrapping_add(*len as u64) <= at);
-            let touched = self.edits.iter().skip(first).take_while(|(edit, _)| *edit < end);
-            served.extend(touched.map(|(edit, _)| *edit));
+            let edits = self.edits_in(at, len);
+            self.served.get_mut(edits).unwrap_or_default().fill(true);
             at = next;
         }
         Err(Flaw::Lost(from))
     }
 
+    /// Which edits change any of `len` bytes.
+    fn edits_in(&self, at: GuestAddr, len: usize) -> Range<usize> {
+        let edits = &self.plan.edits;
+        let end = at.wrapping_add(len as u64);
+        let first = edits.partition_point(|edit| edit.at.wrapping_add(edit.new.len() as u64) <= at);
+        let touched = edits.iter().skip(first).take_while(|edit| edit.at < end);
+        first..first + touched.count()
+    }
+
     /// Where the one instruction at `at` leads, and its length.
     fn step(&self, at: GuestAddr) -> Option<(GuestAddr, usize)> {
-        if let Some(bytes) = self.trampolines.get(&at) {
+        if let Ok(index) = self.trampolines.binary_search_by_key(&at, |trampoline| trampoline.at) {
+            let bytes = &self.trampolines.get(index)?.bytes;
             if let (JMP_ABS_LEN, Some(target)) = (bytes.len(), bytes.last_chunk::<8>()) {
                 return Some((GuestAddr(u64::from_le_bytes(*target)), bytes.len()));
             }
             return jump(decode::decode(bytes, at).ok()?);
         }
-        let offset = self.text.offset(at)?;
-        let rest = self.text.bytes.get(offset..)?;
-        let insn = decode::decode(rest.get(..MAX_LEN).unwrap_or(rest), at);
-        let traps = rest.first().is_some_and(|first| UD_OPCODES.contains(first))
-            || insn.is_ok_and(|insn| insn.kind == Kind::Trap);
-        match self.traps.get(&at) {
-            Some(entry) if traps => Some((*entry, insn.map_or(1, |insn| usize::from(insn.len)))),
+        let code = self.changed(at)?;
+        let trap = self.plan.traps.binary_search_by_key(&at, |trap| trap.at).ok();
+        let trap = trap.and_then(|index| self.plan.traps.get(index));
+        let insn = decode::decode(&code, at);
+        match trap {
+            Some(trap) if code.first().is_some_and(|first| UD_OPCODES.contains(first)) => {
+                Some((trap.entry, 1))
+            }
+            Some(trap) if insn.is_ok_and(|insn| insn.kind == Kind::Trap) => {
+                Some((trap.entry, usize::from(insn.ok()?.len)))
+            }
             _ => jump(insn.ok()?),
         }
+    }
+
+    /// The bytes from `at` on after all edits, enough for an instruction.
+    fn changed(&self, at: GuestAddr) -> Option<heapless::Vec<u8, WINDOW>> {
+        let rest = self.text.bytes.get(self.text.offset(at)?..)?;
+        let mut code = heapless::Vec::from_slice(rest.get(..WINDOW).unwrap_or(rest)).ok()?;
+        for edit in self.plan.edits.get(self.edits_in(at, code.len()))? {
+            let bytes = (0..).map(|offset| edit.at.wrapping_add(offset)).zip(&edit.new);
+            for (place, byte) in bytes.filter(|(place, _)| at <= *place) {
+                if let Some(changed) = code.get_mut((place.0 - at.0) as usize) {
+                    *changed = *byte;
+                }
+            }
+        }
+        Some(code)
     }
 }
 
@@ -181,7 +202,7 @@ mod tests {
     use super::*;
     use crate::addr::AddrRange;
     use crate::elf::functions::Functions;
-    use crate::find::site::{Site, Span};
+    use crate::find::site::Site;
     use crate::plan::planner::plan;
     use crate::plan::space::Space;
     use crate::plan::{Bytes, Edit, Gate, Input};

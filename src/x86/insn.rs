@@ -86,4 +86,4 @@ impl Insn {
 }
 
 /// Bytes that must be there: the longest instruction, and so every index below is in bounds.
-pub(super) const WINDOW: usize = 16;
+pub(crate) const WINDOW: usize = 16;
