@@ -232,12 +232,6 @@ pub(crate) fn known() -> &'static Patched {
     &PATCHED
 }
 
-impl Default for Patched {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,12 +91,6 @@ pub(crate) fn known() -> &'static FilePages {
     &FILE_PAGES
 }
 
-impl Default for FilePages {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
